@@ -1,0 +1,161 @@
+//! Newtypes for every id and number that could be confused with another.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+    };
+}
+
+number!(
+    /// A partition of `coupon.requests`.
+    Partition(i32)
+);
+number!(
+    /// The place of a record in its partition.
+    Offset(i64)
+);
+number!(
+    /// How often a partition has been taken over; only the newest epoch may write.
+    Epoch(i64)
+);
+number!(
+    /// Counts the writes of a partition, over all owners; every call to the ledger takes the next one.
+    WriteNo(i64)
+);
+number!(
+    /// The place of a batch in a partition's outbox, from 1.
+    EmitSeq(i64)
+);
+number!(
+    /// A coupon's number in Postgres: short, for indexes; its id is the text that users see.
+    CouponNo(i64)
+);
+number!(
+    /// The number of a code within its coupon, from 1, without gaps.
+    CodeNumber(i64)
+);
+number!(
+    /// A bulk load of codes.
+    LoadId(i64)
+);
+number!(
+    /// Unix milliseconds of the broker's clock: append times and what follows from them.
+    Millis(i64)
+);
+
+/// Drawn at random by each takeover, so that two owners that read the same epoch never look alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Nonce(pub u128);
+
+/// Drawn by each attempt at a write, so that an owner can tell which of its attempts happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Attempt(pub u128);
+
+/// What a request is known by, in records, rows and responses.
+///
+/// `identity` is what the owner deduplicates on. Without an Idempotency-Key (`body == 0`) it is a UUIDv7, which
+/// grows with time; with one it is a digest of caller, user, operation, target and key, and `body` the digest
+/// of the request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// 128 bits that stay the same however often the request is sent.
+    pub identity: u128,
+    /// Digest of the body (positive), or 0 for a request without an Idempotency-Key.
+    pub body: i64,
+}
+
+impl RequestId {
+    /// Whether the request carried an Idempotency-Key.
+    #[must_use]
+    pub const fn is_keyed(self) -> bool {
+        self.body != 0
+    }
+
+    /// The canonical bytes: 16, or 24 with a key.
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.identity.to_be_bytes().to_vec();
+        if self.is_keyed() {
+            bytes.extend_from_slice(&self.body.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Reads the canonical text: 22 characters, or 32 with a key.
+    ///
+    /// # Errors
+    /// [`NotARequestId`] for anything that [`RequestId`]'s `Display` would not write.
+    pub fn parse(text: &str) -> Result<Self, NotARequestId> {
+        let mut bytes = [0_u8; 24];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| NotARequestId)?;
+        let (identity, body) = bytes.split_at(16);
+        let identity = u128::from_be_bytes(identity.try_into().map_err(|_| NotARequestId)?);
+        match length {
+            16 => Ok(Self { identity, body: 0 }),
+            24 => {
+                let body = i64::from_be_bytes(body.try_into().map_err(|_| NotARequestId)?);
+                if body > 0 { Ok(Self { identity, body }) } else { Err(NotARequestId) }
+            }
+            _ => Err(NotARequestId),
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0_u8; 24];
+        bytes[..16].copy_from_slice(&self.identity.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.body.to_be_bytes());
+        let used = if self.is_keyed() { &bytes[..] } else { &bytes[..16] };
+        let mut text = [0_u8; 32];
+        let length = URL_SAFE_NO_PAD.encode_slice(used, &mut text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// The text is no canonical request id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a request id: expected 22 or 32 characters of base64url")]
+pub struct NotARequestId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_survives_its_text_with_and_without_a_key() {
+        for body in [0, 1, i64::MAX] {
+            let id = RequestId { identity: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, body };
+            assert_eq!(RequestId::parse(&id.to_string()), Ok(id));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_request_id_is_refused_without_a_panic() {
+        for text in
+            ["", "abc", "!", &"A".repeat(23), &"A".repeat(33), &"A".repeat(400), "\0", &"A".repeat(32)]
+        {
+            assert_eq!(RequestId::parse(text), Err(NotARequestId), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Deciding a gathered batch: one record after another, in the order of the log, into one [`Batch`].
+
+use super::gathering::{Earlier, Gathering, is_claim_of_any};
+use super::memory::Coupon;
+use super::settling::Unsettled;
+use super::{Effect, Head, ListNames, Machine};
+use crate::batch::{
+    Batch, Decision, Event, EventKind, Fence, LoadApplied, Position, StockChange, StockRow, Verdict,
+};
+use crate::decide::{LiveClaimsKnown, Ruling, claim_any};
+use crate::ids::{CouponNo, LoadId, Millis, Offset, RequestId};
+use crate::planted::Bug;
+use crate::record::{DeadLetter, Payload, Record, Request, Unanswered};
+use crate::vocabulary::{Kind, Reason};
+use std::sync::Arc;
+
+/// A batch in the making.
+struct Draft {
+    batch: Batch,
+    ordinal: u64,
+    now: Millis,
+    /// Coupons whose stock row changes.
+    touched: Vec<Box<str>>,
+    /// The decisions made so far by identity, as far as they were needed.
+    index: Earlier,
+    indexed: usize,
+}
+
+/// Whether a record is decided, or must wait for a batch that has read more.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Decided,
+    Lacking,
+}
+
+/// What a repetition is answered.
+enum Repeated {
+    /// Its outcome is on its way already.
+    Underway,
+    /// The stored outcome, once more.
+    Stored(Decision),
+    /// The key was used with another body.
+    KeyReused,
+}
+
+impl Machine {
+    /// Decides the gathered batch; it waits until the one before is settled.
+    pub(super) fn decide(&mut self, effects: &mut Vec<Effect>) {
+        let Some(mut gathering) = self.gathering.take() else { return };
+        let mut draft = self.draft();
+        let mut records = std::mem::take(&mut gathering.records);
+        let mut decided = 0;
+        for (record, suspect) in records.iter_mut().zip(&gathering.suspects) {
+            draft.now = draft.batch.position.time.max(record.appended);
+            if self.decide_record(record, *suspect, &gathering, &mut draft) == Step::Lacking {
+                break;
+            }
+            draft.consumed(record);
+            decided += 1;
+        }
+        self.return_to_backlog(records.split_off(decided));
+        if decided == 0 {
+            self.give_up_on_write();
+            return self.mismatch("the ledger holds fewer codes or users than its counters promise", effects);
+        }
+        let unsettled = self.finish(draft, records);
+        self.head = unsettled.after;
+        self.decided = Some(unsettled);
+        self.fill_lists(&gathering, effects);
+        self.send_decided(effects);
+    }
+
+    fn fill_lists(&mut self, gathering: &Gathering, effects: &mut Vec<Effect>) {
+        let mut names = ListNames { epoch: self.epoch, nonce: self.nonce, lists: &mut self.lists };
+        let coupons = gathering.plan.iter().map(|wanted| &*wanted.coupon_id);
+        let fills = self.memory.fills(coupons, self.config.window, self.head.position.time, &mut names);
+        effects.extend(fills.into_iter().map(Effect::Fill));
+    }
+
+    /// A batch without records, to carry the watermark.
+    pub(super) fn batch_of_nothing(&mut self) -> Unsettled {
+        let draft = self.draft();
+        let unsettled = self.finish(draft, Vec::new());
+        self.head = unsettled.after;
+        unsettled
+    }
+
+    fn draft(&mut self) -> Draft {
+        let early = self.config.planted.has(Bug::WatermarkEarly);
+        let fence = Fence {
+            partition: self.partition,
+            epoch: self.epoch,
+            nonce: self.nonce,
+            write_no: self.head.write_no.next(),
+            attempt: self.attempt(),
+        };
+        let batch = Batch {
+            fence,
+            position: self.head.position,
+            watermark: if early { self.outbox.sent() } else { self.outbox.watermark() },
+            emit_seq: None,
+            decisions: Vec::new(),
+            repetitions: Vec::new(),
+            stock: Vec::new(),
+            returned_taken: Vec::new(),
+            loads: Vec::new(),
+            dead_letters: Vec::new(),
+            events: Vec::new(),
+        };
+        let (touched, index) = (Vec::new(), Earlier::default());
+        let now = batch.position.time;
+        Draft { batch, ordinal: self.head.ordinal + 1, now, touched, index, indexed: 0 }
+    }
+
+    fn finish(&mut self, draft: Draft, records: Vec<Record>) -> Unsettled {
+        let Draft { mut batch, ordinal, touched, .. } = draft;
+        for coupon_id in touched {
+            let Some(coupon) = self.memory.get_mut(&coupon_id) else { continue };
+            let is = coupon.stock.row();
+            if let Some(was) = coupon.before.take().filter(|was| *was != is) {
+                batch.stock.push(StockChange { coupon: coupon.no, was, is });
+            }
+        }
+        batch.position.suspect_until = self.recent.suspect_until();
+        if self.config.planted.has(Bug::OffsetEarly)
+            && let Some(last) = self.backlog.back()
+        {
+            batch.position.next_offset = last.offset.next();
+        }
+        batch.emit_seq = batch.emits().then_some(self.head.next_emit_seq);
+        let after = Head {
+            write_no: batch.fence.write_no,
+            position: batch.position,
+            next_emit_seq: batch.emit_seq.map_or(self.head.next_emit_seq, |seq| seq.next()),
+            watermark: batch.watermark,
+            ordinal,
+        };
+        Unsettled { batch: Arc::new(batch), records, after }
+    }
+
+    fn decide_record(
+        &mut self,
+        record: &mut Record,
+        suspect: bool,
+        gathering: &Gathering,
+        draft: &mut Draft,
+    ) -> Step {
+        let offset = record.offset;
+        match &mut record.payload {
+            Payload::Tick => Step::Decided,
+            Payload::StockAdded { coupon_id, load } => {
+                self.add_stock(coupon_id, *load, offset, gathering, draft);
+                Step::Decided
+            }
+            Payload::Unreadable { letter, answer } => {
+                draft.batch.dead_letters.push((offset, letter.clone()));
+                if let Some(answer) = answer
+                    && self.repeated(answer.id, gathering, draft).is_none()
+                {
+                    draft.refuse_unread(answer, offset);
+                }
+                Step::Decided
+            }
+            Payload::Request(request) => self.decide_request(request, offset, suspect, gathering, draft),
+        }
+    }
+
+    fn decide_request(
+        &mut self,
+        request: &mut Request,
+        offset: Offset,
+        suspect: bool,
+        gathering: &Gathering,
+        draft: &mut Draft,
+    ) -> Step {
+        if suspect && let Some(repeated) = self.repeated(request.id, gathering, draft) {
+            match repeated {
+                Repeated::Underway => {}
+                Repeated::Stored(decision) => draft.batch.repetitions.push(decision),
+                Repeated::KeyReused => draft.refuse(request, offset, None, Reason::IdempotencyKeyReused),
+            }
+            return Step::Decided;
+        }
+        if self.refused.contains(&offset) {
+            draft.batch.dead_letters.push((offset, refused_by_ledger(request)));
+            draft.refuse(request, offset, None, Reason::Unprocessable);
+            return Step::Decided;
+        }
+        if !is_claim_of_any(request) {
+            draft.refuse(request, offset, None, Reason::Unprocessable);
+            return Step::Decided;
+        }
+        self.claim(request, offset, draft)
+    }
+
+    fn claim(&mut self, request: &mut Request, offset: Offset, draft: &mut Draft) -> Step {
+        let Some(coupon) = self.memory.get_mut(&request.coupon_id) else {
+            draft.refuse(request, offset, None, Reason::CouponUnknown);
+            return Step::Decided;
+        };
+        let before = coupon.stock.row();
+        let read = coupon.planned == draft.ordinal;
+        let live = match coupon.definition.claims_per_user {
+            Some(_) if before.available() > 0 => coupon.live_claims(&request.user, read),
+            _ => LiveClaimsKnown::Unread,
+        };
+        match claim_any(&coupon.definition, &mut coupon.stock, live, draft.now, draft.ordinal) {
+            Ruling::Lacking => return Step::Lacking,
+            Ruling::Refused(reason) => {
+                let no = coupon.no;
+                draft.refuse(request, offset, Some(no), reason);
+            }
+            Ruling::Given { verdict, returned } => {
+                draft.touch(coupon, &request.coupon_id, before);
+                if let (true, Verdict::Claimed { number, .. }) = (returned, &verdict) {
+                    draft.batch.returned_taken.push((coupon.no, *number));
+                }
+                if coupon.stock.row().available() == 0 {
+                    draft.event(EventKind::SoldOut, coupon, &request.coupon_id, offset);
+                }
+                let no = coupon.no;
+                if coupon.claimed(&request.user, draft.ordinal) {
+                    self.memory.one_user_more();
+                }
+                draft.decide(request, offset, Some(no), verdict);
+            }
+        }
+        Step::Decided
+    }
+
+    fn add_stock(
+        &mut self,
+        coupon_id: &str,
+        load: LoadId,
+        offset: Offset,
+        gathering: &Gathering,
+        draft: &mut Draft,
+    ) {
+        let facts = &gathering.facts;
+        let unsettled = facts.unsettled.as_ref().map_or(&[][..], |batch| &batch.loads);
+        if unsettled.iter().chain(&draft.batch.loads).any(|applied| applied.load == load) {
+            return;
+        }
+        let known = facts.loads.get(&load);
+        let coupon = self.memory.get_mut(coupon_id);
+        let (Some(known), Some(coupon)) = (known, coupon.filter(|c| known.is_some_and(|k| k.coupon == c.no)))
+        else {
+            let error = format!("load {load} is not a load of coupon {coupon_id}");
+            let key = Some(coupon_id.as_bytes().into());
+            let letter = DeadLetter { reason: "load_unknown", error: error.into(), key, value: None };
+            draft.batch.dead_letters.push((offset, letter));
+            return;
+        };
+        if !known.sealed {
+            return;
+        }
+        let before = coupon.stock.row();
+        draft.touch(coupon, coupon_id, before);
+        let base = coupon.stock.add(known.count);
+        draft.batch.loads.push(LoadApplied { load, base });
+        draft.event(EventKind::Restocked, coupon, coupon_id, offset);
+    }
+
+    /// What a request is answered that was decided before; `None` for one that was not.
+    fn repeated(&self, id: RequestId, gathering: &Gathering, draft: &mut Draft) -> Option<Repeated> {
+        if self.config.planted.has(Bug::DeduplicationSkipped) {
+            return None;
+        }
+        for decision in draft.batch.decisions.iter().skip(draft.indexed) {
+            draft.index.add(decision.clone());
+        }
+        draft.indexed = draft.batch.decisions.len();
+        let facts = &gathering.facts;
+        if draft.index.get(id).is_some() || facts.unsettled_index.get(id).is_some() {
+            return Some(Repeated::Underway);
+        }
+        if let Some(stored) = facts.decided.get(id) {
+            return Some(Repeated::Stored(stored.clone()));
+        }
+        [&draft.index, &facts.unsettled_index, &facts.decided]
+            .into_iter()
+            .any(|earlier| earlier.knows(id.identity))
+            .then_some(Repeated::KeyReused)
+    }
+}
+
+impl Draft {
+    fn consumed(&mut self, record: &Record) {
+        let position = &mut self.batch.position;
+        *position = Position {
+            next_offset: record.offset.next(),
+            last_offset: record.offset,
+            last_digest: record.digest,
+            time: self.now,
+            suspect_until: position.suspect_until,
+        };
+    }
+
+    fn touch(&mut self, coupon: &mut Coupon, coupon_id: &str, before: StockRow) {
+        coupon.changed = self.ordinal;
+        if coupon.before.is_none() {
+            coupon.before = Some(before);
+            self.touched.push(coupon_id.into());
+        }
+    }
+
+    fn refuse(&mut self, request: &mut Request, offset: Offset, coupon: Option<CouponNo>, reason: Reason) {
+        self.decide(request, offset, coupon, Verdict::Rejected(reason));
+    }
+
+    /// Moves the request's texts into its decision: [`super::settling`] puts them back if the batch is undone.
+    fn decide(&mut self, request: &mut Request, offset: Offset, coupon: Option<CouponNo>, verdict: Verdict) {
+        self.batch.decisions.push(Decision {
+            id: request.id,
+            kind: request.kind,
+            coupon_id: std::mem::take(&mut request.coupon_id),
+            coupon,
+            user: std::mem::take(&mut request.user),
+            offset,
+            decided: self.now,
+            verdict,
+        });
+    }
+
+    fn refuse_unread(&mut self, answer: &Unanswered, offset: Offset) {
+        self.batch.decisions.push(Decision {
+            id: answer.id,
+            kind: Kind::Unknown,
+            coupon_id: answer.coupon_id.clone(),
+            coupon: None,
+            user: answer.user.clone(),
+            offset,
+            decided: self.now,
+            verdict: Verdict::Rejected(Reason::Unprocessable),
+        });
+    }
+
+    fn event(&mut self, kind: EventKind, coupon: &Coupon, coupon_id: &str, offset: Offset) {
+        let available = coupon.stock.row().available();
+        self.batch.events.push(Event { kind, coupon_id: coupon_id.into(), available, offset, at: self.now });
+    }
+}
+
+fn refused_by_ledger(request: &Request) -> DeadLetter {
+    let error = format!("Postgres refuses request {} as data", request.id);
+    let key = Some(request.coupon_id.as_bytes().into());
+    DeadLetter { reason: "refused_as_data", error: error.into(), key, value: None }
+}

@@ -1,0 +1,352 @@
+//! Gathering a batch: what its decisions can depend on is read, and the codes it can give away are reserved.
+//!
+//! First the facts (coupons, loads, earlier outcomes of possible repetitions), then the means (users' live claims,
+//! returned codes, codes of the sequence). Only what a decision can depend on: a sold-out coupon needs no users.
+//! Whatever turns out to be lacking all the same cuts the batch short, and the rest is gathered anew.
+
+use super::memory::Memory;
+use super::{Effect, Machine, Token};
+use crate::batch::{Batch, Decision};
+use crate::effect::{Answers, CodeEntry, LoadedLoad, Pop, Popped, ReadCodes, ReturnedOf, UsersOf, Wants};
+use crate::ids::{CouponNo, LoadId, Millis, RequestId};
+use crate::planted::Bug;
+use crate::record::{Payload, Record, Request};
+use crate::stock::Source;
+use crate::vocabulary::Kind;
+use foldhash::fast::FixedState;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Rounds of reserving after which a batch is decided with what it has.
+const MOST_ROUNDS: u32 = 16;
+
+/// A batch on its way to its decisions.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    pub(super) records: Vec<Record>,
+    /// Which records may be repetitions.
+    pub(super) suspects: Vec<bool>,
+    pub(super) facts: Facts,
+    /// What this batch wants of each coupon; empty until the facts are known.
+    pub(super) plan: Vec<Wanted>,
+    stage: Stage,
+    /// Every read of this batch shows the batches up to this one.
+    shown: u64,
+    load: Option<Token>,
+    reserve: Option<Reserving>,
+    rounds: u32,
+}
+
+/// What is known about the world for one batch, beyond what memory holds.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) loads: HashMap<LoadId, LoadedLoad, FixedState>,
+    /// Outcomes that the ledger holds under suspect identities.
+    pub(super) decided: Earlier,
+    /// The batch that was being written when this one began: no read is sure to show it.
+    pub(super) unsettled: Option<Arc<Batch>>,
+    /// Its decisions by identity; made only if there are suspects.
+    pub(super) unsettled_index: Earlier,
+}
+
+/// Decisions by identity.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    exact: HashMap<RequestId, Decision, FixedState>,
+    identities: HashSet<u128, FixedState>,
+}
+
+/// What a batch wants of one coupon.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) coupon_id: Box<str>,
+    pub(super) coupon: CouponNo,
+    claims: usize,
+    users: Vec<Box<str>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    Begun,
+    Facts,
+    Means,
+}
+
+#[derive(Debug)]
+struct Reserving {
+    token: Token,
+    pops: Vec<Pop>,
+    reads: Vec<ReadCodes>,
+}
+
+impl Earlier {
+    pub(super) fn add(&mut self, decision: Decision) {
+        self.identities.insert(decision.id.identity);
+        self.exact.insert(decision.id, decision);
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Decision> {
+        self.exact.get(&id)
+    }
+
+    pub(super) fn knows(&self, identity: u128) -> bool {
+        self.identities.contains(&identity)
+    }
+}
+
+impl Gathering {
+    fn awaits_nothing(&self) -> bool {
+        self.load.is_none() && self.reserve.is_none()
+    }
+}
+
+/// A claim of any code, the only kind of request that this version gives codes for.
+pub(super) fn is_claim_of_any(request: &Request) -> bool {
+    request.kind == Kind::Claim && request.code.is_none()
+}
+
+impl Machine {
+    /// Goes on with gathering as far as it can; answers whether a batch is ready to be decided.
+    pub(super) fn gather(&mut self, effects: &mut Vec<Effect>) -> bool {
+        if self.gathering.is_none() {
+            self.gathering = self.begin_gathering();
+        }
+        let Some(mut gathering) = self.gathering.take() else { return false };
+        let ready = self.step(&mut gathering, effects);
+        self.gathering = Some(gathering);
+        ready
+    }
+
+    fn begin_gathering(&mut self) -> Option<Gathering> {
+        let untold = self.head.next_emit_seq.0 - 1 - self.outbox.watermark().0;
+        if self.backlog.is_empty() || untold >= i64::try_from(self.config.unacknowledged).unwrap_or(i64::MAX)
+        {
+            return None;
+        }
+        let early = self.config.planted.has(Bug::OverlayDroppedEarly);
+        let shown = if early { u64::MAX } else { self.settled.ordinal };
+        self.memory.forget(shown, self.config.users_remembered, self.config.coupons_remembered);
+        let records = self.next_records();
+        let mut now = self.head.position.time;
+        let suspects: Vec<bool> = records
+            .iter()
+            .map(|record| {
+                now = now.max(record.appended);
+                self.may_be_repetition(record, now)
+            })
+            .collect();
+        let mut facts = Facts::default();
+        if let Some(writing) = &self.writing {
+            let batch = Arc::clone(&writing.unsettled.batch);
+            if suspects.contains(&true) {
+                batch.decisions.iter().for_each(|decision| facts.unsettled_index.add(decision.clone()));
+            }
+            facts.unsettled = Some(batch);
+        }
+        let plan = Vec::new();
+        let (load, reserve, stage) = (None, None, Stage::Begun);
+        Some(Gathering { records, suspects, facts, plan, stage, shown, load, reserve, rounds: 0 })
+    }
+
+    fn may_be_repetition(&mut self, record: &Record, now: Millis) -> bool {
+        match &record.payload {
+            Payload::Request(request) => {
+                let suspect = self.recent.is_suspect(request.id, now);
+                suspect || record.offset < self.suspect_below
+            }
+            Payload::Unreadable { answer, .. } => answer.is_some(),
+            Payload::StockAdded { .. } | Payload::Tick => false,
+        }
+    }
+
+    fn next_records(&mut self) -> Vec<Record> {
+        let mut bytes = 0;
+        let mut count = 0;
+        for record in self.backlog.iter().take(self.limit) {
+            bytes += record.bytes;
+            if count > 0 && bytes > self.config.batch_bytes {
+                break;
+            }
+            count += 1;
+        }
+        let records: Vec<_> = self.backlog.drain(..count).collect();
+        self.backlog_bytes -= records.iter().map(|record| record.bytes).sum::<usize>();
+        records
+    }
+
+    fn step(&mut self, gathering: &mut Gathering, effects: &mut Vec<Effect>) -> bool {
+        if !gathering.awaits_nothing() {
+            return false;
+        }
+        if gathering.stage == Stage::Begun {
+            gathering.stage = Stage::Facts;
+            let wants = facts_wanted(gathering, &self.memory);
+            if !wants.is_empty() {
+                let token = self.token();
+                gathering.load = Some(token);
+                effects.push(Effect::Load { token, wants });
+                return false;
+            }
+        }
+        let first = gathering.stage == Stage::Facts;
+        if first {
+            gathering.stage = Stage::Means;
+            gathering.plan = plan(gathering, &mut self.memory, self.head.ordinal + 1);
+        }
+        self.reserve(gathering, first, effects)
+    }
+
+    /// Asks for what is lacking; answers whether nothing is.
+    fn reserve(&mut self, gathering: &mut Gathering, first: bool, effects: &mut Vec<Effect>) -> bool {
+        let mut wants = Wants::default();
+        let (mut pops, mut reads, mut filling) = (Vec::new(), Vec::new(), false);
+        for wanted in &mut gathering.plan {
+            if first && !wanted.users.is_empty() {
+                wants.users.push(UsersOf { coupon: wanted.coupon, users: std::mem::take(&mut wanted.users) });
+            }
+            let Some(coupon) = self.memory.get(&wanted.coupon_id) else { continue };
+            match coupon.stock.source(wanted.coupon, wanted.claims) {
+                Source::Hand => {}
+                Source::Returned { limit } => {
+                    wants.returned.push(ReturnedOf { coupon: wanted.coupon, limit })
+                }
+                Source::List(list, count) => pops.push(Pop { list, count }),
+                Source::Filling => filling = true,
+                Source::Ledger(read) => reads.push(read),
+            }
+        }
+        let asks = !(wants.is_empty() && pops.is_empty() && reads.is_empty());
+        if !asks || gathering.rounds >= MOST_ROUNDS {
+            return !filling || gathering.rounds >= MOST_ROUNDS;
+        }
+        gathering.rounds += 1;
+        if !wants.is_empty() {
+            let token = self.token();
+            gathering.load = Some(token);
+            effects.push(Effect::Load { token, wants });
+        }
+        if !(pops.is_empty() && reads.is_empty()) {
+            let token = self.token();
+            gathering.reserve = Some(Reserving { token, pops: pops.clone(), reads: reads.clone() });
+            effects.push(Effect::Reserve { token, pops, reads });
+        }
+        false
+    }
+
+    pub(super) fn loaded(&mut self, token: Token, mut answers: Answers) {
+        let Some(gathering) = self.gathering.as_mut().filter(|gathering| gathering.load == Some(token))
+        else {
+            return;
+        };
+        gathering.load = None;
+        self.memory.learn(&mut answers, gathering.shown);
+        answers.decided.into_iter().for_each(|decision| gathering.facts.decided.add(decision));
+        gathering.facts.loads.extend(answers.loads.into_iter().map(|load| (load.load, load)));
+    }
+
+    pub(super) fn reserved(
+        &mut self,
+        token: Token,
+        popped: Vec<Popped>,
+        read: Vec<Vec<CodeEntry>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(gathering) = self.gathering.as_mut() else { return };
+        let Some(reserving) = gathering.reserve.take_if(|reserving| reserving.token == token) else { return };
+        let now = self.head.position.time;
+        let mut again = Vec::new();
+        for (pop, popped) in reserving.pops.into_iter().zip(popped) {
+            let Some(coupon) = self.memory.by_no(pop.list.coupon) else { continue };
+            if self.config.planted.has(Bug::UnknownPopRetried) {
+                match popped {
+                    Popped::Unknown => again.push(pop),
+                    Popped::Codes(entries) => coupon.stock.popped_unverified(pop.count, entries),
+                }
+                continue;
+            }
+            coupon.stock.popped(pop.list, pop.count, popped, now);
+        }
+        for (asked, entries) in reserving.reads.into_iter().zip(read) {
+            if let Some(coupon) = self.memory.by_no(asked.coupon) {
+                coupon.stock.read(entries);
+            }
+        }
+        if !again.is_empty() {
+            self.tokens += 1;
+            let token = Token(self.tokens);
+            gathering.reserve = Some(Reserving { token, pops: again.clone(), reads: Vec::new() });
+            effects.push(Effect::Reserve { token, pops: again, reads: Vec::new() });
+        }
+    }
+}
+
+/// What must be read before it is known what else a batch needs.
+fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Wants {
+    let mut wants = Wants::default();
+    let mut missing: HashSet<&str, FixedState> = HashSet::default();
+    let mut present = "";
+    for (record, suspect) in gathering.records.iter().zip(&gathering.suspects) {
+        let coupon_id = match &record.payload {
+            Payload::Request(request) => {
+                if *suspect {
+                    wants.decided.push(request.id.identity);
+                }
+                if !is_claim_of_any(request) {
+                    continue;
+                }
+                &request.coupon_id
+            }
+            Payload::StockAdded { coupon_id, load } => {
+                wants.loads.push(*load);
+                coupon_id
+            }
+            Payload::Unreadable { answer, .. } => {
+                wants.decided.extend(answer.iter().map(|answer| answer.id.identity));
+                continue;
+            }
+            Payload::Tick => continue,
+        };
+        if &**coupon_id == present {
+            continue;
+        }
+        if memory.get(coupon_id).is_some() {
+            present = coupon_id;
+        } else if missing.insert(coupon_id) {
+            wants.coupons.push(coupon_id.clone());
+        }
+    }
+    wants
+}
+
+/// What the claims of a batch want of each coupon that has something to give.
+fn plan(gathering: &Gathering, memory: &mut Memory, batch: u64) -> Vec<Wanted> {
+    let mut plan: Vec<Wanted> = Vec::new();
+    let mut places: HashMap<CouponNo, usize, FixedState> = HashMap::default();
+    for record in &gathering.records {
+        let Payload::Request(request) = &record.payload else { continue };
+        if !is_claim_of_any(request) {
+            continue;
+        }
+        let Some(coupon) = memory.get(&request.coupon_id) else { continue };
+        if coupon.stock.row().available() == 0 {
+            continue;
+        }
+        let place = *places.entry(coupon.no).or_insert_with(|| {
+            let coupon_id = request.coupon_id.clone();
+            plan.push(Wanted { coupon_id, coupon: coupon.no, claims: 0, users: Vec::new() });
+            plan.len() - 1
+        });
+        let Some(wanted) = plan.get_mut(place) else { continue };
+        wanted.claims += 1;
+        if coupon.definition.claims_per_user.is_some() && !coupon.remembers(&request.user) {
+            wanted.users.push(request.user.clone());
+        }
+    }
+    for wanted in &plan {
+        if let Some(coupon) = memory.get_mut(&wanted.coupon_id) {
+            coupon.planned = batch;
+            coupon.stock.expect_batches_of(wanted.claims);
+        }
+    }
+    plan
+}

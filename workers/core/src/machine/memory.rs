@@ -1,0 +1,183 @@
+//! What an owner remembers of its coupons and their users.
+//!
+//! What an unsettled batch changed stays until a batch is gathered that begins after it was settled: until then a
+//! read may show the time before. So what is in memory always overlays what is read, and what is not in memory
+//! has not been changed by anything that a read could have missed.
+
+use super::ListNames;
+use crate::batch::StockRow;
+use crate::coupon::Definition;
+use crate::decide::LiveClaimsKnown;
+use crate::effect::{Answers, FillResult, ListName};
+use crate::ids::{CouponNo, Millis};
+use crate::stock::Stock;
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+
+type Map<K, V> = HashMap<K, V, FixedState>;
+
+/// One coupon as the owner knows it.
+#[derive(Debug)]
+pub(super) struct Coupon {
+    pub(super) no: CouponNo,
+    pub(super) definition: Definition,
+    pub(super) stock: Stock,
+    users: Map<Box<str>, LiveClaims>,
+    /// The batch that changed it last.
+    pub(super) changed: u64,
+    /// The batch for which its users' live claims were read.
+    pub(super) planned: u64,
+    /// Its counters before the batch that is being decided, if that changes it.
+    pub(super) before: Option<StockRow>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LiveClaims {
+    count: u32,
+    changed: u64,
+}
+
+impl Coupon {
+    /// What is remembered of a user; `read` tells whether those not remembered were read and have none.
+    pub(super) fn live_claims(&self, user: &str, read: bool) -> LiveClaimsKnown {
+        match self.users.get(user) {
+            Some(live) => LiveClaimsKnown::Count(live.count),
+            None if read => LiveClaimsKnown::Count(0),
+            None => LiveClaimsKnown::Unread,
+        }
+    }
+
+    pub(super) fn remembers(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
+    /// One more live claim of this user; answers whether the user was not remembered before.
+    pub(super) fn claimed(&mut self, user: &str, batch: u64) -> bool {
+        if self.definition.claims_per_user.is_none() {
+            return false;
+        }
+        if let Some(live) = self.users.get_mut(user) {
+            *live = LiveClaims { count: live.count + 1, changed: batch };
+            return false;
+        }
+        self.users.insert(user.into(), LiveClaims { count: 1, changed: batch });
+        true
+    }
+}
+
+/// The coupons of a partition that were needed lately.
+#[derive(Debug)]
+pub(super) struct Memory {
+    hasher: FixedState,
+    by_id: Map<Box<str>, Coupon>,
+    ids: Map<CouponNo, Box<str>>,
+    users: usize,
+}
+
+impl Memory {
+    pub(super) fn new(seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        let (by_id, ids) = (Map::with_hasher(hasher.clone()), Map::with_hasher(hasher.clone()));
+        Self { hasher, by_id, ids, users: 0 }
+    }
+
+    pub(super) fn coupons(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) const fn users(&self) -> usize {
+        self.users
+    }
+
+    pub(super) fn get(&self, coupon_id: &str) -> Option<&Coupon> {
+        self.by_id.get(coupon_id)
+    }
+
+    pub(super) fn get_mut(&mut self, coupon_id: &str) -> Option<&mut Coupon> {
+        self.by_id.get_mut(coupon_id)
+    }
+
+    pub(super) fn by_no(&mut self, coupon: CouponNo) -> Option<&mut Coupon> {
+        self.by_id.get_mut(self.ids.get(&coupon)?)
+    }
+
+    pub(super) const fn one_user_more(&mut self) {
+        self.users += 1;
+    }
+
+    pub(super) fn filled(&mut self, list: ListName, result: FillResult, now: Millis) {
+        if let Some(coupon) = self.by_no(list.coupon) {
+            coupon.stock.filled(list, result, now);
+        }
+    }
+
+    /// Takes in what was read. What is remembered already stays: it is newer.
+    /// The read shows every batch up to `shown`.
+    pub(super) fn learn(&mut self, answers: &mut Answers, shown: u64) {
+        for loaded in answers.coupons.drain(..) {
+            if self.by_id.contains_key(&loaded.coupon_id) {
+                continue;
+            }
+            let coupon = Coupon {
+                no: loaded.coupon,
+                definition: loaded.definition,
+                stock: Stock::new(loaded.stock, loaded.ahead),
+                users: Map::with_hasher(self.hasher.clone()),
+                changed: 0,
+                planned: 0,
+                before: None,
+            };
+            self.ids.insert(loaded.coupon, loaded.coupon_id.clone());
+            self.by_id.insert(loaded.coupon_id, coupon);
+        }
+        for live in answers.users.drain(..) {
+            let Some(coupon) = self.ids.get(&live.coupon).and_then(|id| self.by_id.get_mut(id)) else {
+                continue;
+            };
+            if !coupon.users.contains_key(&live.user) {
+                coupon.users.insert(live.user, LiveClaims { count: live.count, changed: 0 });
+                self.users += 1;
+            }
+        }
+        for (no, entries) in answers.returned.drain(..) {
+            if let Some(coupon) = self.by_no(no) {
+                coupon.stock.returned_read(entries, shown);
+            }
+        }
+    }
+
+    /// Forgets what batches up to `settled` left behind, where there is too much of it. Only while no read is
+    /// under way.
+    pub(super) fn forget(&mut self, settled: u64, users_remembered: usize, coupons_remembered: usize) {
+        if self.by_id.len() > coupons_remembered {
+            self.by_id.retain(|_, coupon| coupon.changed > settled);
+            let by_id = &self.by_id;
+            self.ids.retain(|_, id| by_id.contains_key(id));
+            self.users = self.by_id.values().map(|coupon| coupon.users.len()).sum();
+        }
+        if self.users > users_remembered {
+            for coupon in self.by_id.values_mut() {
+                coupon.users.retain(|_, live| live.changed > settled);
+            }
+            self.users = self.by_id.values().map(|coupon| coupon.users.len()).sum();
+        }
+    }
+
+    /// What lists are to be filled now, of these coupons.
+    pub(super) fn fills<'a>(
+        &mut self,
+        coupons: impl Iterator<Item = &'a str>,
+        window: usize,
+        now: Millis,
+        names: &mut ListNames<'_>,
+    ) -> Vec<crate::effect::Fill> {
+        let mut fills = Vec::new();
+        for id in coupons {
+            if let Some(coupon) = self.by_id.get_mut(id) {
+                let no = coupon.no;
+                fills.extend(coupon.stock.fill(no, window, now, || names.next(no)));
+            }
+        }
+        fills
+    }
+}

@@ -1,0 +1,83 @@
+//! What the owner of a partition consumes: one record of the log, decoded as far as it can be.
+
+use crate::ids::{LoadId, Millis, Offset, RequestId};
+use crate::vocabulary::Kind;
+
+/// One record of `coupon.requests`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the log.
+    pub offset: Offset,
+    /// When the broker appended it; the only thing that moves a partition's time.
+    pub appended: Millis,
+    /// Digest of the raw record, to recognise the log at the next takeover.
+    pub digest: i64,
+    /// Size of the raw record in bytes, for the bound on a batch.
+    pub bytes: usize,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// A user's request, to be decided.
+    Request(Request),
+    /// A sealed load of codes becomes stock of a coupon.
+    StockAdded {
+        /// The coupon, which is the record's key.
+        coupon_id: Box<str>,
+        /// The load.
+        load: LoadId,
+    },
+    /// Moves the partition's time, and says nothing else.
+    Tick,
+    /// Nothing that an owner can decide. `answer` is there when the headers said who asked.
+    Unreadable {
+        /// What goes to `coupon.dead-letters`.
+        letter: DeadLetter,
+        /// Whom to tell `unprocessable`.
+        answer: Option<Unanswered>,
+    },
+}
+
+/// A user's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What it is known by.
+    pub id: RequestId,
+    /// What it asks for.
+    pub kind: Kind,
+    /// The coupon, which is the record's key.
+    pub coupon_id: Box<str>,
+    /// For whom.
+    pub user: Box<str>,
+    /// When the API minted the id (its clock; only ever used to widen what may be a repetition).
+    pub minted: Millis,
+    /// The named code, if one is named.
+    pub code: Option<Box<str>>,
+}
+
+/// Who is behind a record that cannot be read: from its headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The request's id.
+    pub id: RequestId,
+    /// Its user.
+    pub user: Box<str>,
+    /// The coupon it was keyed by.
+    pub coupon_id: Box<str>,
+}
+
+/// A record that cannot be decided, kept as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// A stable word for what is wrong.
+    pub reason: &'static str,
+    /// What was found, for people.
+    pub error: Box<str>,
+    /// The record's key as received.
+    pub key: Option<Box<[u8]>>,
+    /// The record's value as received.
+    pub value: Option<Box<[u8]>>,
+}

@@ -1,0 +1,276 @@
+//! The free codes of one coupon, as its owner knows them: counters, returned codes, the hand, and the Redis list.
+//!
+//! Free are the returned codes, and every number above the cursor that is not ahead. They are given in that
+//! order: returned ones first, lowest first, then in sequence. The hand holds the next codes of the sequence with
+//! their texts. It is fed from the list, and from the ledger where there is no list. A popped entry counts only if
+//! it is exactly the next free number; anything else and the list is abandoned, never repaired.
+
+use crate::batch::StockRow;
+use crate::effect::{CodeEntry, Fill, FillResult, ListName, Popped, ReadCodes};
+use crate::ids::{CodeNumber, CouponNo, Millis};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Codes read from the ledger at least, where there is no list: more than one batch may need.
+const FEWEST_READ: usize = 16;
+/// The first filling of a list; each later one is twice as long, up to half of the window.
+const FIRST_FILL: usize = 64;
+/// How long a coupon does without a list after Redis failed, in the partition's time.
+const WITHOUT_LIST: i64 = 1_000;
+
+/// The free codes of one coupon.
+#[derive(Clone, Debug)]
+pub struct Stock {
+    row: StockRow,
+    ahead: BTreeSet<i64>,
+    returned: VecDeque<CodeEntry>,
+    /// Returned numbers given, and by which batch: a read may still show them as free.
+    returned_taken: Vec<(CodeNumber, u64)>,
+    hand: VecDeque<CodeEntry>,
+    list: Option<List>,
+    next_fill: usize,
+    /// Whether the coupon is worth a list: it needed the ledger twice, or many codes at once.
+    busy: bool,
+    read_before: bool,
+    without_list_until: Millis,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct List {
+    name: ListName,
+    /// Confirmed entries not popped yet.
+    remaining: usize,
+    /// The number of the last confirmed entry.
+    last: i64,
+    filling: bool,
+}
+
+/// What became of an attempt to take a code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// From the returned ones.
+    Returned(CodeEntry),
+    /// From the sequence.
+    Sequence(CodeEntry),
+    /// No code is free.
+    SoldOut,
+    /// A code is free, but its text is not at hand.
+    Lacking,
+}
+
+/// Where the codes that a batch needs can come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Enough is at hand.
+    Hand,
+    /// Returned codes, from the ledger.
+    Returned {
+        /// How many to read.
+        limit: usize,
+    },
+    /// From the head of the list.
+    List(ListName, usize),
+    /// The list is being filled: wait.
+    Filling,
+    /// From the ledger, in sequence.
+    Ledger(ReadCodes),
+}
+
+impl Stock {
+    /// The stock as the ledger holds it.
+    #[must_use]
+    pub fn new(row: StockRow, ahead: impl IntoIterator<Item = CodeNumber>) -> Self {
+        Self {
+            row,
+            ahead: ahead.into_iter().map(|number| number.0).collect(),
+            returned: VecDeque::new(),
+            returned_taken: Vec::new(),
+            hand: VecDeque::new(),
+            list: None,
+            next_fill: FIRST_FILL,
+            busy: false,
+            read_before: false,
+            without_list_until: Millis(0),
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn row(&self) -> StockRow {
+        self.row
+    }
+
+    /// A load becomes stock; answers its base.
+    pub const fn add(&mut self, count: i64) -> i64 {
+        let base = self.row.top;
+        self.row.top += count;
+        base
+    }
+
+    /// Gives the next free code away to a claim.
+    pub fn take(&mut self, batch: u64) -> Take {
+        if self.row.available() == 0 {
+            return Take::SoldOut;
+        }
+        if self.row.returned > 0 {
+            let Some(entry) = self.returned.pop_front() else { return Take::Lacking };
+            self.row.returned -= 1;
+            self.row.claimed += 1;
+            self.returned_taken.push((entry.number, batch));
+            return Take::Returned(entry);
+        }
+        let Some(entry) = self.hand.pop_front() else { return Take::Lacking };
+        self.row.cursor = entry.number.0;
+        self.row.claimed += 1;
+        while self.ahead.first().is_some_and(|first| *first <= entry.number.0) {
+            self.ahead.pop_first();
+            self.row.ahead -= 1;
+        }
+        Take::Sequence(entry)
+    }
+
+    /// Where to get the codes for `want` claims from.
+    #[must_use]
+    pub fn source(&self, coupon: CouponNo, want: usize) -> Source {
+        let returned = usize::try_from(self.row.returned).unwrap_or(0);
+        if self.returned.len() < want.min(returned) {
+            return Source::Returned { limit: want + self.returned_taken.len() };
+        }
+        let want = want.min(usize::try_from(self.row.available()).unwrap_or(0)).saturating_sub(returned);
+        let Some(missing) = want.checked_sub(self.hand.len()).filter(|missing| *missing > 0) else {
+            return Source::Hand;
+        };
+        match &self.list {
+            Some(list) if list.remaining > 0 => Source::List(list.name, missing.min(list.remaining)),
+            Some(list) if list.filling => Source::Filling,
+            _ => {
+                let count = missing.max(FEWEST_READ);
+                Source::Ledger(ReadCodes { coupon, after: CodeNumber(self.hand_end()), count })
+            }
+        }
+    }
+
+    /// Returned codes that were read, lowest first, by a read that shows every batch up to `shown`. Those that a
+    /// later batch has given are passed over.
+    pub fn returned_read(&mut self, entries: Vec<CodeEntry>, shown: u64) {
+        self.returned_taken.retain(|(_, by)| *by > shown);
+        self.returned = entries
+            .into_iter()
+            .filter(|entry| !self.returned_taken.iter().any(|(taken, _)| *taken == entry.number))
+            .collect();
+    }
+
+    /// What a pop gave. Entries count as long as each is the next free number and none is missing.
+    pub fn popped(&mut self, list: ListName, asked: usize, popped: Popped, now: Millis) {
+        let Some(known) = self.list.as_mut().filter(|known| known.name == list) else { return };
+        known.remaining = known.remaining.saturating_sub(asked);
+        let Popped::Codes(entries) = popped else { return self.abandon(now) };
+        let taken = self.accept(entries);
+        if taken < asked {
+            self.abandon(now);
+        }
+    }
+
+    /// Codes read from the ledger in sequence.
+    pub fn read(&mut self, entries: Vec<CodeEntry>) {
+        self.busy |= self.read_before;
+        self.read_before = true;
+        self.accept(entries);
+        let end = self.hand_end();
+        if let Some(list) = self.list.as_mut() {
+            list.last = list.last.max(end);
+        }
+    }
+
+    /// Believes the popped entries whatever they are: the mistake that verification prevents.
+    pub(crate) fn popped_unverified(&mut self, asked: usize, entries: Vec<CodeEntry>) {
+        if let Some(list) = self.list.as_mut() {
+            list.remaining = list.remaining.saturating_sub(asked);
+        }
+        self.hand.extend(entries);
+    }
+
+    /// What to copy to the list now, ahead of need.
+    pub fn fill(
+        &mut self,
+        coupon: CouponNo,
+        window: usize,
+        now: Millis,
+        name: impl FnOnce() -> ListName,
+    ) -> Option<Fill> {
+        if !self.busy || now < self.without_list_until {
+            return None;
+        }
+        let (remaining, last) = match &self.list {
+            Some(list) if list.filling || list.remaining >= self.next_fill => return None,
+            Some(list) => (list.remaining, list.last.max(self.hand_end())),
+            None => (0, self.hand_end()),
+        };
+        let ahead = self.ahead.range(last + 1..).count();
+        let beyond = usize::try_from(self.row.top - last).unwrap_or(0).saturating_sub(ahead);
+        let count = self.next_fill.min(window / 2).max(1).min(beyond);
+        if count == 0 {
+            return None;
+        }
+        self.next_fill = (self.next_fill * 2).min(window / 2).max(1);
+        let name = self.list.map_or_else(name, |list| list.name);
+        self.list = Some(List { name, remaining, last, filling: true });
+        Some(Fill { list: name, codes: ReadCodes { coupon, after: CodeNumber(last), count } })
+    }
+
+    /// A batch wanted so many codes at once: fill the list for several of its like.
+    pub fn expect_batches_of(&mut self, want: usize) {
+        self.busy |= want > FEWEST_READ;
+        self.next_fill = self.next_fill.max(4 * want);
+    }
+
+    /// What became of a fill.
+    pub fn filled(&mut self, name: ListName, result: FillResult, now: Millis) {
+        let Some(list) = self.list.as_mut().filter(|list| list.name == name) else { return };
+        match result {
+            FillResult::Filled { count, last } => {
+                list.remaining += count;
+                list.last = last.0.max(list.last);
+                list.filling = false;
+            }
+            FillResult::Unknown => self.abandon(now),
+        }
+    }
+
+    fn abandon(&mut self, now: Millis) {
+        self.list = None;
+        self.without_list_until = Millis(now.0 + WITHOUT_LIST);
+    }
+
+    fn accept(&mut self, entries: Vec<CodeEntry>) -> usize {
+        let mut accepted = 0;
+        let mut next = self.next_free(self.hand_end());
+        for entry in entries {
+            if entry.number.0 != next || next > self.row.top {
+                break;
+            }
+            next = self.next_free(next);
+            self.hand.push_back(entry);
+            accepted += 1;
+        }
+        accepted
+    }
+
+    fn hand_end(&self) -> i64 {
+        self.hand.back().map_or(self.row.cursor, |entry| entry.number.0)
+    }
+
+    fn next_free(&self, after: i64) -> i64 {
+        let mut next = after + 1;
+        for taken in self.ahead.range(next..) {
+            if *taken != next {
+                break;
+            }
+            next += 1;
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+#[path = "stock_tests.rs"]
+mod tests;

@@ -1,0 +1,117 @@
+use super::*;
+use crate::ids::{Epoch, Nonce};
+
+fn entry(number: i64) -> CodeEntry {
+    CodeEntry { number: CodeNumber(number), code: format!("CODE-{number}").into() }
+}
+
+fn entries(numbers: impl IntoIterator<Item = i64>) -> Vec<CodeEntry> {
+    numbers.into_iter().map(entry).collect()
+}
+
+fn list(generation: u64) -> ListName {
+    ListName { coupon: CouponNo(1), epoch: Epoch(1), nonce: Nonce(1), generation }
+}
+
+fn stock(top: i64, ahead: &[i64]) -> Stock {
+    let row = StockRow { top, ahead: ahead.len() as i64, ..StockRow::default() };
+    Stock::new(row, ahead.iter().map(|number| CodeNumber(*number)))
+}
+
+fn with_list(top: i64) -> Stock {
+    let mut stock = stock(top, &[]);
+    stock.expect_batches_of(FIRST_FILL);
+    assert!(stock.fill(CouponNo(1), 20, Millis(0), || list(1)).is_some());
+    stock.filled(list(1), FillResult::Filled { count: 10, last: CodeNumber(10) }, Millis(0));
+    stock
+}
+
+#[test]
+fn returned_codes_are_given_before_the_sequence() {
+    let mut stock = Stock::new(StockRow { top: 5, cursor: 2, returned: 1, ..StockRow::default() }, []);
+    assert_eq!(stock.source(CouponNo(1), 2), Source::Returned { limit: 2 });
+    stock.returned_read(entries([1]), 0);
+    stock.read(entries([3]));
+    assert_eq!(stock.take(1), Take::Returned(entry(1)));
+    assert_eq!(stock.take(1), Take::Sequence(entry(3)));
+    assert_eq!(stock.row().available(), 2);
+}
+
+#[test]
+fn a_returned_code_given_by_an_unsettled_batch_is_not_given_again_by_a_late_read() {
+    let mut stock = Stock::new(StockRow { top: 2, cursor: 2, returned: 2, ..StockRow::default() }, []);
+    stock.returned_read(entries([1, 2]), 6);
+    assert_eq!(stock.take(7), Take::Returned(entry(1)));
+    stock.returned_read(entries([1, 2]), 6);
+    assert_eq!(stock.take(8), Take::Returned(entry(2)));
+    assert_eq!(stock.take(8), Take::SoldOut);
+}
+
+#[test]
+fn the_cursor_passes_numbers_ahead_of_it_and_available_stays_right() {
+    let mut stock = stock(6, &[2, 3, 5]);
+    assert_eq!(stock.row().available(), 3);
+    stock.read(entries([1, 4, 6]));
+    for (number, available) in [(1, 2), (4, 1), (6, 0)] {
+        assert_eq!(stock.take(1), Take::Sequence(entry(number)));
+        assert_eq!(stock.row().available(), available);
+    }
+    assert_eq!(stock.row().ahead, 0);
+    assert_eq!(stock.take(1), Take::SoldOut);
+}
+
+#[test]
+fn popped_entries_count_as_long_as_each_is_the_next_free_number() {
+    let mut stock = with_list(10);
+    stock.popped(list(1), 4, Popped::Codes(entries([1, 2, 4, 5])), Millis(0));
+    assert_eq!(stock.hand, entries([1, 2]));
+    assert!(stock.list.is_none(), "a list that skipped a number is abandoned");
+    assert!(matches!(stock.source(CouponNo(1), 3), Source::Ledger(read) if read.after == CodeNumber(2)));
+}
+
+#[test]
+fn an_empty_or_unknown_pop_abandons_the_list() {
+    for popped in [Popped::Codes(Vec::new()), Popped::Unknown] {
+        let mut stock = with_list(10);
+        stock.popped(list(1), 2, popped, Millis(0));
+        assert!(stock.list.is_none());
+        assert!(stock.fill(CouponNo(1), 20, Millis(0), || list(2)).is_none(), "Redis gets a rest");
+        let fill = stock.fill(CouponNo(1), 20, Millis(WITHOUT_LIST), || list(2));
+        assert_eq!(fill.map(|fill| fill.list), Some(list(2)), "then a list of a new name");
+    }
+}
+
+#[test]
+fn what_an_abandoned_list_answers_late_is_ignored() {
+    let mut stock = with_list(10);
+    stock.popped(list(1), 1, Popped::Unknown, Millis(0));
+    stock.filled(list(1), FillResult::Filled { count: 5, last: CodeNumber(15) }, Millis(0));
+    stock.popped(list(1), 1, Popped::Codes(entries([1])), Millis(0));
+    assert!(stock.list.is_none() && stock.hand.is_empty());
+}
+
+#[test]
+fn a_claim_waits_for_a_list_that_is_being_filled_rather_than_running_past_it() {
+    let mut stock = stock(10, &[]);
+    stock.expect_batches_of(FIRST_FILL);
+    let fill = stock.fill(CouponNo(1), 20, Millis(0), || list(1));
+    assert!(fill.is_some());
+    assert_eq!(stock.source(CouponNo(1), 1), Source::Filling);
+}
+
+#[test]
+fn no_more_is_wanted_than_is_there() {
+    let stock = stock(0, &[]);
+    assert_eq!(stock.source(CouponNo(1), 5), Source::Hand);
+}
+
+#[test]
+fn a_coupon_gets_a_list_once_it_needs_codes_again() {
+    let mut stock = stock(40, &[]);
+    stock.read(entries(1..=16));
+    assert!(stock.fill(CouponNo(1), 64, Millis(0), || list(1)).is_none());
+    stock.read(entries(17..=32));
+    let fill = stock.fill(CouponNo(1), 64, Millis(0), || list(1));
+    let codes = fill.map(|fill| (fill.codes.after, fill.codes.count));
+    assert_eq!(codes, Some((CodeNumber(32), 8)), "what lies beyond the hand, as far as there is any");
+}

@@ -13,6 +13,7 @@ use crate::ids::{CouponNo, Millis};
 use crate::stock::Stock;
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 type Map<K, V> = HashMap<K, V, FixedState>;
 
@@ -134,8 +135,8 @@ impl Memory {
             let Some(coupon) = self.ids.get(&live.coupon).and_then(|id| self.by_id.get_mut(id)) else {
                 continue;
             };
-            if !coupon.users.contains_key(&live.user) {
-                coupon.users.insert(live.user, LiveClaims { count: live.count, changed: 0 });
+            if let Entry::Vacant(vacant) = coupon.users.entry(live.user) {
+                vacant.insert(LiveClaims { count: live.count, changed: 0 });
                 self.users += 1;
             }
         }

@@ -283,7 +283,8 @@ mod tests {
     #[test]
     fn the_check_character_of_a_pattern_never_changes() {
         // Printed codes outlive this program: these were right once, and must stay so.
-        let pattern = Pattern::new(&PatternSpec { prefix: "SUMMER".to_owned(), ..PatternSpec::default() }).unwrap();
+        let pattern =
+            Pattern::new(&PatternSpec { prefix: "SUMMER".to_owned(), ..PatternSpec::default() }).unwrap();
         assert!(pattern.verify("SUMMER-7K2M-9QXR-T4VW").is_ok());
         assert!(Pattern::default().verify("SANV-2T2Y-GVRX").is_ok());
     }

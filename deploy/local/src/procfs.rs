@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,18 +40,34 @@ fn postgres_in(dir: &Path) -> Vec<Pid> {
         .collect()
 }
 
-/// Whether a process is attached to the System V segment named in `postmaster.pid`: what the next postmaster itself
-/// checks before it starts, and visible to everybody.
-fn shared_memory_in_use(dir: &Path) -> bool {
-    let pid_file = fs::read_to_string(dir.join("postmaster.pid")).unwrap_or_default();
-    let Some(segment) = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else {
-        return false;
-    };
-    let segments = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+/// A System V shared memory segment.
+struct Segment {
+    id: String,
+    attached: u32,
+}
+
+/// The segment named in `postmaster.pid`, if there is (still) one.
+fn shared_memory_of(dir: &Path) -> Option<Segment> {
+    let pid_file = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
+    let mut named = pid_file.lines().nth(6)?.split_whitespace();
+    let (key, id) = (named.next()?, named.next()?);
+    let segments = fs::read_to_string("/proc/sysvipc/shm").ok()?;
     let mut rows = segments.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let attached =
-        rows.find(|row| row.get(1) == Some(&segment)).and_then(|row| row.get(6)?.parse::<u32>().ok());
-    attached.is_some_and(|processes| processes > 0)
+    let row = rows.find(|row| row.first() == Some(&key) && row.get(1) == Some(&id))?;
+    Some(Segment { id: id.to_owned(), attached: row.get(6)?.parse().ok()? })
+}
+
+/// Whether a process is attached to it: what the next postmaster itself checks before it starts, and visible to
+/// everybody.
+fn shared_memory_in_use(dir: &Path) -> bool {
+    shared_memory_of(dir).is_some_and(|segment| segment.attached > 0)
+}
+
+/// Gives back what a killed postmaster could not. It would stay until the machine is booted again.
+pub(crate) fn remove_shared_memory(dir: &Path) {
+    if let Some(segment) = shared_memory_of(dir).filter(|segment| segment.attached == 0) {
+        Command::new("ipcrm").args(["-m", &segment.id]).stderr(Stdio::null()).status().ok();
+    }
 }
 
 /// The processes whose parent is this one.

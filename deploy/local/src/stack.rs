@@ -294,7 +294,9 @@ impl Inner {
         if watchdog.is_none() {
             return;
         }
-        procfs::end_postgres_in(&postgres::home(&self.site), Duration::from_secs(2));
+        let postgres = postgres::home(&self.site);
+        procfs::end_postgres_in(&postgres, Duration::from_secs(2));
+        procfs::remove_shared_memory(&postgres);
         self.site.dir.remove_if_temporary();
         drop(watchdog.take());
     }

@@ -33,6 +33,11 @@ while send "$1" look && [ "$tries" -lt 80 ]; do
 done
 send "$1" kill
 
+# Shared memory of a postmaster that was killed: nobody else would ever give it back.
+sed -n 7p "$1/postgres/postmaster.pid" 2>/dev/null | while read -r key id; do
+    awk -v key="$key" -v id="$id" '$1 == key && $2 == id && $7 == 0 { print $2 }' /proc/sysvipc/shm
+done | xargs -r -n 1 ipcrm -m 2>/dev/null
+
 [ "$2" = remove ] || exit 0
 tries=0
 while rm -rf -- "$1" 2>/dev/null; [ -e "$1" ] && [ "$tries" -lt 50 ]; do

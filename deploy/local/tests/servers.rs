@@ -164,10 +164,36 @@ async fn launcher_to_be_killed() {
     if std::env::var_os("STAMPEDE_TEST_FREEZE").is_some() {
         stack.freeze(Child::Postgres).unwrap();
     }
+    if std::env::var_os("STAMPEDE_TEST_KILL_POSTGRES").is_some() {
+        stack.kill(Child::Postgres).unwrap();
+    }
     println!("ready {} {}", stack.data_dir().display(), pids.join(" "));
     if std::env::var_os("STAMPEDE_TEST_LINGER").is_some() {
         std::future::pending::<()>().await;
     }
+}
+
+/// The System V segment of a stack's Postgres, as the kernel lists it.
+fn shared_memory(data_dir: &Path) -> String {
+    let pid_file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
+    let words: Vec<&str> = pid_file.lines().nth(6).unwrap().split_whitespace().collect();
+    words.join(" ")
+}
+
+fn is_allocated(segment: &str) -> bool {
+    let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    all.lines().any(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ") == segment)
+}
+
+#[tokio::test]
+async fn shared_memory_of_a_killed_postgres_is_given_back() {
+    let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
+    let segment = shared_memory(stack.data_dir());
+    assert!(is_allocated(&segment), "{segment}");
+    stack.kill(Child::Postgres).unwrap();
+    stack.wait_exit(Child::Postgres, Duration::from_secs(5)).await.unwrap();
+    drop(stack);
+    assert!(!is_allocated(&segment), "{segment}");
 }
 
 fn leaves_nothing_behind(environment: &[&str], kill: bool) {
@@ -187,6 +213,7 @@ fn leaves_nothing_behind(environment: &[&str], kill: bool) {
     }
     let words: Vec<&str> = line.split_once("ready ").unwrap().1.split_whitespace().collect();
     let (dir, pids) = words.split_first().unwrap();
+    let segment = kill.then(|| shared_memory(Path::new(dir)));
     if kill {
         launcher.kill().unwrap();
     }
@@ -195,6 +222,7 @@ fn leaves_nothing_behind(environment: &[&str], kill: bool) {
         soon("the child is gone", || !lives(pid.parse().unwrap()));
     }
     soon("the directory is gone", || !Path::new(dir).exists());
+    assert!(!segment.is_some_and(|segment| is_allocated(&segment)));
 }
 
 #[test]
@@ -205,6 +233,11 @@ fn a_test_binary_that_ends_leaves_nothing_behind() {
 #[test]
 fn a_killed_launcher_leaves_nothing_behind() {
     leaves_nothing_behind(&["STAMPEDE_TEST_LINGER"], true);
+}
+
+#[test]
+fn a_killed_launcher_leaves_nothing_behind_even_if_postgres_was_killed_before() {
+    leaves_nothing_behind(&["STAMPEDE_TEST_LINGER", "STAMPEDE_TEST_KILL_POSTGRES"], true);
 }
 
 #[test]

@@ -203,8 +203,8 @@ create function write_batch(
     c_user text[],
     o_identity uuid[], o_body bigint[], o_coupon bigint[], o_offset bigint[], o_ms bigint[], o_kind text[],
     o_reason text[], o_user text[], o_target text[],
-    s_coupon bigint[], s_was_top bigint[], s_was_cursor bigint[], s_was_returned bigint[],
-    s_top bigint[], s_cursor bigint[], s_returned bigint[], s_claimed bigint[],
+    s_coupon bigint[], s_was_top bigint[], s_was_cursor bigint[], s_was_ahead bigint[], s_was_returned bigint[],
+    s_top bigint[], s_cursor bigint[], s_ahead bigint[], s_returned bigint[], s_claimed bigint[],
     l_load bigint[], l_base bigint[],
     r_coupon bigint[], r_number bigint[],
     x_identity uuid[], x_body bigint[],
@@ -252,15 +252,21 @@ begin
 
     if cardinality(s_coupon) > 0 then
         update stock s
-           set top = n.top, cursor = n.cursor, returned = n.returned, claimed = n.claimed
-          from unnest(s_coupon, s_was_top, s_was_cursor, s_was_returned, s_top, s_cursor, s_returned, s_claimed)
-               n (coupon_no, was_top, was_cursor, was_returned, top, cursor, returned, claimed)
+           set top = n.top, cursor = n.cursor, ahead = n.ahead, returned = n.returned, claimed = n.claimed
+          from unnest(s_coupon, s_was_top, s_was_cursor, s_was_ahead, s_was_returned,
+                      s_top, s_cursor, s_ahead, s_returned, s_claimed)
+               n (coupon_no, was_top, was_cursor, was_ahead, was_returned, top, cursor, ahead, returned, claimed)
          where s.coupon_no = n.coupon_no and s.top = n.was_top and s.cursor = n.was_cursor
-           and s.returned = n.was_returned;
+           and s.ahead = n.was_ahead and s.returned = n.was_returned;
         get diagnostics v_rows = row_count;
         if v_rows <> cardinality(s_coupon) then
             raise exception 'partition %: % of % stock rows are as the owner knew them', p_partition, v_rows,
                 cardinality(s_coupon) using errcode = 'SP002';
+        end if;
+        if s_ahead <> s_was_ahead then              -- the cursor has passed numbers that were ahead of it
+            delete from stock_ahead a
+             using unnest(s_coupon, s_cursor) n (coupon_no, cursor)
+             where a.coupon_no = n.coupon_no and a.number <= n.cursor;
         end if;
     end if;
     if cardinality(l_load) > 0 then

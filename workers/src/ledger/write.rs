@@ -1,0 +1,224 @@
+//! Writing a batch: one call of `stampede.write_batch`, one round trip, one commit. This is where a claim becomes
+//! durable, and where a previous owner is shut out.
+//!
+//! The columns of a batch go from its decisions straight into the call's buffer; nothing is copied in between.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use coupon_core::batch::{Batch, Decision, Verdict};
+use coupon_core::effect::WriteResult;
+use coupon_core::ids::CodeNumber;
+use sqlx::postgres::{PgArguments, PgBindIterExt as _, PgConnectOptions};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::errors::{connection_survives, result_of};
+use super::{LedgerError, PgLedger, connect};
+use crate::messages::Message;
+
+/// Longer than Postgres itself lets a statement run: only a server that is gone or frozen reaches it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Days whose tables are made at once: the next midnight finds its table.
+const DAYS_AHEAD: i32 = 3;
+
+const WRITE_BATCH: &str = "select stampede.write_batch(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, date '1970-01-01' + $12::int,
+    $13, $14, $15, $16, $17, $18, $19,
+    $20, $21, $22, $23, $24, $25, $26, $27, $28,
+    $29, $30, $31, $32, $33, $34, $35, $36, $37, $38,
+    $39, $40, $41, $42, $43, $44, $45, $46, $47, $48)";
+
+/// The one connection that writes to a partition. It is taken out for each call and put back only after a clear
+/// answer, so that a call that was given up never shares a connection with the next.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    /// Days since 1970 whose tables are known to exist.
+    days: Range<i32>,
+}
+
+impl Writer {
+    pub(super) const fn new(options: PgConnectOptions) -> Self {
+        Self { options, connection: None, days: 0..0 }
+    }
+
+    pub(super) async fn take(&mut self) -> Result<PgConnection, LedgerError> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => connect(&self.options).await,
+        }
+    }
+
+    pub(super) fn put(&mut self, connection: PgConnection) {
+        self.connection = Some(connection);
+    }
+}
+
+impl PgLedger {
+    /// Writes a batch, or nothing. Call it again with the same batch as often as its answer says so.
+    pub async fn write(&self, batch: &Batch) -> WriteResult {
+        if let Some(wrong) = contradiction(batch) {
+            return WriteResult::Mismatch(wrong);
+        }
+        let messages = self.messages.of(batch);
+        let mut writer = self.writer.lock().await;
+        let mut connection = match writer.take().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(partition = self.partition.0, %error, "no connection to write with");
+                return WriteResult::Retry;
+            }
+        };
+        if let Err(error) = ensure_day(&mut writer, &mut connection, batch).await {
+            tracing::warn!(partition = self.partition.0, %error, "the tables of a day cannot be made");
+            return WriteResult::Retry;
+        }
+        let call = Box::pin(call(batch, &messages).execute(&mut connection));
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(_)) => {
+                writer.put(connection);
+                WriteResult::Written
+            }
+            Ok(Err(error)) => {
+                if connection_survives(&error) {
+                    writer.put(connection);
+                }
+                let result = result_of(&error);
+                tracing::warn!(partition = self.partition.0, write_no = batch.fence.write_no.0, %error, ?result, "not written");
+                result
+            }
+            Err(_) => WriteResult::Unknown,
+        }
+    }
+}
+
+/// Columns are cut from the decisions by two filters; what neither takes would be lost without a word.
+fn contradiction(batch: &Batch) -> Option<String> {
+    let columns = claims(batch).count() + rejections(batch).count();
+    if columns != batch.decisions.len() {
+        return Some(format!("{} decisions make {columns} rows", batch.decisions.len()));
+    }
+    (batch.emits() != batch.emit_seq.is_some())
+        .then(|| format!("outbox entry {:?} does not fit", batch.emit_seq))
+}
+
+/// Makes the daily tables that a batch needs, if they are not known to exist.
+async fn ensure_day(
+    writer: &mut Writer,
+    connection: &mut PgConnection,
+    batch: &Batch,
+) -> Result<(), LedgerError> {
+    let day = day_of(batch);
+    if writer.days.contains(&day) || rejections(batch).next().is_none() {
+        return Ok(());
+    }
+    let ensure = sqlx::query("select stampede.ensure_outcome_days(date '1970-01-01' + $1::int, $2)")
+        .bind(day)
+        .bind(DAYS_AHEAD)
+        .execute(connection);
+    timeout(CALL_TIMEOUT, ensure).await.map_err(|_| LedgerError::TimedOut(CALL_TIMEOUT))??;
+    writer.days = day..day + DAYS_AHEAD;
+    Ok(())
+}
+
+fn day_of(batch: &Batch) -> i32 {
+    i32::try_from(batch.position.time.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
+}
+
+fn claims(batch: &Batch) -> impl Iterator<Item = (&Decision, i64, CodeNumber)> {
+    batch.decisions.iter().filter_map(|decision| match (&decision.verdict, decision.coupon) {
+        (Verdict::Claimed { number, .. }, Some(coupon)) => Some((decision, coupon.0, *number)),
+        _ => None,
+    })
+}
+
+fn rejections(batch: &Batch) -> impl Iterator<Item = (&Decision, &'static str)> {
+    batch.decisions.iter().filter_map(|decision| match decision.verdict {
+        Verdict::Rejected(reason) => Some((decision, reason.as_str())),
+        Verdict::Claimed { .. } => None,
+    })
+}
+
+fn identity(decision: &Decision) -> Uuid {
+    Uuid::from_u128(decision.id.identity)
+}
+
+type Call<'q> = Query<'q, Postgres, PgArguments>;
+
+fn call<'q>(batch: &'q Batch, messages: &'q [Message]) -> Call<'q> {
+    let (fence, position) = (&batch.fence, &batch.position);
+    let call = sqlx::query(WRITE_BATCH)
+        .bind(fence.partition.0)
+        .bind(fence.epoch.0)
+        .bind(Uuid::from_u128(fence.nonce.0))
+        .bind(fence.write_no.0)
+        .bind(Uuid::from_u128(fence.attempt.0))
+        .bind(position.next_offset.0)
+        .bind(position.last_offset.0)
+        .bind(position.last_digest)
+        .bind(position.time.0)
+        .bind(position.suspect_until.0)
+        .bind(batch.watermark.0)
+        .bind(day_of(batch));
+    let call = bind_rejections(bind_claims(call, batch), batch);
+    bind_messages(bind_stock(call, batch), messages)
+}
+
+fn bind_claims<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
+    call.bind(claims(batch).map(|(d, ..)| identity(d)).bind_iter())
+        .bind(claims(batch).map(|(d, ..)| d.id.body).bind_iter())
+        .bind(claims(batch).map(|(_, coupon, _)| coupon).bind_iter())
+        .bind(claims(batch).map(|(.., number)| number.0).bind_iter())
+        .bind(claims(batch).map(|(d, ..)| d.offset.0).bind_iter())
+        .bind(claims(batch).map(|(d, ..)| d.decided.0).bind_iter())
+        .bind(claims(batch).map(|(d, ..)| &*d.user).bind_iter())
+}
+
+fn bind_rejections<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
+    call.bind(rejections(batch).map(|(d, _)| identity(d)).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| d.id.body).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| d.coupon.map(|coupon| coupon.0)).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| d.offset.0).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| d.decided.0).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| d.kind.as_str()).bind_iter())
+        .bind(rejections(batch).map(|(_, reason)| reason).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| &*d.user).bind_iter())
+        .bind(rejections(batch).map(|(d, _)| d.coupon.is_none().then_some(&*d.coupon_id)).bind_iter())
+}
+
+fn bind_stock<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
+    let stock = &batch.stock;
+    call.bind(stock.iter().map(|s| s.coupon.0).bind_iter())
+        .bind(stock.iter().map(|s| s.was.top).bind_iter())
+        .bind(stock.iter().map(|s| s.was.cursor).bind_iter())
+        .bind(stock.iter().map(|s| s.was.ahead).bind_iter())
+        .bind(stock.iter().map(|s| s.was.returned).bind_iter())
+        .bind(stock.iter().map(|s| s.is.top).bind_iter())
+        .bind(stock.iter().map(|s| s.is.cursor).bind_iter())
+        .bind(stock.iter().map(|s| s.is.ahead).bind_iter())
+        .bind(stock.iter().map(|s| s.is.returned).bind_iter())
+        .bind(stock.iter().map(|s| s.is.claimed).bind_iter())
+        .bind(batch.loads.iter().map(|l| l.load.0).bind_iter())
+        .bind(batch.loads.iter().map(|l| l.base).bind_iter())
+        .bind(batch.returned_taken.iter().map(|r| r.0.0).bind_iter())
+        .bind(batch.returned_taken.iter().map(|r| r.1.0).bind_iter())
+        .bind(batch.repetitions.iter().map(identity).bind_iter())
+        .bind(batch.repetitions.iter().map(|d| d.id.body).bind_iter())
+}
+
+fn bind_messages<'q>(call: Call<'q>, messages: &'q [Message]) -> Call<'q> {
+    call.bind(messages.iter().map(|m| m.topic).bind_iter())
+        .bind(messages.iter().map(|m| m.key.as_deref()).bind_iter())
+        .bind(messages.iter().map(|m| m.value.as_deref()).bind_iter())
+        .bind(messages.iter().map(headers).bind_iter())
+}
+
+fn headers(message: &Message) -> String {
+    let headers = message.headers.iter().map(|(name, value)| (name.to_string(), value.as_str().into()));
+    serde_json::Value::Object(headers.collect()).to_string()
+}

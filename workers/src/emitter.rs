@@ -1,0 +1,267 @@
+//! Tells outcomes: response events, events, dead letters.
+//!
+//! Guarantees: [`Outlet::emit_batch`] is done only when the broker has acknowledged every message of the entry; a
+//! delivery that fails means that the whole entry is produced again, identically; nothing here waits for a full
+//! queue on the runtime's threads, and nothing calls `flush` (it comes back in steps of 100 ms only).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use coupon_core::batch::{Batch, Decision};
+use coupon_core::ids::Partition;
+use futures::future::{BoxFuture, FutureExt as _};
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use runtime::registry::Registry;
+use runtime::topics::Topics;
+use schemas::{CouponResponse, Encoder, Subject, partition_for, topics};
+use tokio::sync::Notify;
+
+use crate::backoff::Backoff;
+use crate::crash_points::{Point, pass};
+use crate::kafka_log;
+use crate::ledger::OutboxEntry;
+use crate::messages::{Message, Messages};
+use crate::metrics;
+use crate::response;
+use crate::seams::Outlet;
+
+/// How long to wait before a full queue is tried again: about what it takes to send a part of it.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(2);
+/// Messages between two chances for others on the same thread.
+const MESSAGES_BETWEEN_YIELDS: usize = 256;
+
+/// Counts the deliveries of one entry. Shared with librdkafka as the opaque of each of its messages.
+#[derive(Debug)]
+pub struct Tracker {
+    /// Messages under way, and one more as long as messages are added.
+    pending: AtomicUsize,
+    failed: AtomicBool,
+    done: Notify,
+}
+
+impl Tracker {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { pending: AtomicUsize::new(1), failed: AtomicBool::new(false), done: Notify::new() })
+    }
+
+    fn add(self: &Arc<Self>) -> Arc<Self> {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(self)
+    }
+
+    fn settle(&self, delivered: bool) {
+        if !delivered {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.done.notify_one();
+        }
+    }
+
+    /// No message is added any more. Answers whether every one was delivered.
+    async fn all_delivered(&self) -> bool {
+        self.settle(true);
+        self.done.notified().await;
+        !self.failed.load(Ordering::Relaxed)
+    }
+}
+
+struct Deliveries;
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka_log::line("producer", level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        kafka_log::error("producer", &error, reason);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Arc<Tracker>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tracker: Arc<Tracker>) {
+        if let Err((error, _)) = result {
+            tracing::debug!(%error, "a message was not delivered");
+        }
+        tracker.settle(result.is_ok());
+    }
+}
+
+/// The producer of a worker process, shared by its partitions.
+#[derive(Clone)]
+pub struct Emitter {
+    producer: Arc<ThreadedProducer<Deliveries>>,
+    responses: Encoder<CouponResponse>,
+    messages: Messages,
+    topics: Topics,
+}
+
+impl Emitter {
+    /// A producer with these settings.
+    ///
+    /// # Errors
+    /// What librdkafka has against the settings.
+    pub fn new(config: &ClientConfig, topics: Topics, registry: &Registry) -> KafkaResult<Self> {
+        let producer = Arc::new(ThreadedProducer::from_config_and_context(config, Deliveries)?);
+        Ok(Self {
+            producer,
+            topics,
+            responses: Encoder::new(registry.id_of(Subject::Response)),
+            messages: Messages::new(registry.id_of(Subject::Event)),
+        })
+    }
+
+    /// Produces until everything is acknowledged.
+    async fn emit(&self, partition: Partition, decisions: [&[Decision]; 2], messages: &[Message]) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        while !self.emit_once(partition, decisions, messages).await {
+            ::metrics::counter!(metrics::EMIT_REPEATED).increment(1);
+            tracing::warn!(%partition, "not everything was delivered: telling it all again");
+            backoff.pause().await;
+        }
+    }
+
+    async fn emit_once(
+        &self,
+        partition: Partition,
+        decisions: [&[Decision]; 2],
+        messages: &[Message],
+    ) -> bool {
+        let tracker = Tracker::new();
+        let mut scratch = CouponResponse::default();
+        let mut value = Vec::with_capacity(256);
+        for (n, decision) in decisions.into_iter().flatten().enumerate() {
+            response::fill(&mut scratch, decision, partition);
+            value.clear();
+            if let Err(error) = self.responses.encode(&scratch, &mut value) {
+                // Every field is bounded when it is decoded, so this is a bug; the outcome itself is durable.
+                tracing::error!(%partition, id = %decision.id, %error, "a response cannot be encoded");
+                continue;
+            }
+            let to = partition_for(decision.user.as_bytes(), self.topics.responses);
+            let record = BaseRecord::with_opaque_to(topics::RESPONSES, tracker.add())
+                .partition(to)
+                .key(decision.user.as_bytes())
+                .payload(value.as_slice());
+            self.send(record).await;
+            if n == 0 {
+                pass(Point::AmidEmit).await;
+            } else if n % MESSAGES_BETWEEN_YIELDS == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for message in messages {
+            self.send(self.record_of(message, tracker.add())).await;
+        }
+        pass(Point::AfterEmitSent).await;
+        tracker.all_delivered().await
+    }
+
+    fn record_of<'a>(
+        &self,
+        message: &'a Message,
+        tracker: Arc<Tracker>,
+    ) -> BaseRecord<'a, [u8], [u8], Arc<Tracker>> {
+        let key = message.key.as_deref();
+        let to = partition_for(key.unwrap_or_default(), self.partitions(message.topic));
+        let mut record = BaseRecord::with_opaque_to(message.topic, tracker).partition(to);
+        record.key = key;
+        record.payload = message.value.as_deref();
+        if !message.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            for (name, value) in &message.headers {
+                headers = headers.insert(Header { key: name, value: Some(value) });
+            }
+            record = record.headers(headers);
+        }
+        record
+    }
+
+    fn partitions(&self, topic: &str) -> i32 {
+        match topic {
+            topics::EVENTS => self.topics.events,
+            topics::DEAD_LETTERS => self.topics.dead_letters,
+            _ => self.topics.responses,
+        }
+    }
+
+    /// Hands one message to the producer; waits while its queue is full.
+    async fn send(&self, record: BaseRecord<'_, [u8], [u8], Arc<Tracker>>) {
+        let mut next = Some(record);
+        while let Some(record) = next.take() {
+            match self.producer.send(record) {
+                Ok(()) => {}
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                    tokio::time::sleep(QUEUE_FULL_PAUSE).await;
+                    next = Some(record);
+                }
+                Err((error, record)) => {
+                    tracing::error!(%error, topic = record.topic, "a message was refused by the producer");
+                    record.delivery_opaque.settle(false);
+                }
+            }
+        }
+    }
+
+    /// How many messages wait for the broker.
+    #[must_use]
+    pub fn in_flight(&self) -> i32 {
+        self.producer.in_flight_count()
+    }
+}
+
+impl Outlet for Emitter {
+    fn emit_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()> {
+        async move {
+            let messages = self.messages.of(&batch);
+            self.emit(batch.fence.partition, [&batch.decisions, &batch.repetitions], &messages).await;
+        }
+        .boxed()
+    }
+
+    fn emit_entry(&self, partition: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()> {
+        async move { self.emit(partition, [&entry.decisions, &[]], &entry.messages).await }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_entry_is_told_when_its_last_message_is_acknowledged_and_not_before() {
+        let tracker = Tracker::new();
+        let (one, two) = (tracker.add(), tracker.add());
+        one.settle(true);
+        let mut told = std::pin::pin!(tracker.all_delivered());
+        assert_eq!(told.as_mut().now_or_never(), None);
+        two.settle(true);
+        assert_eq!(told.now_or_never(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn one_failed_delivery_fails_the_entry_but_only_once_all_have_settled() {
+        let tracker = Tracker::new();
+        let (one, two) = (tracker.add(), tracker.add());
+        one.settle(false);
+        let mut told = std::pin::pin!(tracker.all_delivered());
+        assert_eq!(told.as_mut().now_or_never(), None);
+        two.settle(true);
+        assert_eq!(told.now_or_never(), Some(false));
+    }
+
+    #[tokio::test]
+    async fn an_entry_whose_messages_are_acknowledged_before_all_are_sent_is_told_at_once() {
+        let tracker = Tracker::new();
+        tracker.add().settle(true);
+        assert!(tracker.all_delivered().await);
+        assert!(Tracker::new().all_delivered().await, "an entry without messages");
+    }
+}

@@ -1,0 +1,283 @@
+//! The log as the driver sees it: orders to the consumer thread, and the check at a takeover that the log is still
+//! the one that Postgres knows.
+//!
+//! The check never repairs and never skips: a log that was cut, recreated, or has lost what Postgres expects, and a
+//! Postgres that was restored to an older backup, stop the partition with a text that says which it is.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use coupon_core::batch::Position;
+use coupon_core::ids::{Millis, Offset, Partition, WriteNo};
+use futures::future::{BoxFuture, FutureExt as _};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
+use schemas::topics::REQUESTS;
+
+use crate::consumer::{Assigned, Command};
+use crate::decode::Raw;
+use crate::seams::{Failure, Log, Order};
+
+/// How long one question to Kafka may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What the group's committed metadata begins with; the write number follows.
+const METADATA: &str = "write_no=";
+
+/// What is committed beside an offset.
+#[must_use]
+pub fn metadata_of(write_no: WriteNo) -> String {
+    format!("{METADATA}{write_no}")
+}
+
+/// The write number in committed metadata, if it is ours.
+#[must_use]
+pub fn write_no_of(metadata: &str) -> Option<WriteNo> {
+    metadata.strip_prefix(METADATA)?.parse().ok().map(WriteNo)
+}
+
+/// The log of this process.
+pub struct KafkaLog {
+    commands: Sender<Command>,
+    assigned: Arc<Assigned>,
+    inspector: Arc<Inspector>,
+}
+
+impl KafkaLog {
+    /// `commands` is the consumer thread's ear, `assigned` what it hears from the group.
+    #[must_use]
+    pub const fn new(commands: Sender<Command>, assigned: Arc<Assigned>, inspector: Arc<Inspector>) -> Self {
+        Self { commands, assigned, inspector }
+    }
+}
+
+impl Log for KafkaLog {
+    fn check(
+        &self,
+        partition: Partition,
+        position: Position,
+        write_no: WriteNo,
+    ) -> BoxFuture<'_, Result<Result<(), String>, Failure>> {
+        let inspector = Arc::clone(&self.inspector);
+        async move {
+            let found = tokio::task::spawn_blocking(move || inspector.look(partition, position.last_offset))
+                .await??;
+            Ok(found.judge(partition, &position, write_no))
+        }
+        .boxed()
+    }
+
+    fn tell(&self, partition: Partition, order: Order) {
+        drop(self.commands.send(Command::Partition(partition, order)));
+    }
+
+    fn is_assigned(&self, partition: Partition) -> bool {
+        self.assigned.contains(partition)
+    }
+}
+
+/// What is found in Kafka about one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    /// The first offset that is still there.
+    low: Offset,
+    /// The offset that the next record will get.
+    high: Offset,
+    /// The record that Postgres consumed last, if it should still be there.
+    last: Last,
+    /// The write number in the group's committed metadata.
+    committed: Option<WriteNo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// Nothing was consumed yet, or retention has removed it, or the log ends before it.
+    NotThere,
+    /// Its digest.
+    Digest(i64),
+    /// The log begins before it and goes on after it, and it is not there.
+    Missing,
+}
+
+impl Found {
+    fn judge(&self, partition: Partition, position: &Position, write_no: WriteNo) -> Result<(), String> {
+        let Self { low, high, last, committed } = self;
+        let next = position.next_offset;
+        let of = format!("partition {partition} of {REQUESTS}");
+        if next > *high {
+            return Err(format!(
+                "{of} ends at offset {high}, but Postgres has decided everything below {next}: the topic was cut or \
+                 recreated, or Kafka and Postgres do not belong together; nothing is skipped until an operator \
+                 says so"
+            ));
+        }
+        if next < *low {
+            return Err(format!(
+                "{of} begins at offset {low}, but {next} is the next to be decided: retention has removed {} \
+                 undecided records; nothing is skipped until an operator says so",
+                low.0 - next.0
+            ));
+        }
+        match last {
+            Last::Missing => {
+                return Err(format!(
+                    "{of} has lost the record at offset {}, which Postgres consumed last: it is another log",
+                    position.last_offset
+                ));
+            }
+            Last::Digest(digest) if *digest != position.last_digest => {
+                return Err(format!(
+                    "the record at offset {} of {of} is not the one that Postgres consumed last: the topic was \
+                     recreated, or cut and has grown again; nothing is decided until an operator says so",
+                    position.last_offset
+                ));
+            }
+            Last::Digest(_) | Last::NotThere => {}
+        }
+        match committed {
+            Some(committed) if *committed > write_no => Err(format!(
+                "Kafka knows of write {committed} of {of}, but Postgres of {write_no} at most: Postgres was restored \
+                 to an older backup; what was decided since is lost to it, and nothing is decided again until an \
+                 operator says so"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Looks things up in Kafka for takeovers and for the lag. One client, used by one at a time; its calls block, so
+/// they belong on a blocking thread.
+pub struct Inspector {
+    client: Mutex<BaseConsumer>,
+}
+
+impl Inspector {
+    /// `config` is a reader's, with the group's id: it reads the group's offsets, and never joins.
+    ///
+    /// # Errors
+    /// What librdkafka has against the settings.
+    pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
+        Ok(Self { client: Mutex::new(config.create()?) })
+    }
+
+    /// The offset that the next record of a partition will get.
+    ///
+    /// # Errors
+    /// What Kafka says.
+    pub fn end(&self, partition: Partition) -> KafkaResult<Offset> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.fetch_watermarks(REQUESTS, partition.0, PATIENCE).map(|(_, high)| Offset(high))
+    }
+
+    fn look(&self, partition: Partition, last: Offset) -> Result<Found, InspectError> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let (low, high) = client.fetch_watermarks(REQUESTS, partition.0, PATIENCE)?;
+        let committed = committed(&client, partition)?;
+        let last = if last.0 < 0 || last.0 < low || last.0 >= high {
+            Last::NotThere
+        } else {
+            read_again(&client, partition, last)?
+        };
+        Ok(Found { low: Offset(low), high: Offset(high), last, committed })
+    }
+}
+
+/// Kafka could not be asked.
+#[derive(Debug, thiserror::Error)]
+enum InspectError {
+    #[error("Kafka does not answer: {0}")]
+    Kafka(#[from] KafkaError),
+    #[error("the record at offset {0} was not delivered in time")]
+    Slow(Offset),
+}
+
+fn committed(client: &BaseConsumer, partition: Partition) -> KafkaResult<Option<WriteNo>> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(REQUESTS, partition.0);
+    let list = client.committed_offsets(list, PATIENCE)?;
+    Ok(list.elements().first().and_then(|element| write_no_of(element.metadata())))
+}
+
+fn read_again(client: &BaseConsumer, partition: Partition, last: Offset) -> Result<Last, InspectError> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition_offset(REQUESTS, partition.0, KafkaOffset::Offset(last.0))?;
+    client.assign(&list)?;
+    let until = Instant::now() + PATIENCE;
+    let mut found = Err(InspectError::Slow(last));
+    while Instant::now() < until {
+        let Some(message) = client.poll(Duration::from_millis(100)) else { continue };
+        let message = match message {
+            Ok(message) if message.partition() == partition.0 => message,
+            Ok(_) => continue,
+            Err(error) => {
+                found = Err(error.into());
+                break;
+            }
+        };
+        found =
+            Ok(if message.offset() == last.0 { Last::Digest(digest(&message, last)) } else { Last::Missing });
+        break;
+    }
+    client.unassign()?;
+    found
+}
+
+fn digest(message: &rdkafka::message::BorrowedMessage<'_>, offset: Offset) -> i64 {
+    let appended = match message.timestamp() {
+        Timestamp::LogAppendTime(millis) | Timestamp::CreateTime(millis) => millis,
+        Timestamp::NotAvailable => 0,
+    };
+    Raw { offset, appended: Millis(appended), key: message.key(), value: message.payload() }.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position() -> Position {
+        Position { next_offset: Offset(20), last_offset: Offset(19), last_digest: 7, ..Position::default() }
+    }
+
+    fn found() -> Found {
+        Found { low: Offset(5), high: Offset(30), last: Last::Digest(7), committed: Some(WriteNo(3)) }
+    }
+
+    fn judged(found: &Found) -> Result<(), String> {
+        found.judge(Partition(2), &position(), WriteNo(3))
+    }
+
+    #[test]
+    fn a_log_that_goes_on_from_what_postgres_knows_is_accepted() {
+        assert_eq!(judged(&found()), Ok(()));
+        assert_eq!(judged(&Found { high: Offset(20), ..found() }), Ok(()), "nothing new");
+        let removed = Found { low: Offset(20), last: Last::NotThere, ..found() };
+        assert_eq!(judged(&removed), Ok(()), "retention has removed what was decided");
+        assert_eq!(judged(&Found { committed: None, ..found() }), Ok(()), "the group's offset was deleted");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_the_one_that_postgres_knows_stops_the_partition_and_says_why() {
+        let cases = [
+            (Found { high: Offset(19), last: Last::NotThere, ..found() }, "cut or recreated"),
+            (Found { low: Offset(23), last: Last::NotThere, ..found() }, "removed 3 undecided records"),
+            (Found { last: Last::Digest(8), ..found() }, "is not the one"),
+            (Found { last: Last::Missing, ..found() }, "has lost the record"),
+            (Found { committed: Some(WriteNo(4)), ..found() }, "older backup"),
+        ];
+        for (found, words) in cases {
+            let text = judged(&found).expect_err(words);
+            assert!(text.contains(words) && text.contains("partition 2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_write_number_survives_as_metadata_and_other_metadata_is_ignored() {
+        assert_eq!(write_no_of(&metadata_of(WriteNo(77))), Some(WriteNo(77)));
+        for foreign in ["", "write_no=", "write_no=x", "77"] {
+            assert_eq!(write_no_of(foreign), None);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The metrics of a worker: names, units, labels; and handles that are looked up once.
+//!
+//! Labels are bounded: partitions, outcome words, stages. No coupon, user or request id is ever one.
+
+use coupon_core::batch::{Batch, Verdict};
+use coupon_core::ids::Partition;
+use coupon_core::vocabulary::Reason;
+use metrics::{Counter, Gauge, Histogram};
+use std::time::Duration;
+
+/// Records decided by one write to the ledger. Histogram; label `partition`.
+pub const BATCH_RECORDS: &str = "stampede_batch_records";
+/// Seconds that one stage of a batch took. Histogram; labels `partition`, `stage` (`load`, `reserve`, `write`, `emit`).
+pub const STAGE_SECONDS: &str = "stampede_batch_stage_seconds";
+/// Final outcomes, counted when they are durable. Counter; label `outcome` (`claimed`, or the reason of a rejection).
+pub const DECISIONS: &str = "stampede_decisions_total";
+/// Outcomes told once more, because their request came again. Counter.
+pub const REPETITIONS: &str = "stampede_repetitions_total";
+/// Records that became dead letters. Counter; label `reason`.
+pub const DEAD_LETTERS: &str = "stampede_dead_letters_total";
+/// Calls of the ledger's write function. Counter; label `result`.
+pub const WRITES: &str = "stampede_writes_total";
+/// Reads that failed and were repeated. Counter; label `what`.
+pub const READ_FAILURES: &str = "stampede_read_failures_total";
+/// Pops and fills whose answer is unknown. Counter; label `call` (`pop`, `fill`).
+pub const REDIS_FAILURES: &str = "stampede_redis_failures_total";
+/// Records in the log that are not decided yet. Gauge; label `partition`.
+pub const LAG: &str = "stampede_lag_records";
+/// Records fetched that wait to be decided. Gauge; label `partition`.
+pub const BACKLOG: &str = "stampede_backlog_records";
+/// Outbox entries that the broker has not acknowledged. Gauge; label `partition`.
+pub const OUTBOX_UNACKNOWLEDGED: &str = "stampede_outbox_unacknowledged_entries";
+/// Seconds by which a partition's time is ahead of this machine's clock (negative: behind). Gauge; label `partition`.
+pub const TIME_AHEAD: &str = "stampede_partition_time_ahead_seconds";
+/// The epoch of this worker's ownership. Gauge; label `partition`.
+pub const EPOCH: &str = "stampede_partition_epoch";
+/// Seconds from an assignment to the first record that may be decided. Histogram.
+pub const TAKEOVER_SECONDS: &str = "stampede_takeover_seconds";
+/// Partitions that this worker decides. Gauge.
+pub const PARTITIONS_RUNNING: &str = "stampede_partitions_running";
+/// Partitions that wait for an operator. Gauge; anything but 0 is an alert.
+pub const PARTITIONS_STOPPED: &str = "stampede_partitions_stopped";
+/// Ownerships that ended because another owner took the partition. Counter.
+pub const FENCED: &str = "stampede_fenced_total";
+/// Outbox entries that were produced again because a delivery failed. Counter.
+pub const EMIT_REPEATED: &str = "stampede_emit_repeated_total";
+/// Errors that Kafka's clients reported. Counter; label `client` (`reader`, `membership`, `producer`).
+pub const KAFKA_ERRORS: &str = "stampede_kafka_errors_total";
+
+/// The handles of one partition.
+#[derive(Clone)]
+pub struct PartitionMetrics {
+    batch_records: Histogram,
+    load: Histogram,
+    reserve: Histogram,
+    write: Histogram,
+    emit: Histogram,
+    claimed: Counter,
+    rejected: Vec<Counter>,
+    repetitions: Counter,
+    backlog: Gauge,
+    unacknowledged: Gauge,
+    epoch: Gauge,
+    takeover: Histogram,
+}
+
+/// A stage of a batch that waits for somebody.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    /// Reading what the batch mentions.
+    Load,
+    /// Getting codes.
+    Reserve,
+    /// The call of the ledger.
+    Write,
+    /// Telling the outcomes, until all are acknowledged.
+    Emit,
+}
+
+impl PartitionMetrics {
+    /// Looks the handles of a partition up.
+    #[must_use]
+    pub fn of(partition: Partition) -> Self {
+        let partition = partition.to_string();
+        let stage = |stage: &'static str| metrics::histogram!(STAGE_SECONDS, "partition" => partition.clone(), "stage" => stage);
+        Self {
+            batch_records: metrics::histogram!(BATCH_RECORDS, "partition" => partition.clone()),
+            load: stage("load"),
+            reserve: stage("reserve"),
+            write: stage("write"),
+            emit: stage("emit"),
+            claimed: metrics::counter!(DECISIONS, "outcome" => "claimed"),
+            rejected: Reason::ALL
+                .iter()
+                .map(|reason| metrics::counter!(DECISIONS, "outcome" => reason.as_str()))
+                .collect(),
+            repetitions: metrics::counter!(REPETITIONS),
+            backlog: metrics::gauge!(BACKLOG, "partition" => partition.clone()),
+            unacknowledged: metrics::gauge!(OUTBOX_UNACKNOWLEDGED, "partition" => partition.clone()),
+            epoch: metrics::gauge!(EPOCH, "partition" => partition),
+            takeover: metrics::histogram!(TAKEOVER_SECONDS),
+        }
+    }
+
+    /// A stage took this long.
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        let histogram = match stage {
+            Stage::Load => &self.load,
+            Stage::Reserve => &self.reserve,
+            Stage::Write => &self.write,
+            Stage::Emit => &self.emit,
+        };
+        histogram.record(took);
+    }
+
+    /// A batch is durable.
+    pub fn durable(&self, batch: &Batch) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch has a few thousand records at most")]
+        self.batch_records.record((batch.decisions.len() + batch.repetitions.len()) as f64);
+        let mut claimed = 0;
+        let mut rejected = [0_u64; Reason::ALL.len()];
+        for decision in &batch.decisions {
+            match decision.verdict {
+                Verdict::Claimed { .. } => claimed += 1,
+                Verdict::Rejected(reason) => rejected[reason as usize] += 1,
+            }
+        }
+        self.claimed.increment(claimed);
+        for (counter, count) in self.rejected.iter().zip(rejected) {
+            if count > 0 {
+                counter.increment(count);
+            }
+        }
+        self.repetitions.increment(batch.repetitions.len() as u64);
+        for (_, letter) in &batch.dead_letters {
+            metrics::counter!(DEAD_LETTERS, "reason" => letter.reason).increment(1);
+        }
+    }
+
+    /// What the machine looks like now.
+    pub fn status(&self, status: &coupon_core::machine::Status) {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+        {
+            self.backlog.set(status.backlog as f64);
+            self.unacknowledged.set(status.unacknowledged as f64);
+            self.epoch.set(status.epoch.0 as f64);
+        }
+    }
+
+    /// The partition is taken over, this long after its assignment.
+    pub fn taken_over(&self, after: Duration) {
+        self.takeover.record(after);
+    }
+}

@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn stock(top: i64) -> Stock {
-        let mut stock = Stock::new(StockRow { top, ..StockRow::default() }, []);
+        let mut stock = Stock::new(StockRow { top, ..StockRow::default() }, [], 64);
         stock.read((1..=top).map(|n| CodeEntry { number: CodeNumber(n), code: "C".into() }).collect());
         stock
     }

@@ -214,6 +214,9 @@ fn a_mismatch_twice_in_a_row_stops_the_partition_loudly() {
         let batch = story.written();
         story.answer(&batch, WriteResult::Mismatch("a row is gone".into()));
     }
+    assert_eq!(story.effects.last(), Some(&Effect::ReadBack), "is it still the owner?");
+    let nonce = story.machine.nonce;
+    story.tell(Input::ReadBack(row(nonce, 0, None)));
     let Some(Effect::Released(Release::Stopped(text))) = story.effects.last() else { unreachable!() };
     assert!(text.contains("a row is gone"), "{text}");
 }

@@ -27,6 +27,7 @@ pub struct Stock {
     returned_taken: Vec<(CodeNumber, u64)>,
     hand: VecDeque<CodeEntry>,
     list: Option<List>,
+    window: usize,
     next_fill: usize,
     /// Whether the coupon is worth a list: it needed the ledger twice, or many codes at once.
     busy: bool,
@@ -76,9 +77,9 @@ pub enum Source {
 }
 
 impl Stock {
-    /// The stock as the ledger holds it.
+    /// The stock as the ledger holds it; a list of it holds about `window` codes when it is busy.
     #[must_use]
-    pub fn new(row: StockRow, ahead: impl IntoIterator<Item = CodeNumber>) -> Self {
+    pub fn new(row: StockRow, ahead: impl IntoIterator<Item = CodeNumber>, window: usize) -> Self {
         Self {
             row,
             ahead: ahead.into_iter().map(|number| number.0).collect(),
@@ -86,6 +87,7 @@ impl Stock {
             returned_taken: Vec::new(),
             hand: VecDeque::new(),
             list: None,
+            window: window.max(2),
             next_fill: FIRST_FILL,
             busy: false,
             read_before: false,
@@ -143,7 +145,7 @@ impl Stock {
             Some(list) if list.remaining > 0 => Source::List(list.name, missing.min(list.remaining)),
             Some(list) if list.filling => Source::Filling,
             _ => {
-                let count = missing.max(FEWEST_READ);
+                let count = missing.max(self.fewest_read());
                 Source::Ledger(ReadCodes { coupon, after: CodeNumber(self.hand_end()), count })
             }
         }
@@ -190,28 +192,22 @@ impl Stock {
     }
 
     /// What to copy to the list now, ahead of need.
-    pub fn fill(
-        &mut self,
-        coupon: CouponNo,
-        window: usize,
-        now: Millis,
-        name: impl FnOnce() -> ListName,
-    ) -> Option<Fill> {
+    pub fn fill(&mut self, coupon: CouponNo, now: Millis, name: impl FnOnce() -> ListName) -> Option<Fill> {
         if !self.busy || now < self.without_list_until {
             return None;
         }
         let (remaining, last) = match &self.list {
-            Some(list) if list.filling || list.remaining >= self.next_fill => return None,
+            Some(list) if list.filling || list.remaining >= self.fill_size() => return None,
             Some(list) => (list.remaining, list.last.max(self.hand_end())),
             None => (0, self.hand_end()),
         };
         let ahead = self.ahead.range(last + 1..).count();
         let beyond = usize::try_from(self.row.top - last).unwrap_or(0).saturating_sub(ahead);
-        let count = self.next_fill.min(window / 2).max(1).min(beyond);
+        let count = self.fill_size().min(beyond);
         if count == 0 {
             return None;
         }
-        self.next_fill = (self.next_fill * 2).min(window / 2).max(1);
+        self.next_fill = (self.next_fill * 2).min(self.window);
         let name = self.list.map_or_else(name, |list| list.name);
         self.list = Some(List { name, remaining, last, filling: true });
         Some(Fill { list: name, codes: ReadCodes { coupon, after: CodeNumber(last), count } })
@@ -219,7 +215,7 @@ impl Stock {
 
     /// A batch wanted so many codes at once: fill the list for several of its like.
     pub fn expect_batches_of(&mut self, want: usize) {
-        self.busy |= want > FEWEST_READ;
+        self.busy |= want > self.fewest_read();
         self.next_fill = self.next_fill.max(4 * want);
     }
 
@@ -234,6 +230,14 @@ impl Stock {
             }
             FillResult::Unknown => self.abandon(now),
         }
+    }
+
+    fn fewest_read(&self) -> usize {
+        FEWEST_READ.min(self.window / 2)
+    }
+
+    fn fill_size(&self) -> usize {
+        self.next_fill.min(self.window / 2)
     }
 
     fn abandon(&mut self, now: Millis) {

@@ -15,20 +15,20 @@ fn list(generation: u64) -> ListName {
 
 fn stock(top: i64, ahead: &[i64]) -> Stock {
     let row = StockRow { top, ahead: ahead.len() as i64, ..StockRow::default() };
-    Stock::new(row, ahead.iter().map(|number| CodeNumber(*number)))
+    Stock::new(row, ahead.iter().map(|number| CodeNumber(*number)), 64)
 }
 
 fn with_list(top: i64) -> Stock {
     let mut stock = stock(top, &[]);
     stock.expect_batches_of(FIRST_FILL);
-    assert!(stock.fill(CouponNo(1), 20, Millis(0), || list(1)).is_some());
+    assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
     stock.filled(list(1), FillResult::Filled { count: 10, last: CodeNumber(10) }, Millis(0));
     stock
 }
 
 #[test]
 fn returned_codes_are_given_before_the_sequence() {
-    let mut stock = Stock::new(StockRow { top: 5, cursor: 2, returned: 1, ..StockRow::default() }, []);
+    let mut stock = Stock::new(StockRow { top: 5, cursor: 2, returned: 1, ..StockRow::default() }, [], 64);
     assert_eq!(stock.source(CouponNo(1), 2), Source::Returned { limit: 2 });
     stock.returned_read(entries([1]), 0);
     stock.read(entries([3]));
@@ -39,7 +39,7 @@ fn returned_codes_are_given_before_the_sequence() {
 
 #[test]
 fn a_returned_code_given_by_an_unsettled_batch_is_not_given_again_by_a_late_read() {
-    let mut stock = Stock::new(StockRow { top: 2, cursor: 2, returned: 2, ..StockRow::default() }, []);
+    let mut stock = Stock::new(StockRow { top: 2, cursor: 2, returned: 2, ..StockRow::default() }, [], 64);
     stock.returned_read(entries([1, 2]), 6);
     assert_eq!(stock.take(7), Take::Returned(entry(1)));
     stock.returned_read(entries([1, 2]), 6);
@@ -75,8 +75,8 @@ fn an_empty_or_unknown_pop_abandons_the_list() {
         let mut stock = with_list(10);
         stock.popped(list(1), 2, popped, Millis(0));
         assert!(stock.list.is_none());
-        assert!(stock.fill(CouponNo(1), 20, Millis(0), || list(2)).is_none(), "Redis gets a rest");
-        let fill = stock.fill(CouponNo(1), 20, Millis(WITHOUT_LIST), || list(2));
+        assert!(stock.fill(CouponNo(1), Millis(0), || list(2)).is_none(), "Redis gets a rest");
+        let fill = stock.fill(CouponNo(1), Millis(WITHOUT_LIST), || list(2));
         assert_eq!(fill.map(|fill| fill.list), Some(list(2)), "then a list of a new name");
     }
 }
@@ -94,7 +94,7 @@ fn what_an_abandoned_list_answers_late_is_ignored() {
 fn a_claim_waits_for_a_list_that_is_being_filled_rather_than_running_past_it() {
     let mut stock = stock(10, &[]);
     stock.expect_batches_of(FIRST_FILL);
-    let fill = stock.fill(CouponNo(1), 20, Millis(0), || list(1));
+    let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
     assert!(fill.is_some());
     assert_eq!(stock.source(CouponNo(1), 1), Source::Filling);
 }
@@ -109,9 +109,9 @@ fn no_more_is_wanted_than_is_there() {
 fn a_coupon_gets_a_list_once_it_needs_codes_again() {
     let mut stock = stock(40, &[]);
     stock.read(entries(1..=16));
-    assert!(stock.fill(CouponNo(1), 64, Millis(0), || list(1)).is_none());
+    assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_none());
     stock.read(entries(17..=32));
-    let fill = stock.fill(CouponNo(1), 64, Millis(0), || list(1));
+    let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
     let codes = fill.map(|fill| (fill.codes.after, fill.codes.count));
     assert_eq!(codes, Some((CodeNumber(32), 8)), "what lies beyond the hand, as far as there is any");
 }

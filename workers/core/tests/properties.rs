@@ -93,7 +93,7 @@ impl World {
             *lists += 1;
             ListName { coupon: COUPON, epoch: Epoch(1), nonce: Nonce(1), generation: *lists }
         };
-        let Some(fill) = self.stock.fill(COUPON, 32, self.now, name) else { return };
+        let Some(fill) = self.stock.fill(COUPON, self.now, name) else { return };
         let entries = self.read(fill.codes.after.0, fill.codes.count);
         let Some(last) = entries.last().map(|entry| entry.number).filter(|_| !self.silent) else {
             return self.stock.filled(fill.list, FillResult::Unknown, self.now);
@@ -131,7 +131,8 @@ impl World {
 
     /// What is free, counted one by one.
     fn free(&self) -> i64 {
-        let in_sequence = (1..=self.top).filter(|n| !self.ahead.contains(n) && !self.given.contains(n)).count();
+        let in_sequence =
+            (1..=self.top).filter(|n| !self.ahead.contains(n) && !self.given.contains(n)).count();
         (in_sequence + self.free_again.len()) as i64
     }
 }
@@ -151,7 +152,7 @@ proptest! {
         let ahead: BTreeSet<i64> = ahead.into_iter().filter(|n| *n > cursor && *n <= top).collect();
         let free_again: BTreeSet<i64> = returned.into_iter().filter(|n| *n <= cursor).collect();
         let row = StockRow { top, cursor, ahead: ahead.len() as i64, returned: free_again.len() as i64, claimed: 0 };
-        let stock = Stock::new(row, ahead.iter().map(|n| CodeNumber(*n)));
+        let stock = Stock::new(row, ahead.iter().map(|n| CodeNumber(*n)), 32);
         let given = (1..=cursor).collect();
         let (list, now) = (None, Millis(0));
         let mut world =

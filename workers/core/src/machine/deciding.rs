@@ -73,7 +73,7 @@ impl Machine {
     fn fill_lists(&mut self, gathering: &Gathering, effects: &mut Vec<Effect>) {
         let mut names = ListNames { epoch: self.epoch, nonce: self.nonce, lists: &mut self.lists };
         let coupons = gathering.plan.iter().map(|wanted| &*wanted.coupon_id);
-        let fills = self.memory.fills(coupons, self.config.window, self.head.position.time, &mut names);
+        let fills = self.memory.fills(coupons, self.head.position.time, &mut names);
         effects.extend(fills.into_iter().map(Effect::Fill));
     }
 
@@ -154,10 +154,17 @@ impl Machine {
             }
             Payload::Unreadable { letter, answer } => {
                 draft.batch.dead_letters.push((offset, letter.clone()));
-                if let Some(answer) = answer
-                    && self.repeated(answer.id, gathering, draft).is_none()
-                {
-                    draft.refuse_unread(answer, offset);
+                if let Some(answer) = answer {
+                    match self.repeated(answer.id, gathering, draft) {
+                        Some(Repeated::Underway) => {}
+                        Some(Repeated::Stored(decision)) => draft.batch.repetitions.push(decision),
+                        Some(Repeated::KeyReused) if !self.refused.contains(&offset) => {
+                            draft.refuse_unread(answer, offset, Reason::IdempotencyKeyReused);
+                        }
+                        Some(Repeated::KeyReused) | None => {
+                            draft.refuse_unread(answer, offset, Reason::Unprocessable);
+                        }
+                    }
                 }
                 Step::Decided
             }
@@ -173,24 +180,26 @@ impl Machine {
         gathering: &Gathering,
         draft: &mut Draft,
     ) -> Step {
-        if suspect && let Some(repeated) = self.repeated(request.id, gathering, draft) {
-            match repeated {
-                Repeated::Underway => {}
-                Repeated::Stored(decision) => draft.batch.repetitions.push(decision),
-                Repeated::KeyReused => draft.refuse(request, offset, None, Reason::IdempotencyKeyReused),
+        let repeated = if suspect { self.repeated(request.id, gathering, draft) } else { None };
+        match repeated {
+            Some(Repeated::Underway) => return Step::Decided,
+            Some(Repeated::Stored(decision)) => {
+                draft.batch.repetitions.push(decision);
+                return Step::Decided;
             }
-            return Step::Decided;
+            Some(Repeated::KeyReused) | None => {}
         }
         if self.refused.contains(&offset) {
             draft.batch.dead_letters.push((offset, refused_by_ledger(request)));
             draft.refuse(request, offset, None, Reason::Unprocessable);
-            return Step::Decided;
-        }
-        if !is_claim_of_any(request) {
+        } else if repeated.is_some() {
+            draft.refuse(request, offset, None, Reason::IdempotencyKeyReused);
+        } else if is_claim_of_any(request) {
+            return self.claim(request, offset, draft);
+        } else {
             draft.refuse(request, offset, None, Reason::Unprocessable);
-            return Step::Decided;
         }
-        self.claim(request, offset, draft)
+        Step::Decided
     }
 
     fn claim(&mut self, request: &mut Request, offset: Offset, draft: &mut Draft) -> Step {
@@ -322,7 +331,7 @@ impl Draft {
         });
     }
 
-    fn refuse_unread(&mut self, answer: &Unanswered, offset: Offset) {
+    fn refuse_unread(&mut self, answer: &Unanswered, offset: Offset, reason: Reason) {
         self.batch.decisions.push(Decision {
             id: answer.id,
             kind: Kind::Unknown,
@@ -331,7 +340,7 @@ impl Draft {
             user: answer.user.clone(),
             offset,
             decided: self.now,
-            verdict: Verdict::Rejected(Reason::Unprocessable),
+            verdict: Verdict::Rejected(reason),
         });
     }
 

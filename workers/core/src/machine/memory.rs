@@ -70,16 +70,18 @@ impl Coupon {
 #[derive(Debug)]
 pub(super) struct Memory {
     hasher: FixedState,
+    /// Codes kept ahead for a busy coupon.
+    window: usize,
     by_id: Map<Box<str>, Coupon>,
     ids: Map<CouponNo, Box<str>>,
     users: usize,
 }
 
 impl Memory {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, window: usize) -> Self {
         let hasher = FixedState::with_seed(seed);
         let (by_id, ids) = (Map::with_hasher(hasher.clone()), Map::with_hasher(hasher.clone()));
-        Self { hasher, by_id, ids, users: 0 }
+        Self { hasher, window, by_id, ids, users: 0 }
     }
 
     pub(super) fn coupons(&self) -> usize {
@@ -122,7 +124,7 @@ impl Memory {
             let coupon = Coupon {
                 no: loaded.coupon,
                 definition: loaded.definition,
-                stock: Stock::new(loaded.stock, loaded.ahead),
+                stock: Stock::new(loaded.stock, loaded.ahead, self.window),
                 users: Map::with_hasher(self.hasher.clone()),
                 changed: 0,
                 planned: 0,
@@ -168,7 +170,6 @@ impl Memory {
     pub(super) fn fills<'a>(
         &mut self,
         coupons: impl Iterator<Item = &'a str>,
-        window: usize,
         now: Millis,
         names: &mut ListNames<'_>,
     ) -> Vec<crate::effect::Fill> {
@@ -176,7 +177,7 @@ impl Memory {
         for id in coupons {
             if let Some(coupon) = self.by_id.get_mut(id) {
                 let no = coupon.no;
-                fills.extend(coupon.stock.fill(no, window, now, || names.next(no)));
+                fills.extend(coupon.stock.fill(no, now, || names.next(no)));
             }
         }
         fills

@@ -149,12 +149,14 @@ pub struct Machine {
 
     /// Records that Postgres refuses as data: they become `unprocessable`.
     refused: BTreeSet<Offset>,
-    /// Below here every request is looked up: an identity turned out to be decided before.
+    /// Below here every request is looked up: it is gathered again.
     suspect_below: Offset,
     /// Records in the next batch at most.
     limit: usize,
     /// Undone batches since the last settled one.
     undone: u32,
+    /// Why the partition must stop, unless its row shows something else.
+    doubt: Option<String>,
     tokens: u64,
     lists: u64,
 }
@@ -178,7 +180,7 @@ impl Machine {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             paused: false,
-            memory: Memory::new(seed),
+            memory: Memory::new(seed, config.window),
             recent: Recent::new(seed, Millis(0)),
             outbox: Outbox::default(),
             gathering: None,
@@ -190,6 +192,7 @@ impl Machine {
             suspect_below: Offset(i64::MIN),
             limit,
             undone: 0,
+            doubt: None,
             tokens: 0,
             lists: 0,
             config,
@@ -279,6 +282,9 @@ impl Machine {
     }
 
     fn receive(&mut self, records: Vec<Record>) {
+        if self.letting_go {
+            return;
+        }
         for record in records {
             if record.offset < self.delivered {
                 continue;
@@ -301,6 +307,9 @@ impl Machine {
             self.send_decided(effects);
             if self.letting_go {
                 return self.hand_over(effects);
+            }
+            if self.doubt.is_some() {
+                return;
             }
             if self.decided.is_some() || !self.gather(effects) {
                 break;
@@ -327,6 +336,8 @@ impl Machine {
 
     fn let_go(&mut self) {
         self.letting_go = true;
+        self.backlog = VecDeque::new();
+        self.backlog_bytes = 0;
         self.gathering = None;
         self.decided = None;
         self.kept = None;
@@ -347,7 +358,7 @@ impl Machine {
 
     fn release(&mut self, release: Release, effects: &mut Vec<Effect>) {
         self.phase = Phase::Released;
-        self.memory = Memory::new(self.seed);
+        self.memory = Memory::new(self.seed, self.config.window);
         self.backlog = VecDeque::new();
         effects.push(Effect::Released(release));
     }

@@ -66,7 +66,6 @@ impl Machine {
             WriteResult::Retry => self.call_again(effects),
             WriteResult::DataRefused(what) => self.split(&what, effects),
             WriteResult::AlreadyDecided => {
-                self.suspect_below = writing.unsettled.after.position.next_offset;
                 self.mismatch("an identity is decided already that no lookup showed", effects);
             }
             WriteResult::Mismatch(what) => self.mismatch(&what, effects),
@@ -83,6 +82,9 @@ impl Machine {
 
     /// The row tells what became of a write whose answer was lost.
     pub(super) fn read_back(&mut self, row: &PartitionRow, effects: &mut Vec<Effect>) {
+        if let Some(what) = self.doubt.take() {
+            return self.resolve_doubt(what, row, effects);
+        }
         let Some(writing) = self.writing.as_mut().filter(|writing| writing.reading_back) else { return };
         writing.reading_back = false;
         if (row.epoch, row.nonce) != (self.epoch, self.nonce) {
@@ -162,14 +164,27 @@ impl Machine {
         self.undo();
     }
 
-    /// Memory was wrong: decide again from what the ledger holds. Twice without a settled batch: stop.
+    /// Memory was wrong: decide again from what the ledger holds. Twice without a settled batch: stop, unless the
+    /// row shows that another owner, or an attempt thought lost, has changed what does not fit.
     pub(super) fn mismatch(&mut self, what: &str, effects: &mut Vec<Effect>) {
         self.undone += 1;
-        if self.undone > 1 {
-            let text = format!("what it decides does not fit the ledger, twice: {what}; run the verifier");
-            return self.stop(text, effects);
-        }
         self.undo();
+        if self.undone > 1 {
+            self.doubt =
+                Some(format!("what it decides does not fit the ledger, twice: {what}; run the verifier"));
+            effects.push(Effect::ReadBack);
+        }
+    }
+
+    fn resolve_doubt(&mut self, what: String, row: &PartitionRow, effects: &mut Vec<Effect>) {
+        let adopted = self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned();
+        if (row.epoch, row.nonce) != (self.epoch, self.nonce) {
+            self.release(Release::Fenced, effects);
+        } else if let Some(batch) = adopted {
+            self.adopt(&batch, effects);
+        } else {
+            self.stop(what, effects);
+        }
     }
 
     /// The write under way is given up without its answer: it may happen yet.
@@ -196,11 +211,15 @@ impl Machine {
             }
             self.return_to_backlog(writing.unsettled.records_again());
         }
-        self.memory = Memory::new(self.seed);
+        self.memory = Memory::new(self.seed, self.config.window);
         self.head = self.settled;
     }
 
+    /// What comes back may be earlier than what memory of recent ids has moved on to: it is looked up.
     pub(super) fn return_to_backlog(&mut self, records: Vec<Record>) {
+        if let Some(last) = records.last() {
+            self.suspect_below = self.suspect_below.max(last.offset.next());
+        }
         self.backlog_bytes += records.iter().map(|record| record.bytes).sum::<usize>();
         for record in records.into_iter().rev() {
             self.backlog.push_front(record);

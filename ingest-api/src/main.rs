@@ -1,0 +1,55 @@
+//! The program `ingest-api`.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ingest_api::app::{self, App};
+use ingest_api::config::{Cli, Command, Config, TokenArgs};
+use ingest_api::server;
+use runtime::{lifecycle, probes, telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::read().command {
+        Command::Serve(config) => serve(*config).await,
+        Command::Token(args) => print_token(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ingest-api: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    let metrics = telemetry::init(&config.telemetry)?;
+    tracing::info!(?config, "starting");
+    let stopping = lifecycle::shutdown_on_signal();
+    let readiness = app::readiness();
+    // Probes outlive the server: a stopping instance must still say that it is not ready.
+    let ended = CancellationToken::new();
+    let probe_listener = TcpListener::bind(config.probe_listen).await?;
+    let probes = probes::serve(probe_listener, metrics, Arc::clone(&readiness), ended.clone());
+    let probes = tokio::spawn(probes);
+    let listen = config.listen;
+    let app = App::start(config, readiness, stopping).await?;
+    let served = server::serve(TcpListener::bind(listen).await?, app).await;
+    ended.cancel();
+    probes.await??;
+    Ok(served?)
+}
+
+fn print_token(args: &TokenArgs) -> Result<(), Box<dyn Error>> {
+    let now = chrono::Utc::now().timestamp();
+    let roles = args.roles.iter().copied().collect();
+    println!("{}", args.jwt.tokens()?.issue(&args.sub, roles, now, args.hours * 3600)?);
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The newest outcomes, in bounded memory. What is not here is in Postgres.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coupon_core::ids::RequestId;
+use coupon_core::vocabulary::Reason;
+use foldhash::fast::RandomState;
+
+use crate::outcome::Outcome;
+
+/// Many small locks, each held for one look-up, in place of one that everybody waits for.
+const SHARDS: usize = 64;
+
+/// Outcomes by request, the oldest half forgotten whenever the newer half is full.
+#[derive(Debug)]
+pub(crate) struct RecentOutcomes {
+    shards: Vec<Mutex<Shard>>,
+    /// Per shard and generation.
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    new: Generation,
+    old: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    outcomes: HashMap<RequestId, Arc<Outcome>, RandomState>,
+    /// The body that an Idempotency-Key was first used with.
+    first_bodies: HashMap<u128, i64, RandomState>,
+}
+
+impl RecentOutcomes {
+    /// Remembers between half of this many and all of them.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, capacity: (capacity / SHARDS / 2).max(1) }
+    }
+
+    /// Remembers an outcome.
+    pub(crate) fn insert(&self, outcome: Arc<Outcome>) {
+        let mut shard = self.shard(outcome.id.identity);
+        if shard.new.outcomes.len() >= self.capacity {
+            let shard = &mut *shard;
+            mem::swap(&mut shard.new, &mut shard.old);
+            // Cleared, not dropped: the room is needed again at once.
+            shard.new.outcomes.clear();
+            shard.new.first_bodies.clear();
+        }
+        if outcome.id.is_keyed() && !outcome.is_rejected_as(Reason::IdempotencyKeyReused) {
+            shard.new.first_bodies.insert(outcome.id.identity, outcome.id.body);
+        }
+        shard.new.outcomes.insert(outcome.id, outcome);
+    }
+
+    /// The outcome, if it is remembered.
+    pub(crate) fn get(&self, id: RequestId) -> Option<Arc<Outcome>> {
+        let shard = self.shard(id.identity);
+        shard.new.outcomes.get(&id).or_else(|| shard.old.outcomes.get(&id)).cloned()
+    }
+
+    /// Whether the key of this id is known to have been used with another body first.
+    pub(crate) fn is_reused(&self, id: RequestId) -> bool {
+        let shard = self.shard(id.identity);
+        let first =
+            shard.new.first_bodies.get(&id.identity).or_else(|| shard.old.first_bodies.get(&id.identity));
+        first.is_some_and(|first| *first != id.body)
+    }
+
+    fn shard(&self, identity: u128) -> MutexGuard<'_, Shard> {
+        self.shards[(identity as usize) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn outcome(identity: u128, body: i64, reason: Option<&str>) -> Arc<Outcome> {
+        Arc::new(Outcome {
+            id: RequestId { identity, body },
+            kind: "claim".into(),
+            coupon_id: "spring".into(),
+            reason: reason.map(Into::into),
+            decided_ms: 0,
+            offset: 0,
+            code: None,
+            claim: None,
+            redemption: None,
+        })
+    }
+
+    #[test]
+    fn memory_stays_bounded_and_keeps_the_newest() {
+        let recent = RecentOutcomes::new(SHARDS * 20);
+        for identity in 0..100_000 {
+            recent.insert(outcome(identity, 0, None));
+        }
+        let kept =
+            (0..100_000).filter(|identity| recent.get(RequestId { identity: *identity, body: 0 }).is_some());
+        let kept: Vec<_> = kept.collect();
+        assert!((SHARDS * 10..=SHARDS * 20).contains(&kept.len()), "{}", kept.len());
+        assert_eq!(kept.last(), Some(&99_999));
+    }
+
+    #[test]
+    fn a_key_with_another_body_is_known_as_reused_and_the_first_body_is_not() {
+        let recent = RecentOutcomes::new(1_000);
+        recent.insert(outcome(5, 1, None));
+        recent.insert(outcome(5, 2, Some("idempotency_key_reused")));
+        assert!(recent.is_reused(RequestId { identity: 5, body: 2 }));
+        assert!(recent.is_reused(RequestId { identity: 5, body: 3 }));
+        assert!(!recent.is_reused(RequestId { identity: 5, body: 1 }));
+        assert!(!recent.is_reused(RequestId { identity: 6, body: 1 }));
+    }
+}

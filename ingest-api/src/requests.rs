@@ -1,0 +1,96 @@
+//! `GET /v1/requests/{request_id}`: what became of a request.
+//!
+//! Guarantees: `pending` is answered only for an id that was really given out, to its user, and only as long as it
+//! can be true; everybody else's ids look like ids that never were.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+
+use crate::accept::{in_time, json, set_applied};
+use crate::app::App;
+use crate::auth::{Caller, Role};
+use crate::clock::unix_ms;
+use crate::extract::Wait;
+use crate::lookup;
+use crate::outcome::{Outcome, RequestView};
+use crate::problem::{Problem, ProblemBody};
+use crate::request_ids::Verified;
+
+/// What became of a request.
+///
+/// With `?wait=N` or `Prefer: wait=N` the answer comes when the request is decided, or after N seconds.
+#[utoipa::path(
+    get, path = "/v1/requests/{request_id}", tag = "requests",
+    params(
+        ("request_id" = String, Path, description = "As it was given out"),
+        ("wait" = Option<u32>, Query, description = "Seconds to wait for the outcome, at most 30"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`, as the parameter"),
+    ),
+    responses(
+        (status = 200, description = "The outcome, or `pending` (with Retry-After)", body = RequestView),
+        (status = 404, description = "Not an id that was given out to this user", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "The outcome has been dropped by age", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(shown): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.require(&[Role::User, Role::Service])?;
+    let wait = Wait::of(&uri, &headers)?;
+    let verified = app
+        .ids
+        .verify(&shown)
+        .filter(|id| caller.roles.has(Role::Service) || app.ids.belongs_to(id, &caller.sub))
+        .ok_or_else(|| Problem::not_found("there is no such request"))?;
+    let now = Instant::now();
+    // Registered before looking: nothing falls between.
+    let waiter = wait.map(|wait| (wait, app.hub.undecided.wait_for(verified.id, now)));
+    if let Some(outcome) = find(&app, verified).await? {
+        return Ok(answer(&shown, Some(&outcome), wait));
+    }
+    let outcome = match waiter {
+        Some((wait, waiter)) => in_time(&app, waiter, now + wait.limit).await,
+        None => None,
+    };
+    Ok(answer(&shown, outcome.as_deref(), wait))
+}
+
+async fn find(app: &App, verified: Verified) -> Result<Option<Arc<Outcome>>, Problem> {
+    if let Some(outcome) = app.hub.recent.get(verified.id) {
+        return Ok(Some(outcome));
+    }
+    // Sent from here and not seen decided: the hub looks it up by age, so not everybody who polls has to.
+    if app.hub.undecided.holds(verified.id) {
+        return Ok(None);
+    }
+    let stored = lookup::outcomes(&app.pool, &[verified.id.identity])
+        .await
+        .map_err(|error| Problem::database("reading an outcome", &error))?;
+    if let Some(outcome) = stored.into_iter().find(|outcome| outcome.id == verified.id) {
+        return Ok(Some(Arc::new(outcome)));
+    }
+    if unix_ms() - verified.at_ms > app.config.retention_ms() {
+        return Err(Problem::gone("the outcome of this request has been dropped by age"));
+    }
+    Ok(None)
+}
+
+fn answer(shown: &str, outcome: Option<&Outcome>, wait: Option<Wait>) -> Response {
+    let view = outcome.map_or_else(|| RequestView::pending(shown), |outcome| outcome.view(shown));
+    let mut response = json(StatusCode::OK, &view);
+    if outcome.is_none() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let Some(wait) = wait {
+        set_applied(&mut response, wait);
+    }
+    response
+}

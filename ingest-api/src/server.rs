@@ -1,0 +1,56 @@
+//! Serving until shutdown, and the order in which an instance stops: it says that it is not ready, takes no new
+//! connection, answers those who wait that they should come back, lets requests under way end, and leaves only when
+//! Kafka has acknowledged what was sent.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+
+use crate::app::App;
+use crate::router::router;
+
+/// How long records that were sent may take to be acknowledged at the end.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// Serves until the instance's token is cancelled, or it is broken for good.
+///
+/// # Errors
+/// Whatever the listener reports; or that the instance is broken.
+pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "requests are taken");
+    let listener = listener.tap_io(|stream| {
+        // An answer is one small packet: waiting for more to come with it would cost 40 ms.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        }
+    });
+    let stopping = app.stopping.clone();
+    let (broken, told) = (app.broken().clone(), stopping.clone());
+    let end = async move {
+        tokio::select! {
+            () = told.cancelled() => {}
+            () = broken.cancelled() => told.cancel(),
+        }
+    };
+    let served = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(end);
+    let drained = async {
+        stopping.cancelled().await;
+        app.leave();
+        tokio::time::sleep(app.config.drain()).await;
+    };
+    tokio::select! {
+        served = served => served?,
+        () = drained => tracing::warn!("some requests were still under way at the end"),
+    }
+    app.leave();
+    let sink = Arc::clone(&app.sink);
+    drop(tokio::task::spawn_blocking(move || sink.flush(FLUSH)).await);
+    if app.broken().is_cancelled() {
+        Err(io::Error::other("the producer is broken for good"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Answers claims of a sold-out coupon at the door, so that the whole world asking for it costs next to nothing.
+//!
+//! A lease, not a fact: a `sold_out` outcome newer than any sign of stock closes the gate for a few seconds; one
+//! request per second passes all the same, whatever became of the last, and its outcome renews the lease or opens
+//! the gate. Newer is told by the offsets of the requests, which responses carry: a repeated old response after a
+//! takeover changes nothing. Claims with an Idempotency-Key are never answered here (one may be a retry that won).
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use coupon_core::vocabulary::Reason;
+use foldhash::fast::{FixedState, RandomState};
+use std::hash::BuildHasher as _;
+
+use crate::outcome::Outcome;
+
+const SHARDS: usize = 16;
+/// How long a `sold_out` outcome counts when none follows.
+const LEASE: Duration = Duration::from_secs(5);
+/// One request passes in each of these.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// The gates of the coupons that were claimed last.
+#[derive(Debug)]
+pub(crate) struct SoldOutGate {
+    shards: Vec<Mutex<Shard>>,
+    /// Per shard and generation.
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    new: HashMap<Box<str>, Gate, RandomState>,
+    old: HashMap<Box<str>, Gate, RandomState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    /// Offset of the newest sign that a code was to be had.
+    stock: i64,
+    /// Offset of the newest `sold_out`.
+    sold_out: i64,
+    until: Instant,
+    next_probe: Instant,
+}
+
+impl Gate {
+    fn is_closed(&self, now: Instant) -> bool {
+        self.sold_out > self.stock && now < self.until
+    }
+}
+
+impl SoldOutGate {
+    /// Gates of at most this many coupons.
+    pub(crate) fn new(coupons: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, capacity: (coupons / SHARDS / 2).max(1) }
+    }
+
+    /// Whether a claim of any code may pass.
+    pub(crate) fn lets_through(&self, coupon_id: &str, now: Instant) -> bool {
+        let mut shard = self.shard(coupon_id);
+        let Some(gate) = shard.find(coupon_id, self.capacity) else { return true };
+        if !gate.is_closed(now) {
+            return true;
+        }
+        let probe = now >= gate.next_probe;
+        if probe {
+            gate.next_probe = now + PROBE;
+        }
+        probe
+    }
+
+    /// Learns from an outcome that was just told.
+    pub(crate) fn observe(&self, outcome: &Outcome, now: Instant) {
+        let sold_out = outcome.is_rejected_as(Reason::SoldOut);
+        if !sold_out && !outcome.is_won_claim() {
+            return;
+        }
+        let mut shard = self.shard(&outcome.coupon_id);
+        let gate = shard.find_or_insert(&outcome.coupon_id, self.capacity, now);
+        if !sold_out {
+            gate.stock = gate.stock.max(outcome.offset);
+            return;
+        }
+        if outcome.offset > gate.stock {
+            if !gate.is_closed(now) {
+                gate.next_probe = now + PROBE;
+            }
+            gate.sold_out = gate.sold_out.max(outcome.offset);
+            gate.until = now + LEASE;
+        }
+    }
+
+    fn shard(&self, coupon_id: &str) -> MutexGuard<'_, Shard> {
+        let hash = FixedState::default().hash_one(coupon_id);
+        self.shards[(hash as usize) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    /// Found in the old generation, a gate moves to the new one: what is in use is not forgotten.
+    fn find(&mut self, coupon_id: &str, capacity: usize) -> Option<&mut Gate> {
+        if !self.new.contains_key(coupon_id) {
+            let (key, gate) = self.old.remove_entry(coupon_id)?;
+            self.make_room(capacity);
+            self.new.insert(key, gate);
+        }
+        self.new.get_mut(coupon_id)
+    }
+
+    fn find_or_insert(&mut self, coupon_id: &str, capacity: usize, now: Instant) -> &mut Gate {
+        if self.find(coupon_id, capacity).is_none() {
+            self.make_room(capacity);
+        }
+        let unknown = Gate { stock: -1, sold_out: -1, until: now, next_probe: now };
+        self.new.entry(coupon_id.into()).or_insert(unknown)
+    }
+
+    fn make_room(&mut self, capacity: usize) {
+        if self.new.len() >= capacity {
+            mem::swap(&mut self.new, &mut self.old);
+            self.new.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(coupon: &str, reason: Option<&str>, offset: i64) -> Outcome {
+        let outcome = crate::recent::tests::outcome(1, 0, reason);
+        Outcome { coupon_id: coupon.into(), offset, ..(*outcome).clone() }
+    }
+
+    #[test]
+    fn a_closed_gate_lets_one_request_a_second_through_whatever_became_of_it() {
+        let (gate, start) = (SoldOutGate::new(100), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(gate.lets_through("a", at(0)));
+        gate.observe(&outcome("a", Some("sold_out"), 9), at(0));
+        let passed = (0..4_000).filter(|ms| gate.lets_through("a", at(*ms))).count();
+        assert_eq!(passed, 3);
+        assert!(gate.lets_through("b", at(0)));
+    }
+
+    #[test]
+    fn a_newer_win_opens_and_an_older_sold_out_does_not_close() {
+        let (gate, now) = (SoldOutGate::new(100), Instant::now());
+        gate.observe(&outcome("a", Some("sold_out"), 9), now);
+        assert!(!gate.lets_through("a", now));
+        gate.observe(&outcome("a", None, 12), now);
+        assert!(gate.lets_through("a", now));
+        gate.observe(&outcome("a", Some("sold_out"), 11), now);
+        assert!(gate.lets_through("a", now));
+        gate.observe(&outcome("a", Some("user_limit_reached"), 13), now);
+        assert!(gate.lets_through("a", now));
+        gate.observe(&outcome("a", Some("sold_out"), 14), now);
+        assert!(!gate.lets_through("a", now));
+        // An older win that is told again is no news.
+        gate.observe(&outcome("a", None, 12), now);
+        assert!(!gate.lets_through("a", now));
+    }
+
+    #[test]
+    fn a_lease_that_nothing_renews_ends() {
+        let (gate, start) = (SoldOutGate::new(100), Instant::now());
+        gate.observe(&outcome("a", Some("sold_out"), 9), start);
+        let later = start + LEASE;
+        assert!(gate.lets_through("a", later) && gate.lets_through("a", later));
+    }
+
+    #[test]
+    fn the_number_of_gates_is_bounded_and_those_in_use_stay() {
+        let (gate, now) = (SoldOutGate::new(SHARDS * 8), Instant::now());
+        gate.observe(&outcome("hot", Some("sold_out"), 9), now);
+        for n in 0..10_000 {
+            gate.observe(&outcome(&format!("c{n}"), None, 1), now);
+            assert!(!gate.lets_through("hot", now));
+        }
+        let kept: usize =
+            gate.shards.iter().filter_map(|shard| shard.lock().ok().map(|s| s.new.len() + s.old.len())).sum();
+        assert!(kept <= SHARDS * 8, "{kept}");
+    }
+}

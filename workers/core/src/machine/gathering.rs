@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// Rounds of reserving after which a batch is decided with what it has.
 const MOST_ROUNDS: u32 = 16;
+/// Rounds after which the batch that is being written is awaited: codes of a load that it applies are found only
+/// once it is durable.
+const ROUNDS_WITHOUT_WAITING: u32 = 3;
 
 /// A batch on its way to its decisions.
 #[derive(Debug)]
@@ -218,6 +221,9 @@ impl Machine {
         let asks = !(wants.is_empty() && pops.is_empty() && reads.is_empty());
         if !asks || gathering.rounds >= MOST_ROUNDS {
             return !filling || gathering.rounds >= MOST_ROUNDS;
+        }
+        if gathering.rounds >= ROUNDS_WITHOUT_WAITING && self.writing.is_some() {
+            return false;
         }
         gathering.rounds += 1;
         if !wants.is_empty() {

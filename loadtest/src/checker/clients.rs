@@ -1,0 +1,72 @@
+//! What clients were told, held against Postgres: I3, I4 and I8 as they see them, and codes given twice.
+
+use super::history::{Entry, Told};
+use super::ledger::{Ledger, Map, Set};
+use super::log::{Log, Says};
+use super::report::{Invariant, Report};
+use coupon_core::ids::RequestId;
+
+/// Holds a history against the truth; answers how many codes were told to two requests.
+pub(super) fn told(entries: &[Entry], ledger: &Ledger, log: &Log, settled: bool, report: &mut Report) -> u64 {
+    let logged: Set<RequestId> = log
+        .iter()
+        .filter_map(|(_, record)| match record.says {
+            Says::Request(id) | Says::Unreadable(Some(id)) => Some(id),
+            _ => None,
+        })
+        .collect();
+    let complete = log.spans.values().all(|span| span.from == 0);
+    let mut holders: Map<&str, RequestId> = Map::default();
+    let mut twice: Set<&str> = Set::default();
+    for entry in entries {
+        one_request(entry, report);
+        let accepted = entry.answers.iter().find_map(|answer| answer.id);
+        if let Some(id) = accepted {
+            let decided = ledger.row(id).is_some();
+            report.expect(Invariant::I3, decided || !settled, || {
+                format!("request {id} of {} was accepted, and has no outcome", entry.user)
+            });
+            report.expect(Invariant::I3, !complete || logged.contains(&id) || decided, || {
+                format!("request {id} of {} was accepted, and is not in the log", entry.user)
+            });
+            let resolved = decided && entry.outcome().is_some();
+            report.unresolved += u64::from(!resolved);
+        }
+        for answer in entry.answers.iter().filter(|answer| answer.told.is_final()) {
+            let Some(id) = answer.id else { continue };
+            let row = ledger.row(id);
+            // A running stack may have told what the snapshot does not show yet.
+            report.expect(Invariant::I4, row.map_or(!settled, |row| row.shown == answer.shown), || {
+                format!("{} was told of request {id}: {:?}; its row says otherwise", entry.user, answer.told)
+            });
+            if let Told::Accepted { code } = &answer.told
+                && *holders.entry(code).or_insert(id) != id
+            {
+                twice.insert(code);
+            }
+        }
+    }
+    for code in &twice {
+        report.broken(Invariant::I2, || format!("code {code} was told to two requests"));
+    }
+    twice.len() as u64
+}
+
+/// However often it was sent, a request with a key has one id; and no answer is beyond the interface.
+fn one_request(entry: &Entry, report: &mut Report) {
+    for answer in &entry.answers {
+        if let Told::Garbled { status, body } = &answer.told {
+            report.broken(Invariant::I4, || {
+                format!("{} got {status} with a body that says nothing: {body}", entry.user)
+            });
+        }
+    }
+    if entry.key.is_none() {
+        return;
+    }
+    let mut ids = entry.answers.iter().filter_map(|answer| answer.id);
+    let first = ids.next();
+    report.expect(Invariant::I8, ids.all(|id| Some(id) == first), || {
+        format!("{} sent one key to {}, and got several request ids", entry.user, entry.coupon)
+    });
+}

@@ -1,0 +1,114 @@
+//! The texts of all codes, packed: a million of them in a few blocks of memory.
+
+use futures::TryStreamExt as _;
+use sqlx::{PgConnection, Row as _};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ledger::{Load, Map, Set};
+
+/// The codes of all loads.
+#[derive(Debug, Default)]
+pub(super) struct Codes {
+    loads: Map<i64, Block>,
+    /// Applied loads of each coupon, by their bases: (base, count, load).
+    applied: Map<i64, Vec<(i64, i64, i64)>>,
+    /// Codes whose text (as shown, or normalised) another code has, for people.
+    pub(super) doubles: Vec<String>,
+    /// How many codes there are.
+    pub(super) count: usize,
+}
+
+/// The codes of one load.
+#[derive(Debug, Default)]
+struct Block {
+    texts: String,
+    /// Where the text of code `idx` is, at `idx − 1`; length 0 where there is none.
+    places: Vec<(u32, u32)>,
+    count: i64,
+    /// Codes outside `1..=count`, or twice at the same place.
+    misplaced: i64,
+}
+
+impl Codes {
+    pub(super) async fn read(connection: &mut PgConnection, loads: &[Load]) -> Result<Self, sqlx::Error> {
+        let mut codes = Self::default();
+        for load in loads {
+            let places = vec![(0, 0); usize::try_from(load.count).unwrap_or(0)];
+            codes.loads.insert(load.load, Block { places, ..Block::default() });
+            if let Some(base) = load.base {
+                codes.applied.entry(load.coupon).or_default().push((base, load.count, load.load));
+            }
+        }
+        let mut seen: [Set<u64>; 2] = Default::default();
+        let mut rows =
+            sqlx::query("select load_id, idx, code, code_key from stampede.codes").fetch(connection);
+        while let Some(row) = rows.try_next().await? {
+            let (code, key): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
+            codes.loads.entry(row.try_get(0)?).or_default().add(row.try_get(1)?, code);
+            codes.count += 1;
+            if !seen[0].insert(xxh3_64(code.as_bytes())) || !seen[1].insert(xxh3_64(key.as_bytes())) {
+                codes.doubles.push(format!("code {code} ({key}) is there more than once"));
+            }
+        }
+        Ok(codes)
+    }
+
+    /// The text of a code of a coupon.
+    pub(super) fn text_of(&self, coupon: i64, number: i64) -> Option<&str> {
+        let applied = self.applied.get(&coupon)?;
+        let index = applied.partition_point(|(base, ..)| *base < number).checked_sub(1)?;
+        let (base, count, load) = applied.get(index)?;
+        let idx = number - base;
+        if idx > *count { None } else { self.loads.get(load)?.text(idx) }
+    }
+
+    /// Whether a load has the codes 1 to `count`, each once, and no other.
+    pub(super) fn is_complete(&self, load: &Load) -> bool {
+        self.loads.get(&load.load).is_some_and(|block| block.misplaced == 0 && block.count == load.count)
+    }
+}
+
+impl Block {
+    fn add(&mut self, idx: i64, code: &str) {
+        let start = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+        let place = usize::try_from(idx - 1).ok().and_then(|place| self.places.get_mut(place));
+        match place {
+            Some(place) if place.1 == 0 => {
+                *place = (start, u32::try_from(code.len()).unwrap_or(0));
+                self.texts.push_str(code);
+                self.count += 1;
+            }
+            _ => self.misplaced += 1,
+        }
+    }
+
+    fn text(&self, idx: i64) -> Option<&str> {
+        let (start, length) = *self.places.get(usize::try_from(idx - 1).ok()?)?;
+        let start = start as usize;
+        self.texts.get(start..start + length as usize).filter(|text| !text.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_leads_to_its_code_across_loads_and_a_gap_leads_nowhere() {
+        let mut codes = Codes::default();
+        for (load, base, texts) in [(7, 0, ["A", "BB"]), (3, 2, ["CCC", ""])] {
+            let mut block = Block { places: vec![(0, 0); 2], ..Block::default() };
+            texts
+                .iter()
+                .zip(1..)
+                .filter(|(text, _)| !text.is_empty())
+                .for_each(|(text, idx)| block.add(idx, text));
+            codes.loads.insert(load, block);
+            codes.applied.entry(1).or_default().push((base, 2, load));
+        }
+        let texts: Vec<_> = (0..6).map(|number| codes.text_of(1, number)).collect();
+        assert_eq!(texts, [None, Some("A"), Some("BB"), Some("CCC"), None, None]);
+        let load = |load| Load { load, coupon: 1, count: 2, base: Some(0), open: false };
+        assert!(codes.is_complete(&load(7)) && !codes.is_complete(&load(3)));
+    }
+}

@@ -1,0 +1,214 @@
+//! The checker: holds Postgres, the topics and what clients were told against the invariants I1 to I12.
+//!
+//! It decides nothing with the code that it checks: from the workers it takes only the form of request ids, and the
+//! codec of the records. What it knows of the rules it states itself.
+//!
+//! Everything is looked at as of one moment, so that a running stack can be checked too. What must not be ahead of
+//! Postgres (events, the group's offsets) is marked first, then Postgres is read as of a snapshot, then the end of
+//! what must not be behind it. With [`CheckConfig::settled`] nothing may be under way any more.
+//!
+//! Reading order: [`check`] here; `ledger.rs`, `codes.rs` (Postgres); `topics.rs`, `log.rs` (Kafka); `history.rs`
+//! (clients); then one file for each group of invariants: `stock.rs`, `outcomes.rs`, `events.rs`, `offsets.rs`,
+//! `clients.rs`, `memory.rs`.
+
+mod clients;
+mod codes;
+mod events;
+mod history;
+mod ledger;
+mod log;
+mod memory;
+mod offsets;
+mod outcomes;
+mod report;
+mod settle;
+mod stock;
+mod told;
+mod topics;
+
+pub use history::{Answer, Asked, Entry, Heard, History, Told};
+pub use report::{Invariant, Line, Report};
+pub use settle::settle;
+pub use topics::TopicsUnread;
+
+use std::time::Duration;
+
+use local_stack::Endpoints;
+use schemas::topics::{DEAD_LETTERS, EVENTS, REQUESTS, RESPONSES};
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+
+use ledger::{Ledger, Snapshot};
+use log::{Aside, Log, decoder};
+use topics::{Kafka, Spans};
+
+/// Where to look, and what to expect.
+#[derive(Clone, Debug)]
+pub struct CheckConfig {
+    /// Bootstrap servers.
+    pub kafka: String,
+    /// A user that may read the schema `stampede`.
+    pub postgres_url: String,
+    /// The workers' consumer group.
+    pub group: String,
+    /// Base URLs of the workers' probe ports; may be empty.
+    pub worker_probes: Vec<String>,
+    /// Base URLs of the APIs' probe ports; may be empty.
+    pub api_probes: Vec<String>,
+    /// Nothing is under way: every record is consumed, every outcome told.
+    pub settled: bool,
+}
+
+impl CheckConfig {
+    /// A stack that has nothing left to do.
+    #[must_use]
+    pub fn settled(endpoints: &Endpoints) -> Self {
+        Self {
+            kafka: endpoints.kafka.clone(),
+            postgres_url: endpoints.postgres_url.clone(),
+            group: "stampede-workers".to_owned(),
+            worker_probes: endpoints.worker_probes.clone(),
+            api_probes: endpoints.api_probes.clone(),
+            settled: true,
+        }
+    }
+
+    /// A stack at work.
+    #[must_use]
+    pub fn running(endpoints: &Endpoints) -> Self {
+        Self { settled: false, ..Self::settled(endpoints) }
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// Postgres cannot be read.
+    #[error("Postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// Kafka cannot be read.
+    #[error(transparent)]
+    Kafka(#[from] TopicsUnread),
+    /// The stack is still at work.
+    #[error("not settled after {waited:?}: {left}")]
+    NotSettled {
+        /// How long it was given.
+        waited: Duration,
+        /// What is left to do.
+        left: String,
+    },
+    /// A part of the check was lost.
+    #[error("the check itself broke: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+impl From<rdkafka::error::KafkaError> for CheckError {
+    fn from(error: rdkafka::error::KafkaError) -> Self {
+        Self::Kafka(error.into())
+    }
+}
+
+/// Checks everything once.
+///
+/// # Errors
+/// When the truth cannot be read; what is broken is in the report.
+pub async fn check(config: &CheckConfig, history: Option<&History>) -> Result<Report, CheckError> {
+    let kafka = Kafka::new(&config.kafka);
+    let before = marks(&kafka, &config.group).await?;
+    let mut snapshot = Snapshot::open(&config.postgres_url).await?;
+    let registered = snapshot.schemas().await?;
+    let (requests, others) = after(&kafka).await?;
+
+    let (reader, decodes) = (kafka.clone(), decoder(&registered));
+    let log = spawn_blocking(move || Log::read(&reader, requests, &decodes));
+    let ledger = snapshot.read().await?;
+    let log = log.await??;
+    let mut report = Report::default();
+
+    let settled = config.settled;
+    let finished = spawn_blocking(move || {
+        let [_, events, letters] = &others;
+        let aside = Aside::read(&kafka, [events, letters], &decoder(&registered))?;
+        against_each_other(&ledger, &log, &aside, settled, &mut report);
+        let [responses, ..] = &others;
+        let decodes = decoder(&registered);
+        report.responses =
+            events::told(&ledger, &kafka, responses, &before.responses, &decodes, &mut report)?;
+        offsets::group_behind(&ledger, &before.committed, &mut report);
+        Ok::<_, CheckError>((ledger, log, report))
+    });
+    let (ledger, log, mut report) = finished.await??;
+    if let Some(history) = history {
+        report.given_twice +=
+            history.look(|entries| clients::told(entries, &ledger, &log, settled, &mut report));
+    }
+    let probes: Vec<String> = config.worker_probes.iter().chain(&config.api_probes).cloned().collect();
+    memory::bounded(&probes, &mut report).await;
+    report.not_applicable(Invariant::I11, "no holds in this version");
+    Ok(report)
+}
+
+fn against_each_other(ledger: &Ledger, log: &Log, aside: &Aside, settled: bool, report: &mut Report) {
+    let claims = ledger.rows.iter().filter(|row| row.said == ledger::Said::Claimed);
+    report.claims = claims.clone().count() as u64;
+    report.redeemed = claims.filter(|row| row.state == 3).count() as u64;
+    report.outcomes = ledger.rows.len() as u64 - report.claims;
+    report.requests = log.count as u64;
+    report.dead_letters = aside.letter_count;
+    stock::counters(ledger, report);
+    report.given_twice = stock::codes(ledger, report);
+    stock::limits(ledger, report);
+    outcomes::all_decided(ledger, log, aside, settled, report);
+    outcomes::one_each(ledger, report);
+    outcomes::sold_out_in_time(ledger, log, aside, report);
+    offsets::none_skipped(ledger, log, aside, settled, report);
+    events::aside(ledger, aside, report);
+    if ledger.outbox_entries > 0 {
+        let entries = ledger.outbox_entries;
+        if settled {
+            report.broken(Invariant::I5, || format!("{entries} outbox entries are not acknowledged"));
+        } else {
+            report.note(format!("{entries} outbox entries are not acknowledged yet"));
+        }
+    }
+    if aside.without_origin > 0 {
+        report.note(format!("{} dead letters do not say where they are from", aside.without_origin));
+    }
+    if let Some((partition, span)) = log.spans.iter().find(|(_, span)| span.from > 0) {
+        report.note(format!(
+            "partition {partition} of the log begins with {}: what was before is unchecked",
+            span.from
+        ));
+    }
+}
+
+/// What was there before the snapshot.
+struct Before {
+    responses: Spans,
+    committed: std::collections::BTreeMap<i32, i64>,
+}
+
+async fn marks(kafka: &Kafka, group: &str) -> Result<Before, CheckError> {
+    let (kafka, group) = (kafka.clone(), group.to_owned());
+    let marks = spawn_blocking(move || {
+        let [responses] = spans(&kafka, [RESPONSES])?;
+        Ok::<_, CheckError>(Before { responses, committed: kafka.committed(&group, REQUESTS)? })
+    });
+    marks.await?
+}
+
+/// What is there after the snapshot: the log, and the other topics.
+async fn after(kafka: &Kafka) -> Result<(Spans, [Spans; 3]), CheckError> {
+    let kafka = kafka.clone();
+    let marks = spawn_blocking(move || {
+        let [responses, events, letters] = spans(&kafka, [RESPONSES, EVENTS, DEAD_LETTERS])?;
+        let [requests] = spans(&kafka, [REQUESTS])?;
+        Ok::<_, CheckError>((requests, [responses, events, letters]))
+    });
+    marks.await?
+}
+
+fn spans<const N: usize>(kafka: &Kafka, topics: [&str; N]) -> Result<[Spans; N], CheckError> {
+    let mut found = kafka.spans(&topics)?.into_iter();
+    Ok(topics.map(|_| found.next().unwrap_or_default()))
+}

@@ -1,0 +1,14 @@
+//! Stampede under load: a demonstration sale, a benchmark, and the checker of everything that must always be true.
+//!
+//! Reading order:
+//! 1. [`sale`]: the whole stack and many users who want the same thing; what `deploy/run` starts.
+//! 2. [`checker`]: reads Postgres, the topics and what clients were told, and holds them against the invariants.
+//! 3. [`bench`](mod@bench): Stampede beside what it could be held against.
+//! 4. [`http`], [`tokens`], [`screen`]: what a user speaks, what it shows at the door, and what a person sees.
+
+pub mod bench;
+pub mod checker;
+pub mod http;
+pub mod sale;
+pub mod screen;
+pub mod tokens;

@@ -1,0 +1,32 @@
+//! `loadtest`: see `loadtest --help`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use loadtest::{bench, sale};
+
+/// Stampede under load, on the real stack.
+#[derive(Parser)]
+#[command(name = "loadtest", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sale(sale::args::SaleArgs),
+    Bench(bench::BenchArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Sale(args) => Box::pin(sale::run(args)).await.map_err(|error| error.to_string()),
+        Command::Bench(args) => Box::pin(bench::run(args)).await.map_err(|error| error.to_string()),
+    };
+    done.unwrap_or_else(|why| {
+        eprintln!("loadtest: {why}");
+        ExitCode::FAILURE
+    })
+}

@@ -24,7 +24,7 @@ const RANGE: &str = "
                           where x.load_id = l.load_id and x.idx > w.after - l.base and x.idx <= r.until - l.base
                          offset 0) x
      where not exists (select from stampede.stock_ahead a
-                        where a.coupon_no = w.coupon_no and a.number = l.base + x.idx)";
+                        where a.coupon_no = w.coupon_no and a.number = l.base + x.idx offset 0)";
 
 const RETURNED: &str = "
     select w.n, s.number, x.code

@@ -1,0 +1,146 @@
+//! Who may write: takeover, read-back, and the race of both with writes that are still running.
+
+use std::time::{Duration, Instant};
+
+use coupon_core::effect::WriteResult;
+use coupon_core::ids::{Attempt, Epoch, Nonce};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::fixture::{Fixture, PARTITION, ledger};
+
+#[tokio::test]
+async fn a_takeover_shuts_the_previous_owner_out_and_knows_where_it_stopped() {
+    let mut old = Fixture::new(10).await;
+    let claims = old.claims(1, &["ann", "bob"]);
+    let batch = old.deciding(claims);
+    old.write(&batch).await;
+
+    let new = ledger(&old.options, &old.pool, "worker-b");
+    let row = new.take_over(Nonce(2)).await.unwrap();
+    assert_eq!((row.epoch, row.nonce), (Epoch(old.row.epoch.0 + 1), Nonce(2)));
+    assert_eq!(
+        (row.write_no, row.attempt),
+        (old.row.write_no, None),
+        "an attempt of another epoch is nobody's"
+    );
+    assert_eq!((row.position, row.next_emit_seq), (batch.position, old.row.next_emit_seq));
+
+    let late = old.claims(3, &["cid"]);
+    assert_eq!(old.ledger.write(&old.deciding(late)).await, WriteResult::Fenced);
+    assert_eq!(old.number("select count(*) from claims").await, 2);
+}
+
+#[tokio::test]
+async fn the_same_call_twice_is_written_once_and_the_row_tells_whose_attempt_it_was() {
+    let mut owner = Fixture::new(10).await;
+    let claims = owner.claims(1, &["ann"]);
+    let mut batch = owner.deciding(claims);
+    batch.fence.attempt = Attempt(41);
+    owner.write(&batch).await;
+    assert_eq!(owner.ledger.write(&batch).await, WriteResult::Fenced);
+    let row = owner.ledger.read_back().await.unwrap();
+    assert_eq!(row, owner.row);
+    assert_eq!(row.attempt, Some(Attempt(41)));
+}
+
+#[tokio::test]
+async fn an_offset_or_a_watermark_never_moves_backwards() {
+    let mut owner = Fixture::new(10).await;
+    let claims = owner.claims(1, &["ann"]);
+    let batch = owner.deciding(claims);
+    owner.write(&batch).await;
+    let mut backwards = owner.batch();
+    backwards.position.next_offset.0 -= 1;
+    assert!(matches!(owner.ledger.write(&backwards).await, WriteResult::Mismatch(_)));
+    let mut ahead = owner.batch();
+    ahead.watermark = owner.row.next_emit_seq;
+    assert!(
+        matches!(owner.ledger.write(&ahead).await, WriteResult::Mismatch(_)),
+        "nobody acknowledged what is not told"
+    );
+    assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
+}
+
+#[tokio::test]
+async fn a_takeover_ends_a_predecessor_that_holds_the_row_and_waits_for_anybody_else() {
+    let owner = Fixture::new(0).await;
+    let name = format!("stampede-partition-{PARTITION}");
+    let hold = "update partitions set write_no = write_no + 1";
+    let mut frozen =
+        PgConnection::connect_with(&owner.options.clone().application_name(&name)).await.unwrap();
+    sqlx::raw_sql("begin").execute(&mut frozen).await.unwrap();
+    sqlx::raw_sql(hold).execute(&mut frozen).await.unwrap();
+
+    let new = ledger(&owner.options, &owner.pool, "worker-b");
+    let started = Instant::now();
+    let row = new.take_over(Nonce(2)).await.unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "the predecessor was ended after {:?}",
+        started.elapsed()
+    );
+    assert_eq!(row.write_no, owner.row.write_no, "what the predecessor had not committed never happened");
+
+    let mut stranger = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql("begin").execute(&mut stranger).await.unwrap();
+    sqlx::raw_sql(hold).execute(&mut stranger).await.unwrap();
+    assert!(new.take_over(Nonce(3)).await.is_err(), "a stranger is reported, never ended");
+    sqlx::raw_sql("rollback").execute(&mut stranger).await.unwrap();
+    assert_eq!(new.take_over(Nonce(4)).await.unwrap().nonce, Nonce(4));
+}
+
+#[tokio::test]
+async fn a_row_locked_by_somebody_else_makes_a_write_wait_and_then_retry() {
+    let mut owner = Fixture::new(10).await;
+    let mut stranger = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql("begin; select * from partitions for update").execute(&mut stranger).await.unwrap();
+    let claims = owner.claims(1, &["ann"]);
+    let batch = owner.deciding(claims);
+    assert_eq!(owner.ledger.write(&batch).await, WriteResult::Retry);
+    sqlx::raw_sql("rollback").execute(&mut stranger).await.unwrap();
+    owner.write(&batch).await;
+}
+
+#[tokio::test]
+async fn a_connection_cut_during_a_call_leaves_it_unknown_and_the_row_tells_that_it_did_not_happen() {
+    let owner = Fixture::new(10).await;
+    let mut stranger = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql("begin; select * from partitions for update").execute(&mut stranger).await.unwrap();
+    let claims = owner.claims(1, &["ann"]);
+    let batch = owner.deciding(claims);
+    let cut = async {
+        let find = "select pg_terminate_backend(pid) from pg_stat_activity
+                     where application_name = 'stampede-partition-5' and wait_event_type = 'Lock'
+                       and datname = current_database()";
+        while sqlx::query(find).fetch_all(&owner.pool).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (result, ()) = tokio::join!(owner.ledger.write(&batch), cut);
+    assert!(matches!(result, WriteResult::Unknown | WriteResult::Retry), "{result:?}");
+    sqlx::raw_sql("rollback").execute(&mut stranger).await.unwrap();
+    assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
+    assert_eq!(
+        owner.ledger.write(&batch).await,
+        WriteResult::Written,
+        "the identical call, on a new connection"
+    );
+}
+
+#[tokio::test]
+async fn two_workers_may_migrate_at_once_and_again() {
+    let options = crate::fixture::database().await;
+    let pools = [workers::ledger::read_pool(&options, 2), workers::ledger::read_pool(&options, 2)];
+    let (one, two) = tokio::join!(workers::migrate::run(&pools[0]), workers::migrate::run(&pools[1]));
+    one.unwrap();
+    two.unwrap();
+    workers::migrate::run(&pools[0]).await.unwrap();
+    runtime::postgres::wait_for_schema(&pools[0]).await.unwrap();
+    let registry = runtime::registry::Registry::register(&pools[0]).await.unwrap();
+    let again = runtime::registry::Registry::register(&pools[1]).await.unwrap();
+    let id = registry.id_of(schemas::Subject::Event);
+    assert_eq!(id, again.id_of(schemas::Subject::Event));
+    let stored = runtime::registry::definition_of(&pools[0], id).await.unwrap();
+    assert_eq!(stored.as_deref(), Some(schemas::Subject::Event.newest().definition));
+    assert_eq!(runtime::registry::definition_of(&pools[0], schemas::SchemaId(9999)).await.unwrap(), None);
+}

@@ -1,0 +1,192 @@
+//! A database of its own for each test, on the Postgres that all tests of this program share, with one coupon, and
+//! an owner that writes to it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use coupon_core::batch::{Batch, Decision, Fence, StockChange, StockRow, Verdict};
+use coupon_core::effect::{PartitionRow, WriteResult};
+use coupon_core::ids::{Attempt, CodeNumber, CouponNo, EmitSeq, Millis, Nonce, Offset, Partition, RequestId};
+use coupon_core::vocabulary::{Kind, Reason};
+use runtime::config::PostgresArgs;
+use schemas::SchemaId;
+use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use workers::ledger::{PgLedger, PgReader, read_pool};
+use workers::messages::Messages;
+
+/// 2026-01-01.
+pub(crate) const NOW: Millis = Millis(1_767_225_600_000);
+pub(crate) const PARTITION: Partition = Partition(5);
+pub(crate) const COUPON: CouponNo = CouponNo(1);
+
+pub(crate) struct Fixture {
+    pub(crate) options: PgConnectOptions,
+    pub(crate) pool: PgPool,
+    pub(crate) ledger: PgLedger,
+    /// As the owner knows it.
+    pub(crate) row: PartitionRow,
+    pub(crate) stock: StockRow,
+}
+
+/// A database without tables.
+pub(crate) async fn database() -> PgConnectOptions {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let stack = local_stack::testing::shared_servers().await.unwrap();
+    let args = PostgresArgs { postgres_url: SecretString::from(stack.endpoints().postgres_url) };
+    let options = runtime::postgres::options(&args, "ledger-tests").unwrap();
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    let name = format!("ledger_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    options.database(&name)
+}
+
+impl Fixture {
+    /// With one coupon (number 1) of this many codes, taken over once.
+    pub(crate) async fn new(codes: i64) -> Self {
+        let options = database().await;
+        let pool = read_pool(&options, 4);
+        workers::migrate::run(&pool).await.unwrap();
+        let ledger = ledger(&options, &pool, "worker-a");
+        let row = ledger.take_over(Nonce(1)).await.unwrap();
+        let mut fixture = Self { options, pool, ledger, row, stock: StockRow::default() };
+        fixture.coupon("sale").await;
+        if codes > 0 {
+            fixture.load(COUPON, 0, codes).await;
+            fixture.stock.top = codes;
+            sqlx::query("update stock set top = $1").bind(codes).execute(&fixture.pool).await.unwrap();
+        }
+        fixture
+    }
+
+    pub(crate) async fn run(&self, sql: &str) -> u64 {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap().rows_affected()
+    }
+
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await.unwrap()
+    }
+
+    pub(crate) async fn coupon(&self, id: &str) -> CouponNo {
+        let insert = "with made as (insert into coupons (coupon_id, partition, definition, claims_per_user)
+                                    values ($1, 5, '{}', 1) returning coupon_no)
+                      insert into stock (coupon_no) select coupon_no from made returning coupon_no";
+        CouponNo(sqlx::query_scalar(insert).bind(id).fetch_one(&self.pool).await.unwrap())
+    }
+
+    /// A load with codes `<coupon>-<number>`, applied at `base`.
+    pub(crate) async fn load(&self, coupon: CouponNo, base: i64, count: i64) {
+        let load = "insert into loads (job_id, coupon_no, state, wanted, count, maker, lease_until, base)
+                    values (gen_random_uuid(), $1, 'applied', $2, $2, gen_random_uuid(), now(), $3) returning load_id";
+        let load: i64 = sqlx::query_scalar(load)
+            .bind(coupon.0)
+            .bind(count)
+            .bind(base)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        let codes = "insert into codes select $1, n, $2 || '-' || ($3 + n), $2 || '-' || ($3 + n)
+                       from generate_series(1, $4) n";
+        sqlx::query(codes)
+            .bind(load)
+            .bind(coupon.0.to_string())
+            .bind(base)
+            .bind(count)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    /// The next write of this owner, with nothing in it yet.
+    pub(crate) fn batch(&self) -> Batch {
+        let mut position = self.row.position;
+        position.time = NOW;
+        Batch {
+            fence: Fence {
+                partition: PARTITION,
+                epoch: self.row.epoch,
+                nonce: self.row.nonce,
+                write_no: self.row.write_no.next(),
+                attempt: Attempt(7),
+            },
+            position,
+            watermark: self.row.emitted_seq,
+            emit_seq: None,
+            decisions: Vec::new(),
+            repetitions: Vec::new(),
+            stock: Vec::new(),
+            returned_taken: Vec::new(),
+            loads: Vec::new(),
+            dead_letters: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// The next write with these decisions, stock and outbox to match.
+    pub(crate) fn deciding(&self, decisions: Vec<Decision>) -> Batch {
+        let mut batch = self.batch();
+        let claims = decisions.iter().filter(|d| matches!(d.verdict, Verdict::Claimed { .. })).count() as i64;
+        if claims > 0 {
+            let is = StockRow {
+                cursor: self.stock.cursor + claims,
+                claimed: self.stock.claimed + claims,
+                ..self.stock
+            };
+            batch.stock.push(StockChange { coupon: COUPON, was: self.stock, is });
+        }
+        batch.position.next_offset.0 += decisions.len() as i64;
+        batch.decisions = decisions;
+        self.telling(batch)
+    }
+
+    /// Gives the batch its place in the outbox.
+    pub(crate) fn telling(&self, mut batch: Batch) -> Batch {
+        batch.emit_seq = batch.emits().then_some(self.row.next_emit_seq);
+        batch
+    }
+
+    /// Writes a batch that must succeed, and remembers what it changed.
+    pub(crate) async fn write(&mut self, batch: &Batch) {
+        assert_eq!(self.ledger.write(batch).await, WriteResult::Written);
+        self.row.write_no = batch.fence.write_no;
+        self.row.attempt = Some(batch.fence.attempt);
+        self.row.position = batch.position;
+        self.row.emitted_seq = batch.watermark;
+        if batch.emits() {
+            self.row.next_emit_seq = EmitSeq(self.row.next_emit_seq.0 + 1);
+        }
+        if let Some(change) = batch.stock.iter().find(|change| change.coupon == COUPON) {
+            self.stock = change.is;
+        }
+    }
+
+    /// Claims of the next codes in sequence, by `users`, with identities that grow from `first`.
+    pub(crate) fn claims(&self, first: u128, users: &[&str]) -> Vec<Decision> {
+        let next = self.stock.cursor + 1;
+        users.iter().enumerate().map(|(n, user)| claim(first + n as u128, user, next + n as i64)).collect()
+    }
+}
+
+pub(crate) fn ledger(options: &PgConnectOptions, pool: &PgPool, worker: &str) -> PgLedger {
+    PgLedger::new(options, PgReader::new(pool.clone()), PARTITION, worker, Messages::new(SchemaId(3)))
+}
+
+pub(crate) fn claim(identity: u128, user: &str, number: i64) -> Decision {
+    Decision {
+        id: RequestId { identity, body: 0 },
+        kind: Kind::Claim,
+        coupon_id: "sale".into(),
+        coupon: Some(COUPON),
+        user: user.into(),
+        offset: Offset(identity as i64),
+        decided: NOW,
+        verdict: Verdict::Claimed { number: CodeNumber(number), code: format!("{COUPON}-{number}").into() },
+    }
+}
+
+pub(crate) fn rejection(identity: u128, user: &str, reason: Reason) -> Decision {
+    Decision { verdict: Verdict::Rejected(reason), ..claim(identity, user, 0) }
+}

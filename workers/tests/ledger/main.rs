@@ -1,0 +1,11 @@
+//! The ledger on a real Postgres: what the fence, the constraints and the plans really do.
+//!
+//! [`fixture`] makes a database for each test; [`fence`], [`writes`] and [`reads`] test what the ledger promises,
+//! [`plans`] that it keeps its speed while an empty database fills.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod fence;
+mod fixture;
+mod plans;
+mod reads;
+mod writes;

@@ -1,0 +1,133 @@
+//! What is read is what was written.
+
+use coupon_core::batch::{Decision, Event, EventKind, StockRow};
+use coupon_core::effect::{ReadCodes, ReturnedOf, UsersOf, Wants};
+use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Offset, RequestId};
+use coupon_core::record::DeadLetter;
+use coupon_core::vocabulary::{Kind, Reason};
+use workers::messages::Messages;
+
+use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, rejection};
+
+fn sorted(mut decisions: Vec<Decision>) -> Vec<Decision> {
+    decisions.sort_by_key(|decision| decision.id);
+    decisions
+}
+
+#[tokio::test]
+async fn the_outbox_tells_again_exactly_what_was_decided() {
+    let mut owner = Fixture::new(10).await;
+    let first = owner.deciding(owner.claims(1, &["ann"]));
+    owner.write(&first).await;
+
+    let mut decisions = owner.claims(10, &["bob", "cid"]);
+    decisions[1].id.body = 99;
+    decisions.push(rejection(12, "dan", Reason::SoldOut));
+    decisions.push(Decision {
+        id: RequestId { identity: 1, body: 77 },
+        ..rejection(0, "ann", Reason::IdempotencyKeyReused)
+    });
+    let unknown = rejection(14, "eve", Reason::CouponUnknown);
+    decisions.push(Decision { coupon: None, coupon_id: "nowhere".into(), kind: Kind::Unknown, ..unknown });
+    let mut batch = owner.deciding(decisions);
+    batch.repetitions = first.decisions.clone();
+    let event = Event {
+        kind: EventKind::SoldOut,
+        coupon_id: "sale".into(),
+        available: 0,
+        offset: Offset(3),
+        at: NOW,
+    };
+    batch.events.push(event);
+    let letter = DeadLetter { reason: "empty", error: "no value".into(), key: None, value: None };
+    batch.dead_letters.push((Offset(5), letter));
+    let batch = owner.telling(batch);
+    owner.write(&batch).await;
+
+    let told = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(2)).await.unwrap();
+    assert_eq!(told.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(told[0].decisions, first.decisions);
+    let decided = batch.decisions.iter().chain(&batch.repetitions).cloned().collect();
+    assert_eq!(sorted(told[1].decisions.clone()), sorted(decided));
+    assert_eq!(told[1].next_offset, batch.position.next_offset);
+    assert_eq!(told[1].messages, Messages::new(schemas::SchemaId(3)).of(&batch));
+}
+
+#[tokio::test]
+async fn everything_stored_under_an_identity_is_found() {
+    let mut owner = Fixture::new(10).await;
+    let mut decisions = owner.claims(1, &["ann"]);
+    decisions[0].id.body = 5;
+    decisions.push(Decision {
+        id: RequestId { identity: 1, body: 6 },
+        ..rejection(0, "ann", Reason::IdempotencyKeyReused)
+    });
+    let batch = owner.deciding(decisions.clone());
+    owner.write(&batch).await;
+    let wants = Wants { decided: vec![1, 2], ..Wants::default() };
+    assert_eq!(sorted(owner.ledger.reader().load(&wants).await.unwrap().decided), sorted(decisions));
+}
+
+#[tokio::test]
+async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
+    let mut owner = Fixture::new(10).await;
+    owner.coupon("other").await;
+    owner.write(&owner.deciding(owner.claims(1, &["ann", "bob", "ann", "cid"]))).await;
+    owner.run("update claims set state = 4 where number in (2, 3)").await;
+    owner.run("update stock set claimed = 2, returned = 2 where coupon_no = 1").await;
+    owner.run("insert into stock_returned values (1, 3), (1, 2)").await;
+    owner.run("update stock set ahead = 1, claimed = 3 where coupon_no = 1; insert into stock_ahead values (1, 8)").await;
+
+    let users = ["ann", "bob", "cid", "dan"].map(Box::from).to_vec();
+    let wants = Wants {
+        coupons: vec!["sale".into(), "nowhere".into()],
+        decided: Vec::new(),
+        loads: vec![LoadId(1), LoadId(77)],
+        users: vec![
+            UsersOf { coupon: COUPON, users },
+            UsersOf { coupon: CouponNo(2), users: vec!["ann".into()] },
+        ],
+        returned: vec![ReturnedOf { coupon: CouponNo(2), limit: 5 }, ReturnedOf { coupon: COUPON, limit: 1 }],
+    };
+    let answers = owner.ledger.reader().load(&wants).await.unwrap();
+    let [sale] = answers.coupons.as_slice() else { panic!("{:?}", answers.coupons) };
+    assert_eq!(sale.stock, StockRow { top: 10, cursor: 4, ahead: 1, returned: 2, claimed: 3 });
+    assert_eq!((sale.coupon, sale.ahead.as_slice()), (COUPON, &[CodeNumber(8)][..]));
+    assert_eq!(sale.definition.claims_per_user, Some(1));
+    assert_eq!(
+        answers.loads.iter().map(|load| (load.load, load.count, load.sealed)).collect::<Vec<_>>(),
+        [(LoadId(1), 10, false)]
+    );
+    let mut live: Vec<_> = answers.users.iter().map(|live| (live.coupon, &*live.user, live.count)).collect();
+    live.sort_unstable();
+    assert_eq!(live, [(COUPON, "ann", 1), (COUPON, "cid", 1)]);
+    let returned: Vec<_> = answers
+        .returned
+        .iter()
+        .map(|(_, codes)| codes.iter().map(|c| &*c.code).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(returned, [vec![], vec!["1-2"]]);
+}
+
+#[tokio::test]
+async fn codes_come_in_order_over_the_borders_of_loads_without_those_that_are_ahead() {
+    let owner = Fixture::new(3).await;
+    owner.load(COUPON, 3, 1).await;
+    owner.load(COUPON, 4, 4).await;
+    let other = owner.coupon("other").await;
+    owner.load(other, 0, 2).await;
+    owner.run("insert into stock_ahead values (1, 4), (1, 6)").await;
+    let read = |coupon, after, count| ReadCodes { coupon, after: CodeNumber(after), count };
+    let reads = [
+        read(COUPON, 0, 4),
+        read(other, 1, 9),
+        read(COUPON, 4, 9),
+        read(COUPON, 8, 1),
+        read(CouponNo(99), 0, 1),
+    ];
+    let codes = owner.ledger.reader().read_codes(&reads).await.unwrap();
+    let codes: Vec<Vec<&str>> = codes.iter().map(|codes| codes.iter().map(|c| &*c.code).collect()).collect();
+    let expected: [&[&str]; 5] = [&["1-1", "1-2", "1-3", "1-5"], &["2-2"], &["1-5", "1-7", "1-8"], &[], &[]];
+    assert_eq!(codes, expected);
+    assert_eq!(claim(1, "ann", 3).kind, Kind::Claim);
+}

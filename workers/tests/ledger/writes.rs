@@ -1,0 +1,197 @@
+//! What a write refuses, and with which answer.
+
+use coupon_core::batch::{Batch, LoadApplied, StockChange, StockRow};
+use coupon_core::effect::WriteResult;
+use coupon_core::ids::{CodeNumber, EmitSeq, LoadId, Offset};
+use coupon_core::record::DeadLetter;
+use coupon_core::vocabulary::Reason;
+
+use crate::fixture::{COUPON, Fixture, claim, rejection};
+
+/// The answer to a batch that must not be written, after making sure that it was not.
+async fn refused(owner: &Fixture, batch: &Batch) -> WriteResult {
+    let before = owner.number("select count(*) from claims").await
+        + owner.number("select count(*) from outcomes").await;
+    let result = owner.ledger.write(batch).await;
+    let after = owner.number("select count(*) from claims").await
+        + owner.number("select count(*) from outcomes").await;
+    assert_eq!(before, after, "a refused batch writes nothing");
+    assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
+    result
+}
+
+#[tokio::test]
+async fn stock_is_written_only_over_what_the_owner_knew() {
+    let mut owner = Fixture::new(10).await;
+    let good = owner.deciding(owner.claims(1, &["ann"]));
+    let mut wrong = good.clone();
+    wrong.stock[0].was.cursor += 1;
+    assert!(matches!(refused(&owner, &wrong).await, WriteResult::Mismatch(_)));
+    let mut impossible = good.clone();
+    impossible.stock[0].is.claimed += 1;
+    assert!(
+        matches!(refused(&owner, &impossible).await, WriteResult::Mismatch(_)),
+        "the sum is checked by Postgres"
+    );
+    owner.write(&good).await;
+
+    // Several coupons in one batch go another way in the function.
+    let other = owner.coupon("other").await;
+    let empty = StockRow::default();
+    let mut both = owner.deciding(owner.claims(2, &["bob"]));
+    both.stock.push(StockChange { coupon: other, was: empty, is: empty });
+    let mut one_wrong = both.clone();
+    one_wrong.stock[1].was.top = 1;
+    assert!(matches!(refused(&owner, &one_wrong).await, WriteResult::Mismatch(_)));
+    owner.write(&both).await;
+    assert_eq!(owner.number("select cursor from stock where coupon_no = 1").await, 2);
+}
+
+#[tokio::test]
+async fn what_was_decided_before_is_never_decided_again() {
+    let mut owner = Fixture::new(10).await;
+    let mut decisions = owner.claims(1, &["ann"]);
+    decisions.push(rejection(2, "bob", Reason::SoldOut));
+    owner.write(&owner.deciding(decisions)).await;
+    assert_eq!(
+        refused(&owner, &owner.deciding(owner.claims(1, &["ann"]))).await,
+        WriteResult::AlreadyDecided
+    );
+    let again = owner.deciding(vec![rejection(2, "bob", Reason::Paused)]);
+    assert_eq!(refused(&owner, &again).await, WriteResult::AlreadyDecided);
+}
+
+#[tokio::test]
+async fn a_code_is_in_one_live_claim_only() {
+    let mut owner = Fixture::new(10).await;
+    owner.write(&owner.deciding(owner.claims(1, &["ann"]))).await;
+    let taken = owner.deciding(vec![claim(2, "bob", 1)]);
+    assert!(
+        matches!(refused(&owner, &taken).await, WriteResult::Mismatch(why) if why.contains("claims_live"))
+    );
+    owner.run("update claims set state = 4").await;
+    assert_eq!(
+        owner.ledger.write(&taken).await,
+        WriteResult::Written,
+        "a returned code may be claimed again"
+    );
+}
+
+#[tokio::test]
+async fn a_value_that_postgres_refuses_is_data_and_not_an_outage() {
+    let owner = Fixture::new(10).await;
+    let long = "u".repeat(257);
+    for user in ["n\0l", long.as_str(), ""] {
+        let batch = owner.deciding(vec![claim(1, user, 1)]);
+        let result = refused(&owner, &batch).await;
+        assert!(matches!(result, WriteResult::DataRefused(_)), "claim by {user:?}: {result:?}");
+        let batch = owner.deciding(vec![rejection(1, user, Reason::SoldOut)]);
+        let result = refused(&owner, &batch).await;
+        assert!(matches!(result, WriteResult::DataRefused(_)), "rejection of {user:?}: {result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_may_hold_anything() {
+    let mut owner = Fixture::new(0).await;
+    let mut batch = owner.batch();
+    batch.dead_letters.push((
+        Offset(0),
+        DeadLetter {
+            reason: "malformed",
+            error: "unexpected \0 and \u{1}".into(),
+            key: Some([0, 255, 1].into()),
+            value: Some([0, 0, 255].into()),
+        },
+    ));
+    batch.position.next_offset = Offset(1);
+    let batch = owner.telling(batch);
+    owner.write(&batch).await;
+    let entries =
+        owner.ledger.reader().outbox(crate::fixture::PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap();
+    assert_eq!(entries[0].messages[0].value.as_deref(), Some(&[0, 0, 255][..]));
+}
+
+#[tokio::test]
+async fn a_returned_number_is_given_again_once() {
+    let mut owner = Fixture::new(10).await;
+    owner.write(&owner.deciding(owner.claims(1, &["ann", "bob"]))).await;
+    owner.run("update claims set state = 4 where number = 1").await;
+    owner.run("update stock set claimed = 1, returned = 1; insert into stock_returned values (1, 1)").await;
+    owner.stock = StockRow { claimed: 1, returned: 1, ..owner.stock };
+
+    let mut batch = owner.deciding(vec![claim(3, "cid", 1)]);
+    batch.stock[0].is = StockRow { returned: 0, claimed: 2, ..owner.stock };
+    batch.returned_taken = vec![(COUPON, CodeNumber(1))];
+    let mut wrong = batch.clone();
+    wrong.returned_taken.push((COUPON, CodeNumber(2)));
+    assert!(matches!(refused(&owner, &wrong).await, WriteResult::Mismatch(_)));
+    owner.write(&batch).await;
+    assert_eq!(owner.number("select count(*) from stock_returned").await, 0);
+}
+
+#[tokio::test]
+async fn a_sealed_load_becomes_stock_once() {
+    let mut owner = Fixture::new(0).await;
+    owner.load(COUPON, 0, 5).await;
+    owner.run("update loads set state = 'sealed', base = null").await;
+    let mut batch = owner.batch();
+    batch.loads.push(LoadApplied { load: LoadId(1), base: 0 });
+    batch.stock.push(StockChange {
+        coupon: COUPON,
+        was: owner.stock,
+        is: StockRow { top: 5, ..owner.stock },
+    });
+    owner.write(&batch).await;
+    assert_eq!(owner.number("select base from loads where state = 'applied'").await, 0);
+
+    let mut again = owner.batch();
+    again.loads.push(LoadApplied { load: LoadId(1), base: 5 });
+    assert!(matches!(refused(&owner, &again).await, WriteResult::Mismatch(_)));
+}
+
+#[tokio::test]
+async fn the_cursor_leaves_no_number_ahead_of_it_behind() {
+    let mut owner = Fixture::new(10).await;
+    owner.run("insert into stock_ahead values (1, 2), (1, 9); update stock set ahead = 2, claimed = 2").await;
+    owner.stock = StockRow { ahead: 2, claimed: 2, ..owner.stock };
+    let mut batch = owner.deciding(vec![claim(1, "ann", 1), claim(2, "bob", 3)]);
+    batch.stock[0].is = StockRow { cursor: 3, ahead: 1, claimed: 4, ..owner.stock };
+    owner.write(&batch).await;
+    assert_eq!(owner.number("select number from stock_ahead").await, 9);
+}
+
+#[tokio::test]
+async fn outbox_entries_go_when_the_watermark_passes_them_and_not_before() {
+    let mut owner = Fixture::new(10).await;
+    for (n, user) in ["ann", "bob", "cid"].into_iter().enumerate() {
+        let claims = owner.claims(1 + n as u128, &[user]);
+        owner.write(&owner.deciding(claims)).await;
+    }
+    assert_eq!(owner.number("select count(*) from outbox").await, 3);
+    let mut idle = owner.batch();
+    idle.watermark = EmitSeq(2);
+    owner.write(&idle).await;
+    assert_eq!(owner.number("select min(seq) from outbox").await, 3);
+    assert_eq!(owner.number("select count(*) from outbox").await, 1);
+    assert_eq!(owner.ledger.read_back().await.unwrap().emitted_seq, EmitSeq(2));
+}
+
+#[tokio::test]
+async fn the_tables_of_a_day_are_made_when_the_day_comes() {
+    let mut owner = Fixture::new(0).await;
+    for day in [0, 1, 40] {
+        let mut batch = owner.deciding(vec![rejection(day + 1, "ann", Reason::SoldOut)]);
+        batch.position.time.0 += i64::try_from(day).unwrap() * 24 * 60 * 60 * 1000;
+        owner.write(&batch).await;
+    }
+    assert_eq!(owner.number("select count(distinct day) from outcomes").await, 3);
+}
+
+#[tokio::test]
+async fn a_batch_that_would_lose_a_decision_is_not_written() {
+    let owner = Fixture::new(10).await;
+    let mut batch = owner.deciding(owner.claims(1, &["ann"]));
+    batch.decisions[0].coupon = None;
+    assert!(matches!(refused(&owner, &batch).await, WriteResult::Mismatch(_)));
+}

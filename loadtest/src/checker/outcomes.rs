@@ -40,7 +40,8 @@ pub(super) fn one_each(ledger: &Ledger, report: &mut Report) {
                 });
             }
         }
-        for row in rows.iter().skip(1).filter(|row| row.said != Said::KeyReused) {
+        let first = rows.first().map_or(0, |row| row.id.body);
+        for row in rows.iter().filter(|row| row.id.body != first && row.said != Said::KeyReused) {
             report.broken(Invariant::I8, || {
                 format!(
                     "request {} at {}@{} has the key of another one, and was decided",

@@ -1,0 +1,17 @@
+//! End-to-end tests: the real stack, through the public API, each ending with the checker.
+//!
+//! One after another: each has the machine and a stack to itself, so that what it sees is what it did, and the
+//! checker can expect a stack with nothing left to do. Tests of one file share a stack, which is healed between
+//! them, and replaced after a failure.
+//!
+//! Reading order: `support/` (the stack, clients, a sale under load), `checker.rs` (that planted violations are
+//! seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod checker;
+mod claims;
+mod poison;
+mod server_faults;
+mod support;
+mod worker_faults;

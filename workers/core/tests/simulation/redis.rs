@@ -67,7 +67,7 @@ impl Redis {
                 list.insert(at, Stored { coupon: name.coupon, entry });
             }
             3 => {
-                let coupon = CouponNo(name.coupon.0 % 3 + 1);
+                let coupon = CouponNo(name.coupon.0 % 10 + 1);
                 let number = rng.between(1, 40);
                 let entry = CodeEntry { number: CodeNumber(number), code: code_of(coupon, number) };
                 list.insert(at, Stored { coupon, entry });

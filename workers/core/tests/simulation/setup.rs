@@ -15,9 +15,12 @@ use std::collections::{BTreeSet, HashSet};
 
 const BASE: Offset = Offset(1_000);
 const MIDNIGHT: i64 = 1_700_006_400_000;
-const NAMES: [&str; 6] = ["alpha", "beta", "gamma", "delta", "late-1", "late-2"];
+const NAMES: [&str; 14] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "late-1",
+    "late-2", "late-3", "late-4",
+];
 /// Coupons of these that exist when the run begins.
-const EARLY: usize = 4;
+const EARLY: usize = 10;
 
 pub(crate) fn before_the_run(rng: &mut Rng, flaw: Flaw) -> (Ledger, Reference, Log, Traffic) {
     // Some runs pass midnight, where the outcomes of one request could come to lie in two tables.

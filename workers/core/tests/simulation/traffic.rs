@@ -15,6 +15,8 @@ pub(crate) struct Traffic {
     /// Coupons that are there, that will be, and that never are.
     coupons: Vec<Box<str>>,
     users: usize,
+    /// Of 1,000 requests, those about one of the first three coupons.
+    hot: usize,
     /// How far the clocks of the API's instances are off.
     skews: Vec<i64>,
     /// Every request so far, those of the time before the run included.
@@ -32,7 +34,7 @@ impl Traffic {
             _ => rng.between(-300, 300),
         };
         let skews = (0..3).map(|_| skew(rng)).collect();
-        Self { coupons, users: 6 + rng.below(60), skews, sent: Vec::new() }
+        Self { coupons, users: 6 + rng.below(60), hot: *rng.pick(&[300, 700, 950]), skews, sent: Vec::new() }
     }
 
     pub(crate) fn remember(&mut self, request: Request) {
@@ -67,7 +69,8 @@ impl Traffic {
             RequestId { identity: (u128::from(minted.0.unsigned_abs()) << 80) | (rng.wide() >> 48), body: 0 }
         };
         // Most of the traffic is about a few coupons.
-        let coupon = rng.below(self.coupons.len()).min(rng.below(self.coupons.len()));
+        let among = if rng.chance(self.hot) { 3 } else { self.coupons.len() };
+        let coupon = rng.below(among);
         let user = rng.below(self.users);
         let refused = if rng.chance(plan.refused) { REFUSED } else { "" };
         let kind = if rng.chance(20) { *rng.pick(Kind::ALL) } else { Kind::Claim };

@@ -36,8 +36,9 @@ type OutcomeRow = (Uuid, i64, String, i64, i64, String, String);
 /// Whatever Postgres reports.
 pub(crate) async fn outcomes(pool: &PgPool, identities: &[u128]) -> Result<Vec<Outcome>, sqlx::Error> {
     let identities: Vec<Uuid> = identities.iter().map(|identity| Uuid::from_u128(*identity)).collect();
-    let claims: Vec<ClaimRow> = sqlx::query_as(CLAIMS).bind(&identities).fetch_all(pool).await?;
+    // In this order: a key that is seen as reused here was used first by something that is seen there.
     let others: Vec<OutcomeRow> = sqlx::query_as(OUTCOMES).bind(&identities).fetch_all(pool).await?;
+    let claims: Vec<ClaimRow> = sqlx::query_as(CLAIMS).bind(&identities).fetch_all(pool).await?;
     Ok(claims.into_iter().map(of_claim).chain(others.into_iter().map(of_outcome)).collect())
 }
 

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use coupon_core::ids::RequestId;
 use metrics::counter;
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::lookup;
@@ -23,7 +22,8 @@ use crate::recent::RecentOutcomes;
 use crate::sold_out_gate::SoldOutGate;
 use crate::undecided::Undecided;
 
-const LOOK: Duration = Duration::from_millis(500);
+/// Also the pause between two gaps: a topic full of rubbish must not keep Postgres busy.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Outcomes as they arrive.
 #[derive(Debug)]
@@ -35,13 +35,12 @@ pub(crate) struct ResultHub {
     /// The gate, which learns from outcomes.
     pub(crate) gate: SoldOutGate,
     gap: AtomicBool,
-    gap_seen: Notify,
 }
 
 impl ResultHub {
     /// A hub that knows nothing yet.
     pub(crate) fn new(recent: RecentOutcomes, undecided: Arc<Undecided>, gate: SoldOutGate) -> Arc<Self> {
-        Arc::new(Self { recent, undecided, gate, gap: AtomicBool::new(false), gap_seen: Notify::new() })
+        Arc::new(Self { recent, undecided, gate, gap: AtomicBool::new(false) })
     }
 
     /// An outcome was found, on Kafka or in Postgres.
@@ -56,7 +55,6 @@ impl ResultHub {
     pub(crate) fn note_gap(&self) {
         counter!(names::RESPONSE_GAPS).increment(1);
         self.gap.store(true, Ordering::Release);
-        self.gap_seen.notify_one();
     }
 
     /// Looks up what is undecided for too long, or after a gap. Ends with the process.
@@ -64,7 +62,6 @@ impl ResultHub {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.gap_seen.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
             let after_gap = self.gap.swap(false, Ordering::Acquire);

@@ -1,0 +1,149 @@
+//! One real stack with two instances of the API for all tests of this binary, and a client of it.
+
+use std::time::{Duration, Instant};
+
+use ingest_api::auth::{Role, Tokens};
+use local_stack::{Child, Stack, StackConfig, testing};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// Long enough for a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn stack() -> &'static Stack {
+    static STACK: OnceCell<Stack> = OnceCell::const_new();
+    STACK
+        .get_or_init(async || {
+            let programs = testing::programs().await.expect("our programs build");
+            let config = StackConfig { api_instances: 2, ..StackConfig::full(programs) };
+            Stack::start(config).await.expect("the stack starts")
+        })
+        .await
+}
+
+/// Somebody with a token, in front of one instance.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) base: String,
+    pub(crate) token: String,
+    pub(crate) http: reqwest::Client,
+}
+
+pub(crate) fn tokens(stack: &Stack, issuer: &str, audience: &str) -> Tokens {
+    Tokens::new(&SecretString::from(stack.jwt_secret()), issuer, audience)
+}
+
+pub(crate) fn token(stack: &Stack, sub: &str, role: Role) -> String {
+    let roles = [role].into_iter().collect();
+    tokens(stack, "stampede", "stampede").issue(sub, roles, now(), 3600).expect("a token can be made")
+}
+
+pub(crate) fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}
+
+impl Client {
+    pub(crate) async fn new(sub: &str, role: Role, instance: usize) -> Self {
+        let stack = stack().await;
+        Self::at(&stack.endpoints().apis[instance], &token(stack, sub, role))
+    }
+
+    pub(crate) fn at(base: &str, token: &str) -> Self {
+        Self { base: base.to_owned(), token: token.to_owned(), http: reqwest::Client::new() }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(Method::POST, path).json(body).send().await.expect("an answer")).await
+    }
+
+    pub(crate) async fn post_with_key(&self, path: &str, body: &Value, key: &str) -> Answer {
+        let request = self.request(Method::POST, path).header("Idempotency-Key", key).json(body);
+        Answer::of(request.send().await.expect("an answer")).await
+    }
+
+    /// A coupon with so many codes that can be claimed.
+    pub(crate) async fn coupon(&self, codes: i64) -> String {
+        let body = json!({"name": "Spring", "discount": {"type": "PERCENTAGE", "value": "10.00"}});
+        let made = self.post("/v1/coupons", &body).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+        let id = made.body["id"].as_str().expect("an id").to_owned();
+        if codes > 0 {
+            let path = format!("/v1/coupons/{id}/codes/generate");
+            let job = self.post(&path, &json!({"count": codes})).await;
+            assert_eq!(job.status, StatusCode::ACCEPTED, "{job:?}");
+            self.job_applied(job.header("location")).await;
+        }
+        id
+    }
+
+    pub(crate) async fn job_applied(&self, path: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let job = self.get(path).await;
+            if job.body["state"] == "applied" {
+                return job.body;
+            }
+            assert!(start.elapsed() < PATIENCE, "the job is still {job:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The outcome of a request, however long it takes.
+    pub(crate) async fn outcome(&self, request_id: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let answer = self.get(&format!("/v1/requests/{request_id}?wait=5")).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            if answer.body["status"] != "pending" {
+                return answer.body;
+            }
+            assert!(start.elapsed() < PATIENCE, "undecided: {answer:?}");
+        }
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.expect("a body");
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Self { status, headers, body }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        (self.status.as_u16(), self.body["code"].as_str().unwrap_or_default())
+    }
+}
+
+/// Another instance, with more in its environment.
+pub(crate) async fn one_more(extra: &[(&str, &str)]) -> (Child, String) {
+    let stack = stack().await;
+    let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let child = stack.spawn_api(extra).await.expect("another instance starts");
+    stack.wait_healthy(child).await.expect("it becomes healthy");
+    let Child::Api(index) = child else { unreachable!("it is an instance of the API") };
+    (child, stack.endpoints().apis[index].clone())
+}

@@ -1,0 +1,204 @@
+use super::*;
+use schemas::Encoder;
+
+const OWN: SchemaId = SchemaId(1);
+const PARTITIONS: i32 = 8;
+
+fn decode() -> Decode {
+    Decode::new(OWN, PARTITIONS)
+}
+
+fn home_of(key: &str) -> Partition {
+    Partition(partition_for(key.as_bytes(), PARTITIONS))
+}
+
+fn id() -> String {
+    RequestId { identity: 77, body: 0 }.to_string()
+}
+
+fn claim() -> CouponRequest {
+    CouponRequest {
+        request_id: id(),
+        kind: kinds::CLAIM.to_owned(),
+        coupon_id: "summer".to_owned(),
+        user_id: "ann".to_owned(),
+        minted_at_ms: 5,
+        ..CouponRequest::default()
+    }
+}
+
+fn value(message: &CouponRequest) -> Vec<u8> {
+    Encoder::new(OWN).encode_to_vec(message).unwrap()
+}
+
+fn record_in(
+    partition: Partition,
+    key: Option<&str>,
+    value: &[u8],
+    asker: Asker<'_>,
+) -> Result<Record, SchemaId> {
+    let raw = Raw { offset: Offset(3), appended: Millis(9), key: key.map(str::as_bytes), value: Some(value) };
+    decode().record(partition, &raw, || asker)
+}
+
+fn asker(id: &str) -> Asker<'_> {
+    Asker { request_id: Some(id.as_bytes()), user_id: Some(b"ann") }
+}
+
+/// The dead letter's reason and whether somebody is answered.
+fn letter(record: &Record) -> Option<(&'static str, bool)> {
+    match &record.payload {
+        Payload::Unreadable { letter, answer } => Some((letter.reason, answer.is_some())),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_claim_becomes_a_request_with_everything_it_says() {
+    let message = CouponRequest { code: Some("ABC".to_owned()), ..claim() };
+    let value = value(&message);
+    let record = record_in(home_of("summer"), Some("summer"), &value, Asker::default()).unwrap();
+    assert_eq!((record.offset, record.appended), (Offset(3), Millis(9)));
+    assert_eq!(record.bytes, value.len() + "summer".len());
+    assert_eq!(
+        record.payload,
+        Payload::Request(Request {
+            id: RequestId { identity: 77, body: 0 },
+            kind: Kind::Claim,
+            coupon_id: "summer".into(),
+            user: "ann".into(),
+            minted: Millis(5),
+            code: Some("ABC".into()),
+        })
+    );
+}
+
+#[test]
+fn what_cannot_be_decided_becomes_a_dead_letter_with_a_stable_word() {
+    let long = |most: usize| "x".repeat(most + 1);
+    let with = |change: fn(&mut CouponRequest, String), text: String| {
+        let mut message = claim();
+        change(&mut message, text);
+        value(&message)
+    };
+    let user = |text: &str| with(|message, text| message.user_id = text, text.to_owned());
+    let code = |text: &str| with(|message, text| message.code = Some(text), text.to_owned());
+    let kind = |text: &str| with(|message, text| message.kind = text, text.to_owned());
+    let table: Vec<(&str, Vec<u8>, &'static str)> = vec![
+        ("no value", Vec::new(), "empty"),
+        ("not our framing", b"{}".to_vec(), "bad_magic"),
+        ("cut off in the framing", vec![0, 0, 0], "truncated"),
+        ("cut off behind it", value(&claim())[..12].to_vec(), "malformed"),
+        ("no user", user(""), "bad_field"),
+        ("NUL in the user", user("a\0b"), "bad_field"),
+        ("a line break in the user", user("a\nb"), "bad_field"),
+        ("a C1 control character in the user", user("a\u{85}b"), "bad_field"),
+        ("a long user", user(&long(USER_CHARS)), "bad_field"),
+        ("an empty code", code(""), "bad_field"),
+        ("a long code", code(&long(CODE_CHARS)), "bad_field"),
+        ("no request id", with(|message, text| message.request_id = text, String::new()), "bad_request_id"),
+        ("a load without its id", kind(kinds::STOCK_ADDED), "no_load"),
+        ("a definition", kind(kinds::DEFINITION_CHANGED), "unsupported"),
+    ];
+    for (what, value, reason) in table {
+        let record = record_in(home_of("summer"), Some("summer"), &value, asker(&id())).unwrap();
+        assert_eq!(letter(&record), Some((reason, true)), "{what}");
+        let Payload::Unreadable { letter, .. } = record.payload else { unreachable!() };
+        assert_eq!(letter.value.as_deref(), Some(&value[..]), "{what}: kept as received");
+    }
+}
+
+#[test]
+fn text_at_its_limits_is_taken_whatever_its_language() {
+    let message =
+        CouponRequest { user_id: "ü".repeat(USER_CHARS), code: Some("x".repeat(CODE_CHARS)), ..claim() };
+    let record = record_in(home_of("summer"), Some("summer"), &value(&message), Asker::default()).unwrap();
+    assert_eq!(letter(&record), None);
+}
+
+#[test]
+fn a_kind_of_a_newer_version_is_handed_on_to_be_rejected() {
+    let message = CouponRequest { kind: "dance".to_owned(), ..claim() };
+    let record = record_in(home_of("summer"), Some("summer"), &value(&message), Asker::default()).unwrap();
+    assert!(matches!(record.payload, Payload::Request(Request { kind: Kind::Unknown, .. })));
+}
+
+#[test]
+fn a_record_that_contradicts_its_place_is_put_aside_and_nobody_is_answered() {
+    let home = home_of("summer");
+    let elsewhere = Partition((home.0 + 1) % PARTITIONS);
+    let good = value(&claim());
+    let unreadable: &[u8] = b"{}";
+    let cases = [
+        ("another partition's key", elsewhere, Some("summer"), &good[..], "wrong_partition"),
+        ("another partition's key, unreadable", elsewhere, Some("summer"), unreadable, "wrong_partition"),
+        ("no key", home, None, &good[..], "no_key"),
+        ("another coupon's key", home_of("winter"), Some("winter"), &good[..], "key_mismatch"),
+    ];
+    for (what, partition, key, value, reason) in cases {
+        let record = record_in(partition, key, value, asker(&id())).unwrap();
+        assert_eq!(letter(&record), Some((reason, false)), "{what}");
+    }
+}
+
+#[test]
+fn a_tick_is_a_tick_in_any_partition() {
+    let tick = value(&CouponRequest { kind: kinds::TICK.to_owned(), ..CouponRequest::default() });
+    for partition in 0..PARTITIONS {
+        let record = record_in(Partition(partition), None, &tick, Asker::default()).unwrap();
+        assert_eq!(record.payload, Payload::Tick);
+    }
+}
+
+#[test]
+fn an_unreadable_request_is_answered_only_if_its_headers_can_be_stored() {
+    let id = id();
+    let nobody: [(&str, Asker<'_>); 5] = [
+        ("no headers", Asker::default()),
+        ("no user", Asker { user_id: None, ..asker(&id) }),
+        ("a user with NUL", Asker { user_id: Some(b"a\0"), ..asker(&id) }),
+        ("a user that is no text", Asker { user_id: Some(&[0xff]), ..asker(&id) }),
+        ("an id that is none", asker("7")),
+    ];
+    for (what, asker) in nobody {
+        let record = record_in(home_of("summer"), Some("summer"), b"{}", asker).unwrap();
+        assert_eq!(letter(&record), Some(("bad_magic", false)), "{what}");
+    }
+    let record = record_in(home_of("summer"), Some("summer"), b"{}", asker(&id)).unwrap();
+    let Payload::Unreadable { answer: Some(answer), .. } = record.payload else { unreachable!() };
+    assert_eq!((&*answer.user, &*answer.coupon_id), ("ann", "summer"));
+}
+
+#[test]
+fn a_schema_that_is_not_known_is_asked_for_and_decoded_once_it_is() {
+    let foreign = SchemaId(900);
+    let bytes = Encoder::new(foreign).encode_to_vec(&claim()).unwrap();
+    let decode = decode();
+    let raw = Raw { offset: Offset(0), appended: Millis(0), key: Some(b"summer"), value: Some(&bytes) };
+    let home = home_of("summer");
+    assert_eq!(decode.record(home, &raw, Asker::default), Err(foreign));
+
+    let kept = raw.waiting_for(foreign, asker("7"));
+    assert_eq!(kept.as_raw().digest(), raw.digest());
+    assert_eq!(letter(&decode.without_a_schema(home, &kept)), Some(("unknown_schema", false)));
+
+    decode.learn(foreign, schemas::Subject::Request.newest().definition).unwrap();
+    let record = decode.record(home, &raw, Asker::default).unwrap();
+    assert!(matches!(record.payload, Payload::Request(_)));
+}
+
+#[test]
+fn the_digest_is_the_same_on_every_machine_and_in_every_version() {
+    let raw =
+        Raw { offset: Offset(1), appended: Millis(1_700_000_000_000), key: Some(b"k"), value: Some(b"v") };
+    assert_eq!(raw.digest(), -4_788_214_995_949_553_643, "rows in Postgres hold it");
+    let others = [
+        Raw { appended: Millis(1), ..raw },
+        Raw { key: Some(b"l"), ..raw },
+        Raw { value: Some(b"w"), ..raw },
+        Raw { value: None, ..raw },
+    ];
+    for other in others {
+        assert_ne!(other.digest(), raw.digest());
+    }
+}

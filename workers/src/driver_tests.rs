@@ -1,0 +1,398 @@
+use super::*;
+use coupon_core::batch::Verdict;
+use coupon_core::coupon::{Definition, Status};
+use coupon_core::effect::{Answers, CodeEntry, ListName, LoadedCoupon, Popped, WriteResult};
+use coupon_core::ids::{CodeNumber, CouponNo, Epoch, Millis, Nonce, RequestId};
+use coupon_core::record::{Payload, Request};
+use coupon_core::vocabulary::{Kind, Reason};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use runtime::lifecycle::Readiness;
+use schemas::{CouponRequest, Encoder, SchemaId, kinds, partition_for};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+use crate::decode::{Asker, Raw};
+use crate::ledger::OutboxEntry;
+use crate::seams::{Failure, Ledgers, Log, Outlet, Stock, Writer};
+use crate::standing::{GROUP, PARTITIONS, Standing};
+
+const HOME: Partition = Partition(0);
+const OWN: SchemaId = SchemaId(1);
+
+/// A world that answers as it is told to.
+#[derive(Default)]
+struct Script {
+    not_assigned: AtomicBool,
+    log_is_wrong: Mutex<Option<String>>,
+    delivery: Mutex<Option<Delivery>>,
+    started: Notify,
+    write_results: Mutex<Vec<WriteResult>>,
+    /// While set, writes do not answer.
+    writes_hang: AtomicBool,
+    written: Mutex<Vec<Arc<Batch>>>,
+    loads: AtomicUsize,
+    told: Mutex<Vec<EmitSeq>>,
+    committed: Mutex<Vec<Offset>>,
+    schema_failures: AtomicUsize,
+    changed: Notify,
+}
+
+impl Script {
+    async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..60_000 {
+            if holds(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("it does not happen");
+    }
+
+    fn send(&self, fetched: Fetched) {
+        let delivery = self.delivery.lock().unwrap();
+        let delivery = delivery.as_ref().unwrap();
+        if let Fetched::Records(records) = &fetched {
+            delivery.in_flight.add(records.len());
+        } else {
+            delivery.in_flight.add(1);
+        }
+        delivery.wakes.send(Wake::Fetched(fetched)).unwrap();
+    }
+
+    fn decided(&self) -> Vec<i64> {
+        let written = self.written.lock().unwrap();
+        written.iter().flat_map(|batch| batch.decisions.iter().map(|d| d.offset.0)).collect()
+    }
+}
+
+struct Fake(Arc<Script>);
+
+impl Log for Fake {
+    fn check(
+        &self,
+        _: Partition,
+        _: Position,
+        _: WriteNo,
+    ) -> BoxFuture<'_, Result<Result<(), String>, Failure>> {
+        async { Ok(self.0.log_is_wrong.lock().unwrap().clone().map_or(Ok(()), Err)) }.boxed()
+    }
+
+    fn tell(&self, _: Partition, order: Order) {
+        match order {
+            Order::Start { delivery, .. } => {
+                *self.0.delivery.lock().unwrap() = Some(delivery);
+                self.0.started.notify_one();
+            }
+            Order::Commit { next_offset, .. } => self.0.committed.lock().unwrap().push(next_offset),
+            _ => {}
+        }
+    }
+
+    fn is_assigned(&self, _: Partition) -> bool {
+        !self.0.not_assigned.load(Ordering::Relaxed)
+    }
+}
+
+impl Stock for Fake {
+    fn pop(&self, pops: Vec<Pop>) -> BoxFuture<'_, Vec<Popped>> {
+        async move { vec![Popped::Unknown; pops.len()] }.boxed()
+    }
+
+    fn append(&self, _: ListName, _: Vec<CodeEntry>) -> BoxFuture<'_, FillResult> {
+        async { FillResult::Unknown }.boxed()
+    }
+}
+
+impl Ledger for Fake {
+    fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>> {
+        self.0.loads.fetch_add(1, Ordering::Relaxed);
+        let known = wants.coupons.iter().filter(|id| id.starts_with('c')).map(|id| LoadedCoupon {
+            coupon_id: id.clone(),
+            coupon: CouponNo(id.len() as i64),
+            definition: Definition {
+                status: Status::Active,
+                starts: None,
+                expires: None,
+                claims_per_user: None,
+            },
+            stock: coupon_core::batch::StockRow { top: 100, ..Default::default() },
+            ahead: Vec::new(),
+        });
+        let answers = Answers { coupons: known.collect(), ..Answers::default() };
+        async { Ok(answers) }.boxed()
+    }
+
+    fn codes(&self, reads: Vec<ReadCodes>) -> BoxFuture<'_, Result<Vec<Vec<CodeEntry>>, Failure>> {
+        let list = |read: &ReadCodes| {
+            (read.after.0 + 1..=(read.after.0 + read.count as i64).min(100))
+                .map(|n| CodeEntry { number: CodeNumber(n), code: format!("code-{n}").into() })
+                .collect()
+        };
+        let codes = reads.iter().map(list).collect();
+        async { Ok(codes) }.boxed()
+    }
+
+    fn entries(&self, from: EmitSeq, to: EmitSeq) -> BoxFuture<'_, Result<Vec<OutboxEntry>, Failure>> {
+        let entry = |seq| OutboxEntry {
+            seq: EmitSeq(seq),
+            next_offset: Offset(seq),
+            decisions: Vec::new(),
+            messages: Vec::new(),
+        };
+        let entries = (from.0..=to.0).map(entry).collect();
+        async { Ok(entries) }.boxed()
+    }
+
+    fn definition(&self, id: SchemaId) -> BoxFuture<'_, Result<Option<String>, Failure>> {
+        let left = self.0.schema_failures.load(Ordering::Relaxed);
+        async move {
+            if left > 0 {
+                self.0.schema_failures.store(left - 1, Ordering::Relaxed);
+                return Err("Postgres is away".into());
+            }
+            Ok((id == SchemaId(2)).then(|| schemas::Subject::Request.newest().definition.to_owned()))
+        }
+        .boxed()
+    }
+}
+
+impl Writer for Fake {
+    fn take_over(&self, nonce: Nonce) -> BoxFuture<'_, Result<PartitionRow, Failure>> {
+        let row = PartitionRow {
+            epoch: Epoch(3),
+            nonce,
+            write_no: WriteNo(10),
+            attempt: None,
+            position: Position { last_offset: Offset(-1), ..Position::default() },
+            next_emit_seq: EmitSeq(8),
+            emitted_seq: EmitSeq(5),
+        };
+        async move { Ok(row) }.boxed()
+    }
+
+    fn write(&self, batch: Arc<Batch>) -> BoxFuture<'_, WriteResult> {
+        async move {
+            self.0.until(|script| !script.writes_hang.load(Ordering::Relaxed)).await;
+            let result = self.0.write_results.lock().unwrap().pop().unwrap_or(WriteResult::Written);
+            if result == WriteResult::Written {
+                self.0.written.lock().unwrap().push(batch);
+                self.0.changed.notify_waiters();
+            }
+            result
+        }
+        .boxed()
+    }
+
+    fn read_back(&self) -> BoxFuture<'_, Result<PartitionRow, Failure>> {
+        let row = PartitionRow {
+            epoch: Epoch(4),
+            nonce: Nonce(4),
+            write_no: WriteNo(10),
+            attempt: None,
+            position: Position::default(),
+            next_emit_seq: EmitSeq(8),
+            emitted_seq: EmitSeq(5),
+        };
+        async move { Ok(row) }.boxed()
+    }
+}
+
+impl Outlet for Fake {
+    fn emit_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()> {
+        async move { self.0.told.lock().unwrap().extend(batch.emit_seq) }.boxed()
+    }
+
+    fn emit_entry(&self, _: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()> {
+        async move { self.0.told.lock().unwrap().push(entry.seq) }.boxed()
+    }
+}
+
+impl Ledgers for Fake {
+    fn open(&self, _: Partition) -> (Arc<dyn Ledger>, Arc<dyn Writer>) {
+        (Arc::new(Self(Arc::clone(&self.0))), Arc::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+struct Running {
+    script: Arc<Script>,
+    letting_go: CancellationToken,
+    end: tokio::task::JoinHandle<Ended>,
+}
+
+fn run(script: Script) -> Running {
+    let script = Arc::new(script);
+    let fake = || Fake(Arc::clone(&script));
+    let world = World {
+        log: Arc::new(fake()),
+        stock: Arc::new(fake()),
+        ledgers: Arc::new(fake()),
+        outlet: Arc::new(fake()),
+    };
+    let setup = Setup { world, machine: Config::default(), decode: Decode::new(OWN, 1) };
+    let turn = Standing::new(Readiness::new(&[GROUP, PARTITIONS])).enter(HOME);
+    let letting_go = CancellationToken::new();
+    let driver = Driver::new(&setup, HOME, Ownership(1), turn);
+    let end = tokio::spawn(driver.run(letting_go.clone()));
+    Running { script, letting_go, end }
+}
+
+fn claim(offset: i64, coupon_id: &str) -> Record {
+    Record {
+        offset: Offset(offset),
+        appended: Millis(1_000 + offset),
+        digest: offset,
+        bytes: 100,
+        payload: Payload::Request(Request {
+            id: RequestId { identity: offset.unsigned_abs().into(), body: 0 },
+            kind: Kind::Claim,
+            coupon_id: coupon_id.into(),
+            user: format!("user-{offset}").into(),
+            minted: Millis(1_000 + offset),
+            code: None,
+        }),
+    }
+}
+
+fn written_with(schema: SchemaId, offset: i64) -> Fetched {
+    let message = CouponRequest {
+        request_id: RequestId { identity: offset.unsigned_abs().into(), body: 0 }.to_string(),
+        kind: kinds::CLAIM.to_owned(),
+        coupon_id: "c".to_owned(),
+        user_id: "ann".to_owned(),
+        ..CouponRequest::default()
+    };
+    assert_eq!(partition_for(b"c", 1), 0);
+    let value = Encoder::new(schema).encode_to_vec(&message).unwrap();
+    let raw = Raw { offset: Offset(offset), appended: Millis(1_000), key: Some(b"c"), value: Some(&value) };
+    Fetched::Undecoded(raw.waiting_for(schema, Asker::default()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_decided_written_told_and_committed_and_then_handed_over() {
+    let Running { script, letting_go, end } = run(Script::default());
+    script.started.notified().await;
+    script.send(Fetched::Records(vec![claim(0, "c"), claim(1, "nowhere")]));
+    script.until(|script| script.told.lock().unwrap().len() == 3).await;
+    assert_eq!(
+        *script.told.lock().unwrap(),
+        [6, 7, 8].map(EmitSeq),
+        "what an earlier owner wrote comes first"
+    );
+    let verdicts: Vec<_> =
+        script.written.lock().unwrap()[0].decisions.iter().map(|d| d.verdict.clone()).collect();
+    let code = "code-1".into();
+    assert_eq!(
+        verdicts,
+        [Verdict::Claimed { number: CodeNumber(1), code }, Verdict::Rejected(Reason::CouponUnknown)]
+    );
+    letting_go.cancel();
+    assert_eq!(end.await.unwrap(), Ended::HandedOver);
+    let newest = script.written.lock().unwrap().last().unwrap().watermark;
+    assert_eq!(newest, EmitSeq(8), "the watermark was written before the partition was let go");
+    assert_eq!(script.committed.lock().unwrap().last(), Some(&Offset(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_is_gathered_while_a_write_is_under_way() {
+    let Running { script, letting_go, end } = run(Script::default());
+    script.started.notified().await;
+    script.writes_hang.store(true, Ordering::Relaxed);
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    script.until(|script| script.loads.load(Ordering::Relaxed) == 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    script.send(Fetched::Records(vec![claim(1, "cc")]));
+    script.until(|script| script.loads.load(Ordering::Relaxed) == 2).await;
+    assert_eq!(script.decided(), [0; 0], "the first batch is still being written");
+    script.writes_hang.store(false, Ordering::Relaxed);
+    script.until(|script| script.decided() == [0, 1]).await;
+    letting_go.cancel();
+    assert_eq!(end.await.unwrap(), Ended::HandedOver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_can_succeed_later_is_sent_again_after_a_pause() {
+    let script = Script { write_results: Mutex::new(vec![WriteResult::Retry; 3]), ..Script::default() };
+    let Running { script, letting_go, end } = run(script);
+    script.started.notified().await;
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    script.until(|script| script.decided() == [0]).await;
+    letting_go.cancel();
+    assert_eq!(end.await.unwrap(), Ended::HandedOver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_fenced_off_ends() {
+    let script = Script { write_results: Mutex::new(vec![WriteResult::Fenced]), ..Script::default() };
+    let Running { script, end, .. } = run(script);
+    script.started.notified().await;
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    assert_eq!(end.await.unwrap(), Ended::Fenced);
+    assert_eq!(*script.told.lock().unwrap(), [6, 7].map(EmitSeq), "nothing that was not written is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_that_comes_after_the_partition_went_elsewhere_is_given_up_at_once() {
+    let Running { script, end, .. } = run(Script { not_assigned: true.into(), ..Script::default() });
+    assert_eq!(end.await.unwrap(), Ended::HandedOver);
+    assert!(script.delivery.lock().unwrap().is_none(), "no record was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_not_the_one_that_postgres_knows_stops_the_partition() {
+    let wrong = Mutex::new(Some("the topic was recreated".to_owned()));
+    let Running { end, .. } = run(Script { log_is_wrong: wrong, ..Script::default() });
+    let Ended::Stopped(text) = end.await.unwrap() else { unreachable!("it must stop") };
+    assert!(text.contains("the topic was recreated"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn letting_go_does_not_wait_for_ever_for_a_write_without_an_answer() {
+    let Running { script, letting_go, end } = run(Script::default());
+    script.started.notified().await;
+    script.writes_hang.store(true, Ordering::Relaxed);
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    script.until(|script| script.loads.load(Ordering::Relaxed) == 1).await;
+    letting_go.cancel();
+    let began = tokio::time::Instant::now();
+    assert_eq!(end.await.unwrap(), Ended::Abandoned);
+    assert!(began.elapsed() < DRAIN + IDLE_AFTER * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_whose_schema_is_unknown_is_looked_up_and_everything_behind_it_waits() {
+    let script = Script { schema_failures: 3.into(), ..Script::default() };
+    let Running { script, letting_go, end } = run(script);
+    script.started.notified().await;
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    script.send(written_with(SchemaId(2), 1));
+    script.send(Fetched::Records(vec![claim(2, "c")]));
+    script.send(written_with(SchemaId(3), 3));
+    script.send(Fetched::Records(vec![claim(4, "c")]));
+    script.until(|script| script.decided().contains(&4)).await;
+    assert_eq!(script.decided(), [0, 1, 2, 4], "in the order of the log");
+    let letters: Vec<i64> = script
+        .written
+        .lock()
+        .unwrap()
+        .iter()
+        .flat_map(|batch| batch.dead_letters.iter().map(|(offset, _)| offset.0))
+        .collect();
+    assert_eq!(letters, [3], "what nobody ever registered is a dead letter");
+    let in_flight = script.delivery.lock().unwrap().as_ref().unwrap().in_flight.count();
+    assert_eq!(in_flight, 0);
+    letting_go.cancel();
+    assert_eq!(end.await.unwrap(), Ended::HandedOver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_that_ended_goes_on_only_if_the_log_is_still_the_same() {
+    let Running { script, end, .. } = run(Script::default());
+    script.started.notified().await;
+    *script.log_is_wrong.lock().unwrap() = Some("retention has removed what was not decided".to_owned());
+    let delivery = script.delivery.lock().unwrap().clone().unwrap();
+    delivery.wakes.send(Wake::Fetched(Fetched::Doubt("out of range".to_owned()))).unwrap();
+    let Ended::Stopped(text) = end.await.unwrap() else { unreachable!("it must stop") };
+    assert!(text.contains("retention"), "{text}");
+}

@@ -36,14 +36,15 @@ pub async fn follow(
         match assignment {
             None => break, // The consumer thread is gone.
             Some(Assignment::Assigned(partitions)) => {
-                standing.joined();
                 for partition in partitions {
+                    let turn = standing.enter(partition);
                     let token = CancellationToken::new();
                     if let Some(earlier) = letting_go.insert(partition, token.clone()) {
                         earlier.cancel();
                     }
-                    owners.spawn(own(Arc::clone(&setup), partition, Arc::clone(&standing), token));
+                    owners.spawn(own(Arc::clone(&setup), partition, turn, token));
                 }
+                standing.joined();
             }
             Some(Assignment::Revoked(partitions)) => {
                 for partition in partitions {

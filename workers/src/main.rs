@@ -9,24 +9,32 @@ use workers::run::{migrate_only, run};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os());
-    let done = match cli.command {
-        Command::Run(args) => match telemetry::init(&args.telemetry) {
-            Ok(handle) => Box::pin(run(args, handle)).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        },
-        Command::Migrate(args) => match telemetry::init(&args.telemetry) {
-            Ok(_) => migrate_only(args).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        },
-    };
+    let done = tokio::runtime::Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
+        let done = runtime.block_on(perform(cli.command));
+        // A client that still waits for a broker that is away must not keep the process.
+        runtime.shutdown_background();
+        done
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("workers: {why}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(command: Command) -> Result<(), String> {
+    match command {
+        Command::Run(args) => {
+            let handle = telemetry::init(&args.telemetry).map_err(|error| error.to_string())?;
+            Box::pin(run(args, handle)).await.map_err(|error| error.to_string())
+        }
+        Command::Migrate(args) => {
+            telemetry::init(&args.telemetry).map_err(|error| error.to_string())?;
+            migrate_only(args).await.map_err(|error| error.to_string())
         }
     }
 }

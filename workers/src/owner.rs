@@ -14,16 +14,10 @@ use crate::backoff::Backoff;
 use crate::driver::{Driver, Ended, Setup};
 use crate::metrics;
 use crate::seams::Ownership;
-use crate::standing::{Standing, State};
+use crate::standing::{State, Turn};
 
-/// Owns a partition until `letting_go`.
-pub async fn own(
-    setup: Arc<Setup>,
-    partition: Partition,
-    standing: Arc<Standing>,
-    letting_go: CancellationToken,
-) {
-    let turn = standing.enter(partition);
+/// Owns a partition until `letting_go`; `turn` is told how it stands.
+pub async fn own(setup: Arc<Setup>, partition: Partition, turn: Turn, letting_go: CancellationToken) {
     // Two workers that the group assigns the same partition for a moment must not shut each other out in a circle.
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     loop {

@@ -171,11 +171,16 @@ async fn serve(
     let machine = Config { batch_records: args.batch_records as usize, ..Config::default() };
     let standing = Standing::new(readiness);
     let watching = tokio::spawn(lag::watch(inspector, Arc::clone(&standing)));
-    fleet::follow(Arc::new(Setup { world, machine, decode }), heard, standing, shutdown).await;
+    let setup = Arc::new(Setup { world, machine, decode });
+    fleet::follow(Arc::clone(&setup), heard, standing, shutdown).await;
     watching.abort();
 
-    let left = tokio::time::timeout(LEAVE, tokio::task::spawn_blocking(move || consumer.stop())).await;
-    if left.is_err() {
+    // Clients of Kafka may take long to close when the broker is away.
+    let closing = tokio::task::spawn_blocking(move || {
+        consumer.stop();
+        drop(setup);
+    });
+    if tokio::time::timeout(LEAVE, closing).await.is_err() {
         tracing::warn!("the group could not be left in time; the session will time out");
     }
     Ok(())

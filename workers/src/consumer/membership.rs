@@ -18,8 +18,6 @@ use super::Assigned;
 use crate::kafka_log;
 use crate::log::metadata_of;
 
-/// How long the last commit may take before the group is left without it.
-const LAST_COMMIT: Duration = Duration::from_millis(300);
 /// A member that was told nothing for this long is a spare one: there are more workers than partitions.
 const SPARE_AFTER: Duration = Duration::from_secs(10);
 
@@ -143,14 +141,9 @@ impl Membership {
         }
     }
 
-    /// Lets the last commit through, then leaves in an orderly way, so that the others need not wait for a session
-    /// to time out.
-    pub(super) fn leave(mut self) {
-        let until = Instant::now() + LAST_COMMIT;
-        while Instant::now() < until {
-            self.serve(Duration::from_millis(20));
-        }
-        self.consumer.unsubscribe();
+    /// Leaves in an orderly way, so that the others need not wait for a session to time out. Closing the client waits
+    /// for the commits that are under way.
+    pub(super) fn leave(self) {
         drop(self);
     }
 }

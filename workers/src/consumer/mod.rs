@@ -234,7 +234,9 @@ impl Consumer {
     }
 
     fn leave(mut self) {
+        let began = Instant::now();
         self.commit();
         self.membership.leave();
+        tracing::info!(took = ?began.elapsed(), "left the group");
     }
 }

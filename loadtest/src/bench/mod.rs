@@ -171,7 +171,8 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     let table = report::table(&arms, &measured);
     if args.json {
         io::stderr().write_all(table.as_bytes())?;
-        writeln!(io::stdout(), "{}", report::json(&arms, &measured))?;
+        let json = serde_json::to_string(&report::figures(&arms, &measured)).map_err(io::Error::from)?;
+        writeln!(io::stdout(), "{json}")?;
     } else {
         io::stdout().write_all(table.as_bytes())?;
     }

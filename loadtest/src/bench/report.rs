@@ -1,8 +1,9 @@
 //! From samples to figures: medians, paired ratios, spread.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::arm::{Arm, RATIOS, Sample};
 
@@ -101,30 +102,43 @@ pub fn table(arms: &[&'static dyn Arm], rounds: &Rounds) -> String {
     out
 }
 
-/// The same for programs.
+/// The same for programs; the keys are a contract.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figures {
+    /// One of each arm.
+    arms: Vec<ArmFigures>,
+    /// `one/other`: median of the paired ratios.
+    ratios: BTreeMap<String, f64>,
+}
+
+/// Medians of one arm.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ArmFigures {
+    name: &'static str,
+    per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    cpu_us_per_request: f64,
+}
+
+/// From samples to figures.
 #[must_use]
-pub fn json(arms: &[&'static dyn Arm], rounds: &Rounds) -> Value {
-    let arms_json: Vec<Value> = arms
-        .iter()
-        .enumerate()
-        .map(|(at, arm)| {
-            let median = |figure: fn(&Sample) -> f64| {
-                Spread::of(rounds.of(at, figure)).map(|spread| (spread.median * 1000.0).round() / 1000.0)
-            };
-            json!({
-                "name": arm.name(),
-                "per_second": median(Sample::per_second),
-                "p50_ms": median(|sample| millis(sample.p50)),
-                "p99_ms": median(|sample| millis(sample.p99)),
-                "cpu_us_per_request": median(Sample::cpu_us_per_request),
-            })
-        })
-        .collect();
-    let ratios: serde_json::Map<String, Value> = ratios(arms, rounds)
-        .into_iter()
-        .map(|(name, ratio)| (name, json!((ratio.median * 10_000.0).round() / 10_000.0)))
-        .collect();
-    json!({"arms": arms_json, "ratios": ratios})
+pub fn figures(arms: &[&'static dyn Arm], rounds: &Rounds) -> Figures {
+    let median = |at: usize, figure: fn(&Sample) -> f64| {
+        Spread::of(rounds.of(at, figure)).map_or(0.0, |spread| (spread.median * 1000.0).round() / 1000.0)
+    };
+    let of_arm = |(at, arm): (usize, &&'static dyn Arm)| ArmFigures {
+        name: arm.name(),
+        per_second: median(at, Sample::per_second),
+        p50_ms: median(at, |sample| millis(sample.p50)),
+        p99_ms: median(at, |sample| millis(sample.p99)),
+        cpu_us_per_request: median(at, Sample::cpu_us_per_request),
+    };
+    let ratios = ratios(arms, rounds).into_iter();
+    Figures {
+        arms: arms.iter().enumerate().map(of_arm).collect(),
+        ratios: ratios.map(|(name, ratio)| (name, (ratio.median * 10_000.0).round() / 10_000.0)).collect(),
+    }
 }
 
 fn ratios(arms: &[&'static dyn Arm], rounds: &Rounds) -> Vec<(String, Spread)> {
@@ -166,7 +180,7 @@ mod tests {
             vec![sample(4.0), sample(2.0)],
             vec![sample(9.0), sample(3.0)],
         ]);
-        let json = json(ALL, &rounds);
+        let json = serde_json::to_value(figures(ALL, &rounds)).expect("figures are JSON");
         assert_eq!(json["ratios"]["hot-drain/pg-ceiling"], 0.5);
         assert_eq!(json["arms"][0]["per_second"], 250.0);
         assert_eq!(json["arms"][0]["cpu_us_per_request"], 20.0);

@@ -7,50 +7,65 @@ use local_stack::Stack;
 use super::SaleError;
 use crate::tokens::Tokens;
 
-/// URLs, tokens and curl commands. `tag` makes the new coupon's name unique.
+/// The coupons that the commands name.
+pub struct Coupons<'a> {
+    /// The one that was just sold.
+    pub sold: &'a str,
+    /// One that has codes left for trying by hand.
+    pub open: &'a str,
+    /// A name for a new one.
+    pub new: &'a str,
+}
+
+/// URLs, tokens and curl commands.
 ///
 /// # Errors
 /// When a token cannot be made.
-pub fn write(stack: &Stack, tokens: &Tokens, sale: &str, tag: &str) -> Result<String, SaleError> {
+pub fn write(stack: &Stack, tokens: &Tokens, coupons: &Coupons<'_>) -> Result<String, SaleError> {
     let endpoints = stack.endpoints();
     let api = endpoints.apis.first().cloned().unwrap_or_default();
     let (admin, user) = (tokens.issue("admin", "admin")?, tokens.issue("ann", "user")?);
     let mut out = String::new();
     let mut line = |text: &str| _ = writeln!(out, "{text}");
-    line("Everything stays up until Ctrl-C.\n");
-    for (name, url) in [("API", &api), ("OpenAPI", &format!("{api}/openapi.json"))] {
-        line(&format!("  {name:<10}{url}"));
+    let mut place = |name: &str, url: &str| line(&format!("  {name:<11} {url}"));
+    place("API", &api);
+    place("OpenAPI", &format!("{api}/openapi.json"));
+    for (n, url) in endpoints.api_probes.iter().enumerate() {
+        place(&format!("api-{n}"), &format!("{url}/metrics  /readyz  /healthz"));
     }
-    let probes = endpoints.api_probes.iter().zip(0..).map(|(url, n)| (format!("api-{n}"), url));
-    let workers = endpoints.worker_probes.iter().zip(0..).map(|(url, n)| (format!("worker-{n}"), url));
-    for (name, url) in probes.chain(workers) {
-        line(&format!("  {name:<10}{url}/metrics  /readyz  /healthz"));
+    for (n, url) in endpoints.worker_probes.iter().enumerate() {
+        place(&format!("worker-{n}"), &format!("{url}/metrics  /readyz  /healthz"));
     }
-    for (name, url) in
-        [("Kafka", &endpoints.kafka), ("Postgres", &endpoints.postgres_url), ("Redis", &endpoints.redis_url)]
-    {
-        line(&format!("  {name:<10}{url}"));
-    }
-    line(&format!("  {:<10}{}", "data, logs", stack.data_dir().display()));
-    line("\nTokens (an admin's, and that of the user ann), good for a day:\n");
-    line(&format!("  ADMIN={admin}"));
-    line(&format!("  ANN={user}"));
-    line("\nThe sale that just ended, then a claim from start to outcome (paste the tokens first):\n");
-    line(&format!("  curl -s {api}/v1/coupons/{sale} -H \"Authorization: Bearer $ADMIN\""));
-    line(&commands(&api, &format!("try-{tag}")));
+    place("Kafka", &endpoints.kafka);
+    place("Postgres", &endpoints.postgres_url);
+    place("Redis", &endpoints.redis_url);
+    place("data, logs", &stack.data_dir().display().to_string());
+    line("\nPaste this first: the API, and the tokens of an admin and of the user ann, good for a day.\n");
+    line(&format!("API={api}\nADMIN='Authorization: Bearer {admin}'\nANN='Authorization: Bearer {user}'"));
+    line("JSON='Content-Type: application/json'");
+    line(&commands(coupons));
+    line("Everything stays up until Ctrl-C.");
     Ok(out)
 }
 
-fn commands(api: &str, coupon: &str) -> String {
+fn commands(Coupons { sold, open, new }: &Coupons<'_>) -> String {
     format!(
         r#"
-  curl -s {api}/v1/coupons -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \
-    -d '{{"id": "{coupon}", "name": "Try it", "discount": {{"type": "PERCENTAGE", "value": "10.00"}}, "limits": {{"claims_per_user": 1}}}}'
-  curl -s {api}/v1/coupons/{coupon}/codes/generate -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \
-    -d '{{"count": 10}}'
-  curl -s '{api}/v1/coupons/{coupon}/claims?wait=5' -H "Authorization: Bearer $ANN" -H 'Content-Type: application/json' \
-    -H 'Idempotency-Key: first-try' -d '{{}}'
-  curl -s {api}/v1/requests/REQUEST_ID -H "Authorization: Bearer $ANN"      # the request_id of that answer
+# ann claims a code and waits for the outcome; sent again, it is the same request
+curl -s "$API/v1/coupons/{open}/claims?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: one' -d '{{}}'
+
+# the same without waiting: 202 with a request_id, and its outcome
+ID=$(curl -s $API/v1/coupons/{open}/claims -H "$ANN" -H "$JSON" -d '{{}}' | sed 's/.*request_id":"\([^"]*\).*/\1/')
+curl -s "$API/v1/requests/$ID?wait=5" -H "$ANN"
+
+# counters of the sale that just ended, and of the coupon above
+curl -s $API/v1/coupons/{sold} -H "$ADMIN"
+curl -s $API/v1/coupons/{open} -H "$ADMIN"
+
+# a coupon of your own, with ten codes
+curl -s $API/v1/coupons -H "$ADMIN" -H "$JSON" \
+  -d '{{"id": "{new}", "name": "My own", "discount": {{"type": "PERCENTAGE", "value": "10.00"}}}}'
+curl -s $API/v1/coupons/{new}/codes/generate -H "$ADMIN" -H "$JSON" -d '{{"count": 10}}'
 "#
     )
 }

@@ -39,6 +39,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
 /// As a shell reports a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
+/// In the coupon that is left for trying by hand.
+const CODES_TO_TRY: u64 = 100;
 
 /// Why there are no figures.
 #[derive(Debug, Error)]
@@ -126,39 +128,53 @@ pub async fn run(args: SaleArgs) -> Result<ExitCode, SaleError> {
     // Listening from the first line on: an interrupt during the start stops what has been started until then.
     let stack = tokio::select! {
         biased;
-        signal = &mut interrupt => return leave(&screen, signal?),
+        signal = &mut interrupt => {
+            leaving(&screen, signal?);
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         started = start(&args, &screen) => Arc::new(started?),
     };
     let supervisor = stack.supervise();
-    let coupon = format!("sale-{}", tag());
-    let ended = tokio::select! {
+    // Whatever happens from here on, it ends with the orderly stop. None: interrupted before there were figures.
+    let clean = tokio::select! {
         biased;
-        signal = &mut interrupt => leave(&screen, signal?).map(Err),
-        ended = sell(&args, &stack, &coupon, &screen) => ended.map(Ok),
+        signal = &mut interrupt => signal.map_err(SaleError::from).map(|signal| {
+            leaving(&screen, signal);
+            None
+        }),
+        clean = conclude(&args, &stack, &screen) => clean.map(Some),
     };
-    let code = match ended {
-        Ok(Ok(ended)) => {
-            show(&args, &coupon, &ended)?;
-            if !args.once {
-                let tokens = Tokens::new(stack.jwt_secret(), TOKENS_LIVE);
-                screen.print(&farewell::write(&stack, &tokens, &coupon, &tag())?);
-                let signal = interrupt.await?;
-                screen.say(&format!("{signal}: stopping everything in order"));
-            }
-            Ok(if ended.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        Ok(Err(code)) => Ok(code),
-        Err(error) => Err(error),
-    };
+    if !args.once && matches!(clean, Ok(Some(_))) {
+        leaving(&screen, interrupt.await.unwrap_or("no signals"));
+    }
     drop(supervisor);
-    stack.stop().await?;
+    let stopped = stack.stop().await;
     screen.say("everything has stopped");
-    code
+    let clean = clean?;
+    stopped?;
+    Ok(clean.map_or(ExitCode::from(INTERRUPTED), |clean| ExitCode::from(u8::from(!clean))))
 }
 
-fn leave(screen: &Screen, signal: &str) -> Result<ExitCode, SaleError> {
+/// The sale and its tables; and what to go on with, if the stack stays up. Answers whether all is as it must be.
+async fn conclude(args: &SaleArgs, stack: &Arc<Stack>, screen: &Screen) -> Result<bool, SaleError> {
+    let tokens = Tokens::new(stack.jwt_secret(), TOKENS_LIVE);
+    let api = stack.endpoints().apis.first().cloned().unwrap_or_default();
+    let mut admin = setup::Admin::new(&api, tokens.issue("admin", "admin")?);
+    let tag = tag();
+    let sold = format!("sale-{tag}");
+    let ended = sell(args, stack, &mut admin, &sold, screen).await?;
+    show(args, &sold, &ended)?;
+    if !args.once {
+        let open = format!("try-{tag}");
+        admin.make_coupon(&open, CODES_TO_TRY, screen).await?;
+        let coupons = farewell::Coupons { sold: &sold, open: &open, new: &format!("mine-{tag}") };
+        screen.print(&farewell::write(stack, &tokens, &coupons)?);
+    }
+    Ok(ended.is_clean())
+}
+
+fn leaving(screen: &Screen, signal: &str) {
     screen.say(&format!("{signal}: stopping everything in order"));
-    Ok(ExitCode::from(INTERRUPTED))
 }
 
 async fn start(args: &SaleArgs, screen: &Screen) -> Result<Stack, SaleError> {
@@ -179,14 +195,12 @@ async fn start(args: &SaleArgs, screen: &Screen) -> Result<Stack, SaleError> {
 async fn sell(
     args: &SaleArgs,
     stack: &Arc<Stack>,
+    admin: &mut setup::Admin,
     coupon: &str,
     screen: &Screen,
 ) -> Result<Ended, SaleError> {
     let endpoints = stack.endpoints();
-    let tokens = Tokens::new(stack.jwt_secret(), TOKENS_LIVE);
-    let api = endpoints.apis.first().cloned().unwrap_or_default();
-    screen.say(&format!("making coupon {coupon} with {} codes", args.codes));
-    setup::Admin::new(&api, tokens.issue("admin", "admin")?).make_coupon(coupon, args.codes, screen).await?;
+    admin.make_coupon(coupon, args.codes, screen).await?;
     let pool = PgPool::connect_lazy(&endpoints.postgres_url)?;
     let ambush = ambush(args, stack, &pool, coupon, screen).await?;
     let killed = ambush.as_ref().map(|ambush| ambush.child);

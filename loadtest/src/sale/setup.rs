@@ -17,6 +17,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// The API as an admin sees it.
 pub struct Admin {
+    api: String,
     connection: Connection,
     token: String,
 }
@@ -42,7 +43,7 @@ impl Admin {
     /// At one API, with an admin's token.
     #[must_use]
     pub fn new(api: &str, token: String) -> Self {
-        Self { connection: Connection::to(api), token }
+        Self { api: api.to_owned(), connection: Connection::to(api), token }
     }
 
     /// Makes a coupon of which each user may have one code, generates its codes, and waits until they can be claimed.
@@ -52,7 +53,7 @@ impl Admin {
     pub async fn make_coupon(&mut self, coupon: &str, codes: u64, screen: &Screen) -> Result<(), SaleError> {
         let definition = json!({
             "id": coupon,
-            "name": "Demonstration sale",
+            "name": "Demonstration",
             "description": "First come, first served: one code for each user",
             "category": "demonstration",
             "discount": {"type": "PERCENTAGE", "value": "20.00"},
@@ -86,7 +87,9 @@ impl Admin {
             let Counts { available } = read::<Coupon>(&coupon_path, &reply)?.counts;
             let took = begun.elapsed();
             if available >= codes {
-                progress.finish(&format!("{codes} codes can be claimed after {:.1} s", took.as_secs_f64()));
+                let seconds = took.as_secs_f64();
+                progress
+                    .finish(&format!("coupon {coupon}: {codes} codes can be claimed after {seconds:.1} s"));
                 return Ok(());
             }
             if took > PATIENCE || job.state == "failed" {
@@ -108,6 +111,10 @@ impl Admin {
     ) -> Result<Reply, SaleError> {
         let begun = Instant::now();
         let safe = method == Method::GET;
+        if !safe {
+            // A connection that the API has closed meanwhile would look like a lost answer.
+            self.connection = Connection::to(&self.api);
+        }
         let body = body.map(|body| Bytes::from(body.to_string()));
         let call = Call { method, path, token: &self.token, key: None, body };
         loop {

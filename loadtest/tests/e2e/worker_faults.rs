@@ -1,1 +1,208 @@
-//! To come.
+//! Workers that die, freeze and come back in the middle of a sale: faults 1 to 4, 28, 48, 50 and 51.
+
+use local_stack::Child;
+use redis::AsyncCommands as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+use crate::support::crowd::Tally;
+use crate::support::field::SETTLES_WITHIN;
+use crate::support::{Crowd, Field, Kind};
+
+const ARMED: Child = Child::Worker(0);
+const OTHER: Child = Child::Worker(1);
+const SESSION: Duration = Duration::from_secs(1);
+
+/// Everybody has an answer, and every code has one holder.
+async fn expect_all_codes_given(field: &Field, crowd: &Crowd, tally: Tally, codes: usize) {
+    assert_eq!(tally.won + tally.sold_out + tally.rejected + tally.lost, crowd.users, "{tally:?}");
+    field.checked().await;
+    let counts = field.counts(&crowd.coupon).await;
+    assert_eq!(
+        (counts["claimed"].as_u64(), counts["available"].as_u64()),
+        (Some(codes as u64), Some(0)),
+        "{tally:?}"
+    );
+}
+
+/// The only worker dies at this place, for the n-th time that anybody gets there, in the middle of a sale; then the
+/// other one takes over.
+async fn dies_at(place: &str) {
+    let field = Field::enter(Kind::Faulty).await;
+    field.stack.stop_child(OTHER).await.unwrap();
+    let coupon = field.coupon(200, 1).await;
+    field.restart_with(ARMED, &[("STAMPEDE_CRASH_AT", place)]).await;
+    let crowd = Crowd::new(&coupon, 400);
+    let (tally, ()) = tokio::join!(crowd.run(&field), async {
+        let ended = field.stack.wait_exit(ARMED, SETTLES_WITHIN).await.unwrap();
+        assert_eq!(ended.signal(), Some(nix::libc::SIGABRT), "it crashed where it was told to: {ended}");
+        field.stack.restart(OTHER).await.unwrap();
+    });
+    expect_all_codes_given(&field, &crowd, tally, 200).await;
+    field.restart_with(ARMED, &[]).await;
+    field.leave().await;
+}
+
+#[tokio::test]
+async fn fault_1_a_worker_dies_after_popping_codes_and_before_the_write() {
+    dies_at("after-pop:2").await;
+}
+
+#[tokio::test]
+async fn fault_2_a_worker_dies_after_the_write_and_before_telling_anybody() {
+    dies_at("after-write:4").await;
+}
+
+#[tokio::test]
+async fn fault_2_a_worker_dies_in_the_middle_of_telling() {
+    dies_at("amid-emit:3").await;
+}
+
+#[tokio::test]
+async fn fault_3_a_worker_dies_after_telling_and_before_the_watermark() {
+    dies_at("after-emit-acknowledged:3").await;
+}
+
+#[tokio::test]
+async fn fault_27_a_worker_dies_while_it_fills_a_list() {
+    dies_at("amid-fill").await;
+}
+
+#[tokio::test]
+async fn fault_4_a_worker_that_froze_past_its_session_and_goes_on_hurts_nobody() {
+    let field = Field::enter(Kind::Faulty).await;
+    let coupons = [field.coupon(150, 1).await, field.coupon(150, 1).await, field.coupon(150, 1).await];
+    let crowds = coupons.each_ref().map(|coupon| Crowd::new(coupon, 300));
+    let sale = futures::future::join_all(crowds.iter().map(|crowd| crowd.run(&field)));
+    let (tallies, ()) = tokio::join!(sale, async {
+        for frozen in [ARMED, OTHER] {
+            crowds[0].answered(if frozen == ARMED { 30 } else { 60 }).await;
+            field.stack.freeze(frozen).unwrap();
+            sleep(3 * SESSION).await;
+            field.stack.resume(frozen).unwrap();
+        }
+    });
+    for (crowd, tally) in crowds.iter().zip(tallies) {
+        expect_all_codes_given(&field, crowd, tally, 150).await;
+    }
+    field.leave().await;
+}
+
+#[tokio::test]
+async fn fault_28_whatever_an_old_owner_pops_from_its_old_lists_hurts_nobody() {
+    let field = Field::enter(Kind::Faulty).await;
+    let coupon = field.coupon(2_000, 1).await;
+    let crowd = Crowd::new(&coupon, 2_200);
+    let client = redis::Client::open(field.stack.endpoints().redis_url).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let (tally, ()) = tokio::join!(crowd.run(&field), async {
+        crowd.answered(300).await;
+        let lists: Vec<String> = redis.keys("*").await.unwrap();
+        assert!(!lists.is_empty(), "a coupon under load has its codes in Redis");
+        for worker in [ARMED, OTHER] {
+            field.stack.kill(worker).unwrap();
+        }
+        for worker in [ARMED, OTHER] {
+            field.stack.restart(worker).await.unwrap();
+        }
+        // The lists as the old owner would go on popping from them.
+        for list in lists {
+            while redis.lpop::<_, Option<Vec<u8>>>(&list, None).await.unwrap().is_some() {}
+        }
+    });
+    expect_all_codes_given(&field, &crowd, tally, 2_000).await;
+    field.leave().await;
+}
+
+/// Breaks the insertion of claims while a sale is on: `condition` says which claim is refused how.
+async fn with_a_trigger_on_claims(field: &Field, body: &'static str, crowd: &Arc<Crowd>) -> Tally {
+    let mut postgres = field.postgres().await;
+    let create = format!(
+        "create sequence stampede.planted_calls;
+         create function stampede.planted() returns trigger language plpgsql as $$ begin {body} return new; end $$;
+         create trigger planted before insert on stampede.claims for each row execute function stampede.planted()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut postgres).await.unwrap();
+    let tally = crowd.run(field).await;
+    let remove = "drop trigger planted on stampede.claims; drop function stampede.planted;
+                  drop sequence stampede.planted_calls";
+    sqlx::raw_sql(remove).execute(&mut postgres).await.unwrap();
+    tally
+}
+
+#[tokio::test]
+async fn fault_50_a_batch_that_fails_while_the_next_one_is_decided_is_decided_again_with_it() {
+    let field = Field::enter(Kind::Faulty).await;
+    let coupon = field.coupon(500, 1).await;
+    let crowd = Crowd::new(&coupon, 700);
+    // Once each, in the middle of batches: a count that does not match, and a deadlock.
+    let body = "case nextval('stampede.planted_calls')
+                when 40 then raise exception 'planted' using errcode = 'SP002';
+                when 150 then raise exception 'planted' using errcode = '40P01';
+                when 260 then raise exception 'planted' using errcode = 'SP002';
+                else null; end case;";
+    let tally = with_a_trigger_on_claims(&field, body, &crowd).await;
+    expect_all_codes_given(&field, &crowd, tally, 500).await;
+    assert_eq!(tally.won + tally.lost, 500, "{tally:?}");
+    field.leave().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_postgres_refuses_as_data_stands_alone_in_the_end() {
+    let field = Field::enter(Kind::Faulty).await;
+    let coupon = field.coupon(300, 1).await;
+    let crowd = Crowd::new(&coupon, 300);
+    let body = "if new.user_id like '%-user-77' then
+                    raise exception 'planted' using errcode = '22021';
+                end if;";
+    let tally = with_a_trigger_on_claims(&field, body, &crowd).await;
+    assert_eq!((tally.won, tally.rejected), (299, 1), "{tally:?}");
+    let report = field.leave().await;
+    assert!(report.dead_letters > 0, "\n{report}");
+}
+
+#[tokio::test]
+async fn fault_51_a_takeover_that_comes_late_does_not_keep_what_went_elsewhere() {
+    let field = Field::enter(Kind::Faulty).await;
+    let coupons = [field.coupon(100, 1).await, field.coupon(100, 1).await];
+    // Its first takeover is held while it is frozen past its session; when it goes on, it takes over what is another's.
+    field.stack.stop_child(OTHER).await.unwrap();
+    field.stack.stop_child(ARMED).await.unwrap();
+    let pause = vec![("STAMPEDE_PAUSE_AT".to_owned(), "before-takeover:4000".to_owned())];
+    field.stack.set_env(ARMED, pause).unwrap();
+    field.stack.start_child(ARMED).await.unwrap();
+    let crowds = coupons.each_ref().map(|coupon| Crowd::new(coupon, 200));
+    let sale = futures::future::join_all(crowds.iter().map(|crowd| crowd.run(&field)));
+    let (tallies, ()) = tokio::join!(sale, async {
+        // Time to be assigned the partitions.
+        sleep(SESSION).await;
+        field.stack.freeze(ARMED).unwrap();
+        field.stack.restart(OTHER).await.unwrap();
+        sleep(4 * SESSION).await;
+        field.stack.resume(ARMED).unwrap();
+    });
+    for (crowd, tally) in crowds.iter().zip(tallies) {
+        expect_all_codes_given(&field, crowd, tally, 100).await;
+    }
+    field.restart_with(ARMED, &[]).await;
+    field.leave().await;
+}
+
+#[tokio::test]
+async fn fault_48_every_process_is_restarted_in_order_under_load_and_nothing_is_lost() {
+    let field = Field::enter(Kind::Faulty).await;
+    let coupon = field.coupon(3_000, 1).await;
+    let crowd = Crowd::new(&coupon, 4_000);
+    let (tally, ()) = tokio::join!(crowd.run(&field), async {
+        for (n, child) in [ARMED, Child::Api(0), OTHER, Child::Api(1)].into_iter().enumerate() {
+            crowd.answered(400 + 500 * n).await;
+            // An orderly end: within its time, with nothing killed.
+            field.stack.stop_child(child).await.unwrap();
+            field.stack.restart(child).await.unwrap();
+        }
+    });
+    expect_all_codes_given(&field, &crowd, tally, 3_000).await;
+    field.leave().await;
+}

@@ -116,9 +116,10 @@ impl Plan {
             unacknowledged: 1 + rng.below(3) as u64,
             backlog_high: backlog_low + 4 + rng.below(8),
             backlog_low,
-            users_remembered: 2,
-            coupons_remembered: 2,
-            window: 2 + rng.below(14),
+            users_remembered: *rng.pick(&[2, 2, 40]),
+            // What is forgotten takes its list with it: where nothing is, lists grow old.
+            coupons_remembered: *rng.pick(&[2, 20]),
+            window: *rng.pick(&[2, 3, 4, 8, 16]),
             planted,
             ..Config::default()
         }

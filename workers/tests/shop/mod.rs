@@ -154,15 +154,6 @@ impl Shop {
         }
     }
 
-    /// Waits until a request was told so many times.
-    pub(crate) fn until_told(&mut self, id: &str, times: usize) {
-        let until = Instant::now() + PATIENCE;
-        while self.told.get(id).is_none_or(|told| told.len() < times) {
-            assert!(Instant::now() < until, "{id} was not told {times} times");
-            self.listen(Duration::from_millis(50));
-        }
-    }
-
     /// Reads responses until none has come for `quiet`.
     pub(crate) fn listen(&mut self, quiet: Duration) {
         while let Some(message) = self.responses.poll(quiet) {

@@ -25,11 +25,13 @@ mod settle;
 mod stock;
 mod told;
 mod topics;
+mod watch;
 
 pub use history::{Answer, Asked, Entry, Heard, History, Told};
 pub use report::{Invariant, Line, Report};
 pub use settle::settle;
 pub use topics::TopicsUnread;
+pub use watch::Watch;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! Reading order: `support/` (the stack, clients, a sale under load), `checker.rs` (that planted violations are
 //! seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod checker;
 mod claims;

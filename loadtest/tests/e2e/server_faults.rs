@@ -12,11 +12,22 @@ use crate::support::{Ask, Crowd, Field, Kind};
 
 const CODES: usize = 1_500;
 
-/// A sale in the middle of which something is done to a server, each time so many users have their answer.
-async fn sale(at: &[usize], hurt: impl AsyncFn(&Field)) {
+/// A sale in the middle of which something is done to a server, each time so many users have their answer. The
+/// workers notice: one of these metrics grows.
+async fn sale(at: &[usize], noticed: &[&str], hurt: impl AsyncFn(&Field)) {
     let field = Field::enter(Kind::Faulty).await;
     let coupon = field.coupon(CODES as u64, 1).await;
     let crowd = Crowd::new(&coupon, CODES + 500);
+    let noticing = async || {
+        let mut sum = 0.0;
+        for name in noticed {
+            for worker in [Child::Worker(0), Child::Worker(1)] {
+                sum += field.metric(worker, name, "").await;
+            }
+        }
+        sum
+    };
+    let before = noticing().await;
     let (tally, ()) = tokio::join!(crowd.run(&field), async {
         for count in at {
             crowd.answered(*count).await;
@@ -24,6 +35,7 @@ async fn sale(at: &[usize], hurt: impl AsyncFn(&Field)) {
         }
     });
     expect_all_given(&field, &crowd, tally).await;
+    assert!(noticed.is_empty() || noticing().await > before, "nobody noticed");
     field.leave().await;
 }
 
@@ -41,7 +53,7 @@ async fn redis(field: &Field) -> redis::aio::MultiplexedConnection {
 
 #[tokio::test]
 async fn fault_8_a_broker_that_is_killed_and_comes_back_loses_nothing() {
-    sale(&[300], async |field| {
+    sale(&[300], &["stampede_kafka_errors_total"], async |field| {
         field.stack.kill(Child::Kafka).unwrap();
         field.stack.restart(Child::Kafka).await.unwrap();
     })
@@ -50,17 +62,25 @@ async fn fault_8_a_broker_that_is_killed_and_comes_back_loses_nothing() {
 
 #[tokio::test]
 async fn fault_16_an_immediate_shutdown_of_postgres_loses_nothing() {
-    sale(&[300, 900], async |field| {
-        field.stack.stop_immediate().unwrap();
-        field.stack.wait_exit(Child::Postgres, SETTLES_WITHIN).await.unwrap();
-        field.stack.restart(Child::Postgres).await.unwrap();
-    })
+    sale(
+        &[300, 900],
+        &[
+            "stampede_writes_total{result=\"retry",
+            "stampede_writes_total{result=\"unknown",
+            "stampede_read_failures_total",
+        ],
+        async |field| {
+            field.stack.stop_immediate().unwrap();
+            field.stack.wait_exit(Child::Postgres, SETTLES_WITHIN).await.unwrap();
+            field.stack.restart(Child::Postgres).await.unwrap();
+        },
+    )
     .await;
 }
 
 #[tokio::test]
 async fn fault_22_flushing_redis_in_mid_sale_costs_speed_and_nothing_else() {
-    sale(&[100, 300, 500, 700, 900], async |field| {
+    sale(&[100, 300, 500, 700, 900], &[], async |field| {
         redis::cmd("FLUSHALL").exec_async(&mut redis(field).await).await.unwrap();
     })
     .await;
@@ -68,7 +88,7 @@ async fn fault_22_flushing_redis_in_mid_sale_costs_speed_and_nothing_else() {
 
 #[tokio::test]
 async fn fault_23_redis_killed_and_restarted_empty_costs_speed_and_nothing_else() {
-    sale(&[300, 900], async |field| {
+    sale(&[300, 900], &["stampede_redis_failures_total"], async |field| {
         field.stack.kill(Child::Redis).unwrap();
         sleep(Duration::from_millis(300)).await;
         field.stack.restart(Child::Redis).await.unwrap();
@@ -79,7 +99,7 @@ async fn fault_23_redis_killed_and_restarted_empty_costs_speed_and_nothing_else(
 #[tokio::test]
 async fn fault_26_a_pop_that_happened_after_its_time_was_over_gives_no_code_twice() {
     // A frozen Redis takes commands in and carries them out when it goes on; by then nobody waits for the answer.
-    sale(&[200, 500, 800], async |field| {
+    sale(&[200, 500, 800], &["stampede_redis_failures_total"], async |field| {
         field.stack.freeze(Child::Redis).unwrap();
         sleep(Duration::from_millis(1_500)).await;
         field.stack.resume(Child::Redis).unwrap();

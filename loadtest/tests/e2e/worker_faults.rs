@@ -108,9 +108,13 @@ async fn fault_28_whatever_an_old_owner_pops_from_its_old_lists_hurts_nobody() {
             field.stack.restart(worker).await.unwrap();
         }
         // The lists as the old owner would go on popping from them.
+        let mut popped = 0;
         for list in lists {
-            while redis.lpop::<_, Option<Vec<u8>>>(&list, None).await.unwrap().is_some() {}
+            while redis.lpop::<_, Option<Vec<u8>>>(&list, None).await.unwrap().is_some() {
+                popped += 1;
+            }
         }
+        assert!(popped > 0, "there was something left to pop");
     });
     expect_all_codes_given(&field, &crowd, tally, 2_000).await;
     field.leave().await;
@@ -137,13 +141,25 @@ async fn fault_50_a_batch_that_fails_while_the_next_one_is_decided_is_decided_ag
     let field = Field::enter(Kind::Faulty).await;
     let coupon = field.coupon(500, 1).await;
     let crowd = Crowd::new(&coupon, 700);
-    // Once each, in the middle of batches: a count that does not match, and a deadlock.
+    // Once each, in the middle of batches, and late enough for the next batch to be decided meanwhile: a count that
+    // does not match, and a deadlock.
     let body = "case nextval('stampede.planted_calls')
-                when 40 then raise exception 'planted' using errcode = 'SP002';
-                when 150 then raise exception 'planted' using errcode = '40P01';
-                when 260 then raise exception 'planted' using errcode = 'SP002';
+                when 40 then perform pg_sleep(0.3); raise exception 'planted' using errcode = 'SP002';
+                when 150 then perform pg_sleep(0.3); raise exception 'planted' using errcode = '40P01';
+                when 260 then perform pg_sleep(0.3); raise exception 'planted' using errcode = 'SP002';
                 else null; end case;";
+    let failed = async || {
+        let mut failed = [0.0; 2];
+        for worker in [ARMED, OTHER] {
+            failed[0] += field.metric(worker, "stampede_writes_total", "mismatch").await;
+            failed[1] += field.metric(worker, "stampede_writes_total", "retry").await;
+        }
+        failed
+    };
+    let before = failed().await;
     let tally = with_a_trigger_on_claims(&field, body, &crowd).await;
+    let after = failed().await;
+    assert!(after[0] >= before[0] + 2.0 && after[1] >= before[1] + 1.0, "{before:?} {after:?}");
     expect_all_codes_given(&field, &crowd, tally, 500).await;
     assert_eq!(tally.won + tally.lost, 500, "{tally:?}");
     field.leave().await;
@@ -186,6 +202,8 @@ async fn fault_51_a_takeover_that_comes_late_does_not_keep_what_went_elsewhere()
     for (crowd, tally) in crowds.iter().zip(tallies) {
         expect_all_codes_given(&field, crowd, tally, 100).await;
     }
+    let fenced = field.metric(OTHER, "stampede_fenced_total", "").await;
+    assert!(fenced >= 1.0, "the late takeover shut out the owner, who took over again");
     field.restart_with(ARMED, &[]).await;
     field.leave().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use loadtest::checker::{CheckConfig, History, Invariant, Report, check, settle};
+use loadtest::checker::{CheckConfig, History, Invariant, Report, Watch, check, settle};
 use loadtest::tokens::Tokens;
 use local_stack::{Child, Stack, StackConfig, testing};
 use serde_json::{Value, json};
@@ -36,6 +36,7 @@ pub(crate) struct Field {
     pub(crate) http: reqwest::Client,
     pub(crate) history: History,
     pub(crate) tokens: Tokens,
+    watch: Option<Watch>,
 }
 
 impl Field {
@@ -53,7 +54,9 @@ impl Field {
         };
         let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).pool_max_idle_per_host(256);
         let tokens = Tokens::new(stack.jwt_secret(), Duration::from_secs(3600));
-        let field = Self { kind, last, stack, http: http.build().unwrap(), history: History::new(), tokens };
+        let watch = Some(Watch::begin(&stack.endpoints().postgres_url));
+        let (http, history) = (http.build().unwrap(), History::new());
+        let field = Self { kind, last, stack, http, history, tokens, watch };
         field.heal().await;
         field
     }
@@ -137,10 +140,26 @@ impl Field {
         reply.json()["counts"].clone()
     }
 
+    /// The sum of a metric over its labels, as a program of ours tells it now; labels may narrow it down.
+    pub(crate) async fn metric(&self, child: Child, name: &str, label: &str) -> f64 {
+        let endpoints = self.stack.endpoints();
+        let probe = match child {
+            Child::Worker(n) => &endpoints.worker_probes[n],
+            Child::Api(n) => &endpoints.api_probes[n],
+            _ => panic!("{child} is none of ours"),
+        };
+        let metrics = self.send(self.http.get(format!("{probe}/metrics"))).await.unwrap();
+        let lines = metrics.body.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
     /// Ends the test: waits until nothing is left to do, and expects every invariant to hold.
-    pub(crate) async fn leave(self) -> Report {
+    pub(crate) async fn leave(mut self) -> Report {
         self.heal().await;
-        let report = self.checked().await;
+        let mut report = self.checked().await;
+        if let Some(watch) = self.watch.take() {
+            watch.end(&mut report).await;
+        }
         assert!(report.is_clean() && report.given_twice == 0, "\n{report}");
         for invariant in Invariant::ALL {
             assert!(

@@ -9,11 +9,12 @@
 //! 2. [`telemetry`], [`lifecycle`], [`probes`]: logs and metrics, signals and readiness, and the port that shows both.
 //! 3. [`postgres`], [`redis`], [`kafka`]: settings of the clients, with the reason for each.
 //! 4. [`topics`], [`registry`]: what must exist before the first record: topics and schemas.
-//! 5. [`patience`]: waiting for a server, bounded.
+//! 5. [`patience`]: waiting for a server, bounded. `nodelay`: what sqlx forgets about its sockets.
 
 pub mod config;
 pub mod kafka;
 pub mod lifecycle;
+mod nodelay;
 pub mod patience;
 pub mod postgres;
 pub mod probes;

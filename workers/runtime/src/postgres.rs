@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgPool};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 use thiserror::Error;
 
 use crate::config::PostgresArgs;
+use crate::nodelay;
 use crate::patience::{Failure, GaveUp, PATIENCE, wait_for};
 
 /// The newest migration that this version of the programs relies on; `workers` has a test that they agree.
@@ -43,13 +44,30 @@ pub fn pinned(options: PgConnectOptions) -> PgConnectOptions {
     options.options([("enable_seqscan", "off"), ("plan_cache_mode", "force_generic_plan")])
 }
 
+/// A connection of its own, outside of any pool.
+///
+/// # Errors
+/// What Postgres, or the way to it, reports.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let connection = options.connect().await?;
+    nodelay::set(options.get_port()).await;
+    Ok(connection)
+}
+
 /// A pool that connects when first used.
 #[must_use]
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    let port = options.get_port();
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(None)
+        .after_connect(move |_, _| {
+            Box::pin(async move {
+                nodelay::set(port).await;
+                Ok(())
+            })
+        })
         .connect_lazy_with(options)
 }
 

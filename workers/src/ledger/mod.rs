@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use coupon_core::ids::Partition;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -121,7 +121,7 @@ pub fn read_pool(options: &PgConnectOptions, max_connections: u32) -> PgPool {
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, LedgerError> {
-    Ok(timeout(CONNECT_TIMEOUT, options.connect())
+    Ok(timeout(CONNECT_TIMEOUT, runtime::postgres::connect(options))
         .await
         .map_err(|_| LedgerError::TimedOut(CONNECT_TIMEOUT))??)
 }

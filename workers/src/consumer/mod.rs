@@ -7,8 +7,8 @@
 //! rebalance must not throw away what other partitions have fetched.
 //!
 //! In: [`Command`]s, over a channel. Out: assignments to the fleet, records to the task of their partition, both over
-//! channels that never block. Back-pressure: a partition whose task has too many records waiting is paused here, and
-//! its machine pauses it before that by its own bounds.
+//! channels that never block. Back-pressure: a partition whose task has too many records waiting is held back here, and
+//! its machine holds it back before that by its own bounds.
 
 mod membership;
 mod reader;

@@ -23,10 +23,10 @@ use crate::seams::Ownership;
 const CHUNK: usize = 500;
 /// Records between two looks at the commands.
 const ROUND: usize = 2_000;
-/// Records on their way to one task at which its partition is paused …
-const IN_FLIGHT_HIGH: usize = 10_000;
+/// Records on their way to one task at which its partition is held back …
+const IN_FLIGHT_HIGH: usize = 400_000;
 /// … and at which it goes on.
-const IN_FLIGHT_LOW: usize = 2_000;
+const IN_FLIGHT_LOW: usize = 200_000;
 
 pub(super) struct Reader {
     consumer: BaseConsumer<Context>,
@@ -42,7 +42,8 @@ struct Reading {
     chunk: Vec<Record>,
     held_by_machine: bool,
     held_by_flight: bool,
-    paused: bool,
+    /// Not assigned for now; what librdkafka had fetched is fetched again.
+    held: bool,
 }
 
 struct Context;
@@ -73,7 +74,7 @@ impl Reader {
             chunk: Vec::new(),
             held_by_machine: false,
             held_by_flight: false,
-            paused: false,
+            held: false,
         };
         self.begin(partition, reading);
     }
@@ -82,7 +83,7 @@ impl Reader {
         if self.reading(partition, ownership).is_some()
             && let Some(mut reading) = self.end(partition)
         {
-            reading.paused = false;
+            reading.held = false;
             self.begin(partition, reading);
         }
     }
@@ -107,13 +108,7 @@ impl Reader {
 
     /// Adds a partition to what is read. Others go on undisturbed.
     fn begin(&mut self, partition: Partition, reading: Reading) {
-        let list = one(partition.0, KafkaOffset::Offset(reading.next.0));
-        let begun = list.and_then(|list| {
-            self.consumer.incremental_assign(&list)?;
-            // A pause outlives the assignment that it was made for.
-            self.consumer.resume(&list)
-        });
-        if let Err(error) = begun {
+        if let Err(error) = assign(&self.consumer, partition.0, reading.next) {
             let text = format!("partition {partition} cannot be read from offset {}: {error}", reading.next);
             reading.delivery.send(Fetched::Unreadable(text));
             return;
@@ -124,9 +119,9 @@ impl Reader {
 
     fn end(&mut self, partition: Partition) -> Option<Reading> {
         let reading = self.readings.remove(&partition.0)?;
-        let ended =
-            one(partition.0, KafkaOffset::Invalid).and_then(|list| self.consumer.incremental_unassign(&list));
-        if let Err(error) = ended {
+        if !reading.held
+            && let Err(error) = unassign(&self.consumer, partition.0)
+        {
             tracing::warn!(%partition, %error, "the reader does not let go of a partition");
         }
         Some(reading)
@@ -182,19 +177,30 @@ fn doubt(readings: &BTreeMap<i32, Reading>, error: &KafkaError) {
     }
 }
 
-/// Pauses or resumes a partition as its holds say.
+/// Holds a partition back, or lets it go on where it stands, as its holds say.
+///
+/// By its assignment, not by `pause` and `resume`: librdkafka's thread learns of a `resume` only when something else
+/// wakes it, up to a second later, and a backlog that makes its owner hold and go on all the time is read at a
+/// fraction of its speed.
 fn apply_hold(consumer: &BaseConsumer<Context>, partition: i32, reading: Option<&mut Reading>) {
     let Some(reading) = reading else { return };
     let wanted = reading.held_by_machine || reading.held_by_flight;
-    if wanted == reading.paused {
+    if wanted == reading.held {
         return;
     }
-    let done = one(partition, KafkaOffset::Invalid)
-        .and_then(|list| if wanted { consumer.pause(&list) } else { consumer.resume(&list) });
+    let done = if wanted { unassign(consumer, partition) } else { assign(consumer, partition, reading.next) };
     match done {
-        Ok(()) => reading.paused = wanted,
-        Err(error) => tracing::warn!(partition, %error, wanted, "a partition cannot be paused or resumed"),
+        Ok(()) => reading.held = wanted,
+        Err(error) => tracing::warn!(partition, %error, wanted, "a partition cannot be held or go on"),
     }
+}
+
+fn assign(consumer: &BaseConsumer<Context>, partition: i32, from: Offset) -> KafkaResult<()> {
+    consumer.incremental_assign(&one(partition, KafkaOffset::Offset(from.0))?)
+}
+
+fn unassign(consumer: &BaseConsumer<Context>, partition: i32) -> KafkaResult<()> {
+    consumer.incremental_unassign(&one(partition, KafkaOffset::Invalid)?)
 }
 
 fn one(partition: i32, offset: KafkaOffset) -> KafkaResult<TopicPartitionList> {

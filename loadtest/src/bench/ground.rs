@@ -120,7 +120,7 @@ impl Ground {
 
 async fn connect(stack: &Stack) -> Result<PgConnection, BenchError> {
     let options: PgConnectOptions = stack.endpoints().postgres_url.parse()?;
-    Ok(options.disable_statement_logging().connect().await?)
+    Ok(runtime::postgres::connect(&options.disable_statement_logging()).await?)
 }
 
 /// What was used between two looks.

@@ -70,7 +70,7 @@ async fn measure(ground: &mut Ground, claims: u64) -> Result<Sample, BenchError>
 async fn pinned(ground: &Ground) -> Result<PgConnection, BenchError> {
     let options: PgConnectOptions = ground.stack.endpoints().postgres_url.parse()?;
     let options = runtime::postgres::pinned(options).options([("jit", "off")]);
-    Ok(options.disable_statement_logging().connect().await?)
+    Ok(runtime::postgres::connect(&options.disable_statement_logging()).await?)
 }
 
 /// Sorted times of all calls.

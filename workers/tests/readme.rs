@@ -21,7 +21,8 @@ fn every_file_and_function_that_the_readme_names_exists() {
     assert!(places.len() > 15, "only {} places found: has the README's form changed?", places.len());
     for (file, function) in places {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        let defined = [format!("fn {function}("), format!("fn {function}<"), format!("create function {function}(")];
+        let defined =
+            [format!("fn {function}("), format!("fn {function}<"), format!("create function {function}(")];
         assert!(defined.iter().any(|form| text.contains(form)), "{file} defines no {function}");
     }
 }

@@ -24,9 +24,9 @@ const CHUNK: usize = 500;
 /// Records between two looks at the commands.
 const ROUND: usize = 2_000;
 /// Records on their way to one task at which its partition is held back …
-const IN_FLIGHT_HIGH: usize = 400_000;
+const IN_FLIGHT_HIGH: usize = 10_000;
 /// … and at which it goes on.
-const IN_FLIGHT_LOW: usize = 200_000;
+const IN_FLIGHT_LOW: usize = 2_000;
 
 pub(super) struct Reader {
     consumer: BaseConsumer<Context>,

@@ -39,7 +39,8 @@ pub struct Config {
     pub unacknowledged: u64,
     /// Records waiting at which delivery is paused.
     pub backlog_high: usize,
-    /// Records waiting at which delivery is resumed.
+    /// Records waiting at which delivery is resumed: enough to go on with until the first new ones
+    /// come (Kafka's client fetches again what it had prefetched).
     pub backlog_low: usize,
     /// Bytes of raw records waiting at which delivery is paused.
     pub backlog_bytes: usize,
@@ -59,8 +60,8 @@ impl Default for Config {
             batch_records: 2_000,
             batch_bytes: 2 << 20,
             unacknowledged: 16,
-            backlog_high: 20_000,
-            backlog_low: 8_000,
+            backlog_high: 40_000,
+            backlog_low: 20_000,
             backlog_bytes: 32 << 20,
             users_remembered: 100_000,
             coupons_remembered: 50_000,

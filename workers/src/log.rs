@@ -13,7 +13,7 @@ use coupon_core::ids::{Millis, Offset, Partition, WriteNo};
 use futures::future::{BoxFuture, FutureExt as _};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
 use schemas::topics::REQUESTS;
@@ -212,6 +212,12 @@ fn read_again(client: &BaseConsumer, partition: Partition, last: Offset) -> Resu
         let message = match message {
             Ok(message) if message.partition() == partition.0 => message,
             Ok(_) => continue,
+            // One for every attempt to connect during an outage, queued since then: taken as the answer, each
+            // would cost a pause, and the takeover would wait long after the broker is back.
+            Err(error) if is_about_the_connection(&error) => {
+                found = Err(error.into());
+                continue;
+            }
             Err(error) => {
                 found = Err(error.into());
                 break;
@@ -223,6 +229,13 @@ fn read_again(client: &BaseConsumer, partition: Partition, last: Offset) -> Resu
     }
     client.unassign()?;
     found
+}
+
+/// librdkafka connects again by itself.
+fn is_about_the_connection(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
 fn digest(message: &rdkafka::message::BorrowedMessage<'_>, offset: Offset) -> i64 {

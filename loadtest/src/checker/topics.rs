@@ -12,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(200);
 /// How long nothing may come while records are missing.
 const RECORD_WITHIN: Duration = Duration::from_secs(20);
 
@@ -78,23 +79,13 @@ impl Kafka {
     /// What is in these topics now.
     pub(super) fn spans(&self, topics: &[&str]) -> KafkaResult<Vec<Spans>> {
         let consumer: BaseConsumer = self.config("stampede-checker").create()?;
-        topics.iter().map(|topic| spans_of(&consumer, topic)).collect()
+        patiently(|| topics.iter().map(|topic| spans_of(&consumer, topic)).collect())
     }
 
     /// What a group has committed.
     pub(super) fn committed(&self, group: &str, topic: &str) -> KafkaResult<BTreeMap<i32, i64>> {
         let consumer: BaseConsumer = self.config(group).create()?;
-        let mut list = TopicPartitionList::new();
-        for partition in spans_of(&consumer, topic)?.keys() {
-            list.add_partition(topic, *partition);
-        }
-        let committed = consumer.committed_offsets(list, ANSWER_WITHIN)?;
-        let offset = |offset: Offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
-        Ok(committed
-            .elements()
-            .iter()
-            .filter_map(|element| Some((element.partition(), offset(element.offset())?)))
-            .collect())
+        patiently(|| committed(&consumer, topic))
     }
 
     /// Hands every record of these spans to `each`, in the order of its partition.
@@ -138,6 +129,28 @@ impl Kafka {
         }
         Ok(())
     }
+}
+
+/// A broker that has just started, or has just made a topic or the group's coordinator, says so for a while.
+fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let until = Instant::now() + ANSWER_WITHIN;
+    loop {
+        match ask() {
+            Err(_) if Instant::now() < until => std::thread::sleep(BETWEEN_QUESTIONS),
+            answer => return answer,
+        }
+    }
+}
+
+fn committed(consumer: &BaseConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, i64>> {
+    let mut list = TopicPartitionList::new();
+    for partition in spans_of(consumer, topic)?.keys() {
+        list.add_partition(topic, *partition);
+    }
+    let committed = consumer.committed_offsets(list, ANSWER_WITHIN)?;
+    let offset = |offset: Offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+    let elements = committed.elements();
+    Ok(elements.iter().filter_map(|element| Some((element.partition(), offset(element.offset())?))).collect())
 }
 
 fn spans_of(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Spans> {

@@ -4,13 +4,14 @@
 //! checker can expect a stack with nothing left to do. Tests of one file share a stack, which is healed between
 //! them, and replaced after a failure.
 //!
-//! Reading order: `support/` (the stack, clients, a sale under load), `checker.rs` (that planted violations are
-//! seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`.
+//! Reading order: `support/` (the stack, clients, a sale under load), `forged.rs` and `checker.rs` (that
+//! planted violations are seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod checker;
 mod claims;
+mod forged;
 mod poison;
 mod server_faults;
 mod support;

@@ -1,5 +1,6 @@
 //! I7, I10: every record of the log has become something, and positions are where they can be.
 
+use schemas::topics::REQUESTS;
 use std::collections::BTreeMap;
 
 use super::ledger::{Ledger, Map, Position, Said};
@@ -13,6 +14,10 @@ type Places = Map<(i32, i64), u32>;
 /// I7: below `next_offset`, each record has a row, a dead letter, or is internal, or repeats an earlier one.
 pub(super) fn none_skipped(ledger: &Ledger, log: &Log, aside: &Aside, settled: bool, report: &mut Report) {
     let places = places(ledger, report);
+    let recorded = ledger.recorded.get(REQUESTS).copied().unwrap_or(0);
+    report.expect(Invariant::I7, (0..recorded).all(|partition| log.spans.contains_key(&partition)), || {
+        format!("{REQUESTS} had {recorded} partitions, and has {}", log.spans.len())
+    });
     for (partition, span) in &log.spans {
         match ledger.partitions.get(partition) {
             Some(position) => position_fits(*partition, position, *span, settled, report),

@@ -155,6 +155,9 @@ fn committed(consumer: &BaseConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, 
 
 fn spans_of(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Spans> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
+    if let Some(error) = metadata.topics().iter().find_map(|topic| topic.error()) {
+        return Err(KafkaError::MetadataFetch(error.into()));
+    }
     let mut spans = Spans::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
         let (from, to) = consumer.fetch_watermarks(topic, partition.id(), ANSWER_WITHIN)?;

@@ -3,10 +3,10 @@
 //! Labels are bounded: partitions, outcome words, stages. No coupon, user or request id is ever one.
 
 use coupon_core::batch::{Batch, Verdict};
-use coupon_core::ids::Partition;
+use coupon_core::ids::{Millis, Partition};
 use coupon_core::vocabulary::Reason;
 use metrics::{Counter, Gauge, Histogram};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Records decided by one write to the ledger. Histogram; label `partition`.
 pub const BATCH_RECORDS: &str = "stampede_batch_records";
@@ -30,7 +30,8 @@ pub const LAG: &str = "stampede_lag_records";
 pub const BACKLOG: &str = "stampede_backlog_records";
 /// Outbox entries that the broker has not acknowledged. Gauge; label `partition`.
 pub const OUTBOX_UNACKNOWLEDGED: &str = "stampede_outbox_unacknowledged_entries";
-/// Seconds by which a partition's time is ahead of this machine's clock (negative: behind). Gauge; label `partition`.
+/// Seconds by which a partition's time was ahead of this machine's clock when its last batch became durable
+/// (negative: behind, by a backlog or by the time that the batch took). Gauge; label `partition`.
 pub const TIME_AHEAD: &str = "stampede_partition_time_ahead_seconds";
 /// The epoch of this worker's ownership. Gauge; label `partition`.
 pub const EPOCH: &str = "stampede_partition_epoch";
@@ -61,6 +62,7 @@ pub struct PartitionMetrics {
     backlog: Gauge,
     unacknowledged: Gauge,
     epoch: Gauge,
+    time_ahead: Gauge,
     takeover: Histogram,
 }
 
@@ -97,7 +99,8 @@ impl PartitionMetrics {
             repetitions: metrics::counter!(REPETITIONS),
             backlog: metrics::gauge!(BACKLOG, "partition" => partition.clone()),
             unacknowledged: metrics::gauge!(OUTBOX_UNACKNOWLEDGED, "partition" => partition.clone()),
-            epoch: metrics::gauge!(EPOCH, "partition" => partition),
+            epoch: metrics::gauge!(EPOCH, "partition" => partition.clone()),
+            time_ahead: metrics::gauge!(TIME_AHEAD, "partition" => partition),
             takeover: metrics::histogram!(TAKEOVER_SECONDS),
         }
     }
@@ -132,6 +135,7 @@ impl PartitionMetrics {
             }
         }
         self.repetitions.increment(batch.repetitions.len() as u64);
+        self.time_ahead.set(seconds_ahead(batch.position.time, SystemTime::now()));
         for (_, letter) in &batch.dead_letters {
             metrics::counter!(DEAD_LETTERS, "reason" => letter.reason).increment(1);
         }
@@ -150,5 +154,23 @@ impl PartitionMetrics {
     /// The partition is taken over, this long after its assignment.
     pub fn taken_over(&self, after: Duration) {
         self.takeover.record(after);
+    }
+}
+
+fn seconds_ahead(time: Millis, now: SystemTime) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^52")]
+    let time = time.0 as f64 / 1000.0;
+    time - now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_whose_broker_runs_an_hour_early_is_an_hour_ahead() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert!((seconds_ahead(Millis(1_003_600_000), now) - 3600.0).abs() < 1e-6);
+        assert!(seconds_ahead(Millis(999_000_000), now) < 0.0);
     }
 }

@@ -94,7 +94,7 @@ impl Machine {
         if row.write_no.next() == fence.write_no {
             return self.call_again(effects);
         }
-        let adopted = self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned();
+        let adopted = self.uncertain_attempt(row);
         match adopted {
             _ if row.write_no != fence.write_no => self.stop(
                 format!(
@@ -176,8 +176,13 @@ impl Machine {
         }
     }
 
+    /// The attempt of unknown fate that this row shows to have happened after all.
+    fn uncertain_attempt(&self, row: &PartitionRow) -> Option<Arc<Batch>> {
+        self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned()
+    }
+
     fn resolve_doubt(&mut self, what: String, row: &PartitionRow, effects: &mut Vec<Effect>) {
-        let adopted = self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned();
+        let adopted = self.uncertain_attempt(row);
         if (row.epoch, row.nonce) != (self.epoch, self.nonce) {
             self.release(Release::Fenced, effects);
         } else if let Some(batch) = adopted {

@@ -4,8 +4,10 @@ use crate::ids::{
     Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, Partition, RequestId,
     WriteNo,
 };
+use crate::claim::Claim;
 use crate::record::DeadLetter;
-use crate::vocabulary::{Kind, Reason};
+use crate::vocabulary::{ClaimState, Kind, Reason};
+use rust_decimal::Decimal;
 
 /// The final outcome of one request; what its row and its response event say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +39,95 @@ pub enum Verdict {
         number: CodeNumber,
         /// The code itself.
         code: Box<str>,
+        /// When the claim lapses, if the coupon has a hold.
+        hold_until: Option<Millis>,
     },
+    /// Something was done to a code that exists already: every accepted request but a claim.
+    Changed(Box<Changed>),
     /// Nothing changed.
     Rejected(Reason),
+}
+
+/// How a request left a code: what its row and its response say. Never changes, whatever becomes of the code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The code's number within the coupon.
+    pub number: CodeNumber,
+    /// The code as shown to people.
+    pub code: Box<str>,
+    /// The state of its claim; REVOKED also of a code that nobody had; `None` for a code shared by many.
+    pub state: Option<ClaimState>,
+    /// When it was claimed.
+    pub claimed: Option<Millis>,
+    /// When its hold ends.
+    pub hold_until: Option<Millis>,
+    /// When its lock ends.
+    pub lock_until: Option<Millis>,
+    /// lock: the order that it named.
+    pub order: Option<Box<str>>,
+    /// redeem, rollback: the redemption.
+    pub redemption: Option<Redemption>,
+}
+
+/// A redemption. Its id is that of the request that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redemption {
+    /// The redeem request, by which it is known.
+    pub id: RequestId,
+    /// The order that it was for.
+    pub order: Box<str>,
+    /// The order's amount.
+    pub amount: Decimal,
+    /// What was taken off.
+    pub discount: Decimal,
+    /// What was left to pay.
+    pub final_price: Decimal,
+    /// Of all three (ISO 4217).
+    pub currency: Box<str>,
+    /// When, in the partition's time.
+    pub redeemed: Millis,
+}
+
+/// A claim whose terms changed, after all that one batch did to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimChange {
+    /// State and deadline before the batch; `None` for a claim that the same batch made.
+    pub was: Option<(ClaimState, Option<Millis>)>,
+    /// The claim afterwards.
+    pub claim: Claim,
+}
+
+/// A redemption that was rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Which one.
+    pub id: RequestId,
+    /// When.
+    pub at: Millis,
+    /// Whether the same batch made it.
+    pub made_here: bool,
+}
+
+/// What is known of a code itself, beyond its claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Live redemptions of a code that is shared by many; always 0 for any other.
+    pub uses: i64,
+    /// Whether it was withdrawn.
+    pub revoked: bool,
+}
+
+/// How the mark of a code changes: written only over the old one. A code without a row has the default mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkChange {
+    /// The coupon.
+    pub coupon: CouponNo,
+    /// The code.
+    pub number: CodeNumber,
+    /// Before this batch.
+    pub was: Mark,
+    /// After this batch.
+    pub is: Mark,
 }
 
 /// How one coupon's stock row changes: absolute values, written only over the old ones.
@@ -51,6 +139,8 @@ pub struct StockChange {
     pub was: StockRow,
     /// What it is after this batch.
     pub is: StockRow,
+    /// How many of the numbers that were ahead before this batch the cursor has passed.
+    pub passed: i64,
 }
 
 /// The counters of one coupon, as a row of `stock` holds them.
@@ -64,8 +154,16 @@ pub struct StockRow {
     pub ahead: i64,
     /// How many numbers at or below the cursor are free again.
     pub returned: i64,
-    /// Live claims.
+    /// Claims in the state CLAIMED.
     pub claimed: i64,
+    /// Claims in the state LOCKED.
+    pub locked: i64,
+    /// Claims in the state REDEEMED; codes shared by many whose uses are exhausted.
+    pub redeemed: i64,
+    /// Codes that were withdrawn.
+    pub revoked: i64,
+    /// Redemptions that were not rolled back: for the limit of the whole coupon.
+    pub redemptions: i64,
 }
 
 impl StockRow {
@@ -94,10 +192,21 @@ pub struct Event {
     pub coupon_id: Box<str>,
     /// How many codes can be given now.
     pub available: i64,
+    /// Lapses: whose claim of which code.
+    pub lapsed: Option<Lapsed>,
     /// At which record.
     pub offset: Offset,
     /// When, in the partition's time.
     pub at: Millis,
+}
+
+/// What lapsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lapsed {
+    /// The code as shown to people.
+    pub code: Box<str>,
+    /// Who had it.
+    pub user: Box<str>,
 }
 
 /// What happened to a coupon.
@@ -105,8 +214,12 @@ pub struct Event {
 pub enum EventKind {
     /// The last code was given.
     SoldOut,
-    /// A load became stock.
+    /// A load became stock, or the first code of a coupon that had none came back.
     Restocked,
+    /// A hold's time was over: the code went back to stock.
+    HoldLapsed,
+    /// A lock's time was over.
+    LockLapsed,
 }
 
 impl EventKind {
@@ -116,6 +229,8 @@ impl EventKind {
         match self {
             Self::SoldOut => "sold_out",
             Self::Restocked => "restocked",
+            Self::HoldLapsed => "hold_lapsed",
+            Self::LockLapsed => "lock_lapsed",
         }
     }
 }
@@ -167,7 +282,19 @@ pub struct Batch {
     pub repetitions: Vec<Decision>,
     /// Stock rows that change.
     pub stock: Vec<StockChange>,
-    /// Returned numbers that were given again.
+    /// Claims whose terms changed; of those that this batch made, only those that did not stay as they were made.
+    pub claims: Vec<ClaimChange>,
+    /// Redemptions that were rolled back.
+    pub rolled_back: Vec<RolledBack>,
+    /// Codes whose marks change.
+    pub marks: Vec<MarkChange>,
+    /// Numbers above the cursor that were taken.
+    pub ahead_taken: Vec<(CouponNo, CodeNumber)>,
+    /// Numbers above the cursor that are free again.
+    pub ahead_freed: Vec<(CouponNo, CodeNumber)>,
+    /// Numbers at or below the cursor that are free again.
+    pub returned_added: Vec<(CouponNo, CodeNumber)>,
+    /// Returned numbers that were taken again.
     pub returned_taken: Vec<(CouponNo, CodeNumber)>,
     /// Loads that become stock.
     pub loads: Vec<LoadApplied>,

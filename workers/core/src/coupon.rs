@@ -1,6 +1,7 @@
 //! A coupon's rules: its window, its status, its limits.
 
 use crate::ids::Millis;
+use crate::money::Discount;
 use crate::vocabulary::Reason;
 
 /// What an owner needs to know of a coupon to decide about it.
@@ -14,6 +15,20 @@ pub struct Definition {
     pub expires: Option<Millis>,
     /// How many live claims a user may have; `None`: any number.
     pub claims_per_user: Option<u32>,
+    /// How often one user may redeem; `None`: any number.
+    pub redemptions_per_user: Option<u32>,
+    /// How often one code may be redeemed; `None`: any number. Anything but 1: its codes are shared by many.
+    pub redemptions_per_code: Option<u32>,
+    /// How often its codes may be redeemed in all; `None`: any number.
+    pub redemptions_total: Option<i64>,
+    /// How long a claim lasts that is not redeemed, in milliseconds; `None`: for ever.
+    pub hold: Option<i64>,
+    /// How long a lock lasts, in milliseconds.
+    pub lock: i64,
+    /// Whether only a locked code can be redeemed.
+    pub requires_lock: bool,
+    /// What it takes off an order.
+    pub discount: Discount,
 }
 
 /// Whether a coupon is offered.
@@ -45,7 +60,38 @@ impl Status {
     }
 }
 
+impl Default for Definition {
+    /// Offered at any time, without limits or holds; a code is used once, and takes nothing off.
+    fn default() -> Self {
+        Self {
+            status: Status::Active,
+            starts: None,
+            expires: None,
+            claims_per_user: None,
+            redemptions_per_user: None,
+            redemptions_per_code: Some(1),
+            redemptions_total: None,
+            hold: None,
+            lock: 300_000,
+            requires_lock: false,
+            discount: Discount::default(),
+        }
+    }
+}
+
 impl Definition {
+    /// Whether its codes are redeemed without a claim, by anybody, and are never in stock.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.redemptions_per_code != Some(1)
+    }
+
+    /// When a claim that is made now lapses.
+    #[must_use]
+    pub fn hold_from(&self, now: Millis) -> Option<Millis> {
+        self.hold.map(|hold| Millis(now.0 + hold))
+    }
+
     /// Whether claims are accepted at this time: ended before paused, both before the window.
     ///
     /// # Errors
@@ -71,7 +117,7 @@ mod tests {
     use super::*;
 
     fn active() -> Definition {
-        Definition { status: Status::Active, starts: None, expires: None, claims_per_user: Some(1) }
+        Definition { claims_per_user: Some(1), ..Definition::default() }
     }
 
     #[test]

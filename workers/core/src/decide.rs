@@ -64,23 +64,22 @@ pub fn claim_any(
         Take::SoldOut => return Ruling::Refused(Reason::SoldOut),
         Take::Lacking => return Ruling::Lacking,
     };
-    Ruling::Given { verdict: Verdict::Claimed { number: entry.number, code: entry.code }, returned }
+    let hold_until = definition.hold_from(now);
+    Ruling::Given { verdict: Verdict::Claimed { number: entry.number, code: entry.code, hold_until }, returned }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::batch::StockRow;
-    use crate::coupon::Status;
     use crate::effect::CodeEntry;
     use crate::ids::CodeNumber;
 
     fn definition() -> Definition {
         Definition {
-            status: Status::Active,
-            starts: None,
             expires: Some(Millis(100)),
             claims_per_user: Some(1),
+            ..Definition::default()
         }
     }
 

@@ -3,9 +3,10 @@
 //! The driver performs every effect and feeds the answers back as inputs, in any order and as late as it likes.
 //! An answer carries the token of its question; the machine ignores answers to questions it has given up.
 
-use crate::batch::{Batch, Decision, Position, StockRow};
+use crate::batch::{Batch, Decision, Mark, Position, Redemption, StockRow};
+use crate::claim::Claim;
 use crate::coupon::Definition;
-use crate::ids::{Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Nonce, Offset, WriteNo};
+use crate::ids::{Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, RequestId, WriteNo};
 use crate::record::Record;
 use std::sync::Arc;
 
@@ -74,6 +75,9 @@ pub enum Effect {
         /// The write it belongs to, as metadata.
         write_no: WriteNo,
     },
+    /// Append a `tick` to the own partition: a deadline seems due and nothing else moves the time. Repeated until
+    /// the broker has it; answered by the record itself.
+    Tick,
     /// Stop delivering records for now.
     Pause,
     /// Deliver records again.
@@ -106,6 +110,14 @@ pub struct Wants {
     pub users: Vec<UsersOf>,
     /// Returned numbers of a coupon, with their codes, lowest first.
     pub returned: Vec<ReturnedOf>,
+    /// Codes by name.
+    pub codes: Vec<CodeOf>,
+    /// Redemptions by id, and the codes that they used.
+    pub redemptions: Vec<RequestId>,
+    /// Whether orders were paid for with codes that are shared by many.
+    pub orders: Vec<OrderOf>,
+    /// Claims of this partition whose deadlines have passed.
+    pub due: Option<DueUntil>,
 }
 
 impl Wants {
@@ -123,6 +135,37 @@ pub struct UsersOf {
     pub coupon: CouponNo,
     /// The users.
     pub users: Vec<Box<str>>,
+    /// Whether their redemptions are wanted, too.
+    pub redemptions: bool,
+}
+
+/// A code that a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeOf {
+    /// The code, normalised.
+    pub key: Box<str>,
+    /// Who asks: whether a claim of theirs lapsed is wanted, too.
+    pub user: Box<str>,
+}
+
+/// An order and the code that it may have been paid with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderOf {
+    /// The coupon.
+    pub coupon: CouponNo,
+    /// The code.
+    pub number: CodeNumber,
+    /// The order.
+    pub order: Box<str>,
+}
+
+/// Deadlines up to a time, earliest first (then by coupon and number).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueUntil {
+    /// The last deadline wanted.
+    pub until: Millis,
+    /// How many at most.
+    pub limit: usize,
 }
 
 /// Returned numbers of one coupon.
@@ -147,6 +190,61 @@ pub struct Answers {
     pub users: Vec<LiveClaims>,
     /// Returned codes by coupon.
     pub returned: Vec<(CouponNo, Vec<CodeEntry>)>,
+    /// The codes that exist, each once; those of the redemptions, too.
+    pub codes: Vec<KnownCode>,
+    /// Of the codes and users asked for: those where a claim of that user lapsed.
+    pub lapsed: Vec<(CouponNo, CodeNumber, Box<str>)>,
+    /// The redemptions that exist.
+    pub redemptions: Vec<StoredRedemption>,
+    /// Of the orders asked for: those with a redemption that was not rolled back.
+    pub orders: Vec<OrderOf>,
+    /// The due claims.
+    pub due: Option<DueClaims>,
+}
+
+/// A code as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownCode {
+    /// The code, normalised.
+    pub key: Box<str>,
+    /// The code as shown to people.
+    pub code: Box<str>,
+    /// The coupon.
+    pub coupon: CouponNo,
+    /// The load that it came with.
+    pub load: LoadId,
+    /// Its place in the load, from 1; its number is `base + idx`.
+    pub idx: i64,
+    /// The number before the load's first code; `None` while the load is not stock.
+    pub base: Option<i64>,
+    /// Its live claim.
+    pub claim: Option<Claim>,
+    /// What is known of it beyond its claim.
+    pub mark: Mark,
+}
+
+/// A redemption as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRedemption {
+    /// The redemption.
+    pub redemption: Redemption,
+    /// The coupon.
+    pub coupon: CouponNo,
+    /// The code's number.
+    pub number: CodeNumber,
+    /// Who redeemed.
+    pub user: Box<str>,
+    /// Whether it was rolled back.
+    pub rolled_back: bool,
+}
+
+/// Claims whose deadlines have passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueClaims {
+    /// The earliest ones, with the ids of their coupons.
+    pub claims: Vec<(Box<str>, Claim)>,
+    /// The earliest deadline beyond the time asked for; `None`: there is none.
+    pub next: Option<Millis>,
 }
 
 /// A coupon as the ledger knows it.
@@ -186,6 +284,8 @@ pub struct LiveClaims {
     pub user: Box<str>,
     /// Claims that count for the limit of claims per user.
     pub count: u32,
+    /// Redemptions that were not rolled back; 0 unless they were asked for.
+    pub redemptions: u32,
 }
 
 /// A code with its number.
@@ -298,6 +398,8 @@ pub struct PartitionRow {
     pub next_emit_seq: EmitSeq,
     /// The acknowledged watermark.
     pub emitted_seq: EmitSeq,
+    /// The earliest deadline of a live claim; told by a takeover only.
+    pub next_deadline: Option<Millis>,
 }
 
 /// What happened in the world.
@@ -348,7 +450,11 @@ pub enum Input {
     /// Every message of this outbox entry is acknowledged by the broker.
     Emitted(EmitSeq),
     /// Nothing has happened for a while.
-    Idle,
+    Idle {
+        /// Milliseconds since the last record was taken in, by the process' monotonic clock. It decides nothing but
+        /// whether to ask the broker for the time.
+        quiet: Millis,
+    },
     /// The assignment is lost, or the process stops: finish what is under way and let go.
     LetGo,
 }

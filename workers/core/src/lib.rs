@@ -11,12 +11,14 @@
 //! 6. [`codes`]: patterns, check characters and the one normalisation of codes.
 
 pub mod batch;
+pub mod claim;
 pub mod codes;
 pub mod coupon;
 pub mod decide;
 pub mod effect;
 pub mod ids;
 pub mod machine;
+pub mod money;
 pub mod planted;
 pub mod record;
 pub mod repetition;

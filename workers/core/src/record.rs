@@ -2,6 +2,7 @@
 
 use crate::ids::{LoadId, Millis, Offset, RequestId};
 use crate::vocabulary::Kind;
+use rust_decimal::Decimal;
 
 /// One record of `coupon.requests`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +53,23 @@ pub struct Request {
     pub coupon_id: Box<str>,
     /// For whom.
     pub user: Box<str>,
-    /// When the API minted the id (its clock; only ever used to widen what may be a repetition).
-    pub minted: Millis,
-    /// The named code, if one is named.
+    /// The code that is meant, normalised: of named claims, and of everything done to a code.
     pub code: Option<Box<str>>,
+    /// What else it says; boxed, since a claim says nothing else.
+    pub details: Option<Box<Details>>,
+}
+
+/// What requests other than claims say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// lock, redeem: the order.
+    pub order: Option<Box<str>>,
+    /// redeem: the order's amount; `None` also where what was sent is no amount.
+    pub amount: Option<Decimal>,
+    /// redeem: the order's currency (ISO 4217).
+    pub currency: Option<Box<str>>,
+    /// rollback: the request that made the redemption; `None` also where what was sent is no redemption's id.
+    pub redemption: Option<RequestId>,
 }
 
 /// Who is behind a record that cannot be read: from its headers.

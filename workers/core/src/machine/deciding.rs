@@ -102,6 +102,12 @@ impl Machine {
             decisions: Vec::new(),
             repetitions: Vec::new(),
             stock: Vec::new(),
+            claims: Vec::new(),
+            rolled_back: Vec::new(),
+            marks: Vec::new(),
+            ahead_taken: Vec::new(),
+            ahead_freed: Vec::new(),
+            returned_added: Vec::new(),
             returned_taken: Vec::new(),
             loads: Vec::new(),
             dead_letters: Vec::new(),
@@ -118,7 +124,7 @@ impl Machine {
             let Some(coupon) = self.memory.get_mut(&coupon_id) else { continue };
             let is = coupon.stock.row();
             if let Some(was) = coupon.before.take().filter(|was| *was != is) {
-                batch.stock.push(StockChange { coupon: coupon.no, was, is });
+                batch.stock.push(StockChange { coupon: coupon.no, was, is, passed: was.ahead - is.ahead });
             }
         }
         batch.position.suspect_until = self.recent.suspect_until();
@@ -346,7 +352,7 @@ impl Draft {
 
     fn event(&mut self, kind: EventKind, coupon: &Coupon, coupon_id: &str, offset: Offset) {
         let available = coupon.stock.row().available();
-        self.batch.events.push(Event { kind, coupon_id: coupon_id.into(), available, offset, at: self.now });
+        self.batch.events.push(Event { kind, coupon_id: coupon_id.into(), available, lapsed: None, offset, at: self.now });
     }
 }
 

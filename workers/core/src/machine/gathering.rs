@@ -205,7 +205,7 @@ impl Machine {
         let (mut pops, mut reads, mut filling) = (Vec::new(), Vec::new(), false);
         for wanted in &mut gathering.plan {
             if first && !wanted.users.is_empty() {
-                wants.users.push(UsersOf { coupon: wanted.coupon, users: std::mem::take(&mut wanted.users) });
+                wants.users.push(UsersOf { coupon: wanted.coupon, users: std::mem::take(&mut wanted.users), redemptions: false });
             }
             let Some(coupon) = self.memory.get(&wanted.coupon_id) else { continue };
             match coupon.stock.source(wanted.coupon, wanted.claims) {

@@ -232,7 +232,7 @@ impl Machine {
             Input::Written { write_no, attempt, result } => self.written(write_no, attempt, result, effects),
             Input::ReadBack(row) => self.read_back(&row, effects),
             Input::Emitted(seq) => self.emitted(seq, effects),
-            Input::Idle => self.record_watermark(),
+            Input::Idle { .. } => self.record_watermark(),
             Input::LetGo => self.let_go(),
         }
         self.advance(effects);

@@ -285,5 +285,6 @@ pub(crate) fn row_in_use(base: Offset, position: coupon_core::batch::Position) -
         position: coupon_core::batch::Position { next_offset: base, ..position },
         next_emit_seq: EmitSeq(21),
         emitted_seq: EmitSeq(20),
+        next_deadline: None,
     }
 }

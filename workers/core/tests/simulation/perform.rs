@@ -162,7 +162,7 @@ impl World {
             for user in &wanted.users {
                 let count = row.users.get(user).copied().unwrap_or(0);
                 if count > 0 || self.rng.chance(300) {
-                    load.answers.users.push(LiveClaims { coupon: wanted.coupon, user: user.clone(), count });
+                    load.answers.users.push(LiveClaims { coupon: wanted.coupon, user: user.clone(), count, redemptions: 0 });
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::ledger::{Ledger, LoadState, Map, REFUSED, code_of};
 use crate::log::Log;
 use coupon_core::batch::{Batch, Decision, Event, EventKind, LoadApplied, Position, Verdict};
 use coupon_core::coupon::Definition;
-use coupon_core::ids::{CodeNumber, CouponNo, LoadId, Millis, Offset, RequestId};
+use coupon_core::ids::{CodeNumber, CouponNo, LoadId, Offset, RequestId};
 use coupon_core::record::{Payload, Record, Request, Unanswered};
 use coupon_core::vocabulary::{Kind, Reason};
 use std::collections::BTreeSet;
@@ -90,8 +90,8 @@ impl Reference {
                         kind: Kind::Unknown,
                         coupon_id,
                         user,
-                        minted: Millis(0),
                         code: None,
+                        details: None,
                     };
                     self.answer(&request, record.offset, batch, ledger, expected);
                 }
@@ -168,6 +168,7 @@ impl Reference {
             (Ok(()), true) => Verdict::Rejected(Reason::SoldOut),
             (Ok(()), false) if full => Verdict::Rejected(Reason::UserLimitReached),
             (Ok(()), false) => {
+                let hold_until = coupon.definition.hold_from(now);
                 let number = coupon.free.pop_first().unwrap_or_default();
                 *coupon.users.entry(request.user.clone()).or_default() += 1;
                 let number = CodeNumber(number);
@@ -178,10 +179,17 @@ impl Reference {
                 }
                 if coupon.free.is_empty() {
                     let (kind, coupon_id) = (EventKind::SoldOut, request.coupon_id.clone());
-                    expected.events.push(Event { kind, coupon_id, available: 0, offset: at, at: now });
+                    expected.events.push(Event {
+                        kind,
+                        coupon_id,
+                        available: 0,
+                        lapsed: None,
+                        offset: at,
+                        at: now,
+                    });
                 }
                 expected.touched.push(no);
-                Verdict::Claimed { number, code: code_of(no, number.0) }
+                Verdict::Claimed { number, code: code_of(no, number.0), hold_until }
             }
         };
         (Some(no), verdict)
@@ -228,6 +236,7 @@ impl Reference {
             kind,
             coupon_id: coupon_id.into(),
             available,
+            lapsed: None,
             offset: record.offset,
             at: now,
         });

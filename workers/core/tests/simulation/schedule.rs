@@ -8,6 +8,7 @@ use crate::settled;
 use crate::setup;
 use crate::world::World;
 use coupon_core::effect::Input;
+use coupon_core::ids::Millis;
 use coupon_core::record::Payload;
 
 /// Faults may hold a run up so much that it decides next to nothing: then it is settled as it is.
@@ -105,7 +106,7 @@ impl World {
 
     fn idle(&mut self) -> Result<(), String> {
         let Some(index) = self.any_awake() else { return Ok(()) };
-        self.feed(self.owners[index].id, Input::Idle)
+        self.feed(self.owners[index].id, Input::Idle { quiet: Millis(0) })
     }
 
     /// What no owner asked for.

@@ -56,6 +56,7 @@ fn definition(rng: &mut Rng, start: Millis) -> Definition {
         starts: rng.chance(150).then(|| Millis(start.0 + rng.between(0, 60_000))),
         expires: rng.chance(150).then(|| Millis(start.0 + rng.between(20_000, 300_000))),
         claims_per_user: *rng.pick(&[None, None, Some(1), Some(1), Some(2), Some(3)]),
+        ..Definition::default()
     }
 }
 
@@ -76,6 +77,7 @@ fn coupon_in_use(rng: &mut Rng, name: &str, start: Millis) -> (Coupon, Vec<i64>)
         ahead: ahead.len() as i64,
         returned: returned.len() as i64,
         claimed: taken.len() as i64,
+        ..StockRow::default()
     };
     let definition = definition(rng, start);
     let (id, live, users) = (name.into(), HashSet::default(), Map::default());
@@ -99,8 +101,8 @@ fn early_claim(
     };
     let (kind, coupon_id, user): (_, Box<str>, Box<str>) =
         (Kind::Claim, name.into(), format!("early-{number}").into());
-    let request = Request { id, kind, coupon_id: coupon_id.clone(), user: user.clone(), minted, code: None };
-    let verdict = Verdict::Claimed { number: CodeNumber(number), code: code_of(coupon, number) };
+    let request = Request { id, kind, coupon_id: coupon_id.clone(), user: user.clone(), code: None, details: None };
+    let verdict = Verdict::Claimed { number: CodeNumber(number), code: code_of(coupon, number), hold_until: None };
     let (coupon, offset) = (Some(coupon), Offset(number));
     (Decision { id, kind, coupon_id, coupon, user, offset, decided, verdict }, request)
 }

@@ -44,7 +44,7 @@ impl Traffic {
     /// The next record's payload.
     pub(crate) fn next(&mut self, rng: &mut Rng, plan: &Plan, now: Millis, ledger: &Ledger) -> Payload {
         if !self.sent.is_empty() && rng.chance(plan.repetitions) {
-            return self.repetition(rng, now);
+            return self.repetition(rng);
         }
         match rng.below(100) {
             0..5 => return announcement(rng, ledger),
@@ -76,17 +76,14 @@ impl Traffic {
         let kind = if rng.chance(20) { *rng.pick(Kind::ALL) } else { Kind::Claim };
         let code = rng.chance(10).then(|| "C1-1".into());
         let user = format!("{refused}u{user}").into();
-        Request { id, kind, coupon_id: self.coupons[coupon].clone(), user, minted, code }
+        Request { id, kind, coupon_id: self.coupons[coupon].clone(), user, code, details: None }
     }
 
     /// The same id once more: a retry, a copy by somebody else, another body under the same key.
-    fn repetition(&mut self, rng: &mut Rng, now: Millis) -> Payload {
+    fn repetition(&mut self, rng: &mut Rng) -> Payload {
         let recent = rng.chance(500);
         let from = if recent { self.sent.len().saturating_sub(6) } else { 0 };
         let mut request = self.sent[from + rng.below(self.sent.len() - from)].clone();
-        if request.id.is_keyed() {
-            request.minted = self.minted(rng, now);
-        }
         match rng.below(20) {
             0 => {
                 if request.id.is_keyed() && rng.chance(400) {

@@ -183,6 +183,7 @@ impl World {
                 }
                 Call::Emit(seq, messages_of(&batch))
             }
+            Effect::Tick => return Ok(()),
             Effect::CommitOffset { next_offset, write_no } => {
                 if write_no > self.last_write {
                     return Err(format!("I10: committed with write {write_no}, which has not happened"));

@@ -1,10 +1,10 @@
 //! What a batch is: decisions in order, and everything that one call of the ledger writes for them.
 
+use crate::claim::Claim;
 use crate::ids::{
     Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, Partition, RequestId,
     WriteNo,
 };
-use crate::claim::Claim;
 use crate::record::DeadLetter;
 use crate::vocabulary::{ClaimState, Kind, Reason};
 use rust_decimal::Decimal;

@@ -3,7 +3,7 @@
 //! The order of the checks on a claim of any code, which decides the reason that a user is told:
 //! 1. the coupon exists (`coupon_unknown`, checked by the caller: there is nothing to decide about otherwise);
 //! 2. it was not ended, is not paused, its window has begun and is not over;
-//! 3. a code is free (`sold_out`): before the user's limit, so that a sold-out coupon needs nothing of its users;
+//! 3. a code is free (`sold_out`; codes that are shared are never given): before the user's limit, so that a sold-out coupon needs nothing of its users;
 //! 4. the user has fewer live claims than allowed (`user_limit_reached`).
 
 use crate::batch::Verdict;
@@ -24,13 +24,8 @@ pub enum LiveClaimsKnown {
 /// A decision, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// A code was given, from the returned ones if `returned`.
-    Given {
-        /// The decision.
-        verdict: Verdict,
-        /// Whether the code was a returned one.
-        returned: bool,
-    },
+    /// A code was given.
+    Given(Verdict),
     /// Nothing was given.
     Refused(Reason),
     /// It depends on something that was not read.
@@ -48,7 +43,7 @@ pub fn claim_any(
     if let Err(reason) = definition.open_at(now) {
         return Ruling::Refused(reason);
     }
-    if stock.row().available() == 0 {
+    if stock.row().available() == 0 || definition.is_shared() {
         return Ruling::Refused(Reason::SoldOut);
     }
     match (definition.claims_per_user, user) {
@@ -58,14 +53,13 @@ pub fn claim_any(
         (Some(_), LiveClaimsKnown::Unread) => return Ruling::Lacking,
         _ => {}
     }
-    let (entry, returned) = match stock.take(batch) {
-        Take::Returned(entry) => (entry, true),
-        Take::Sequence(entry) => (entry, false),
+    let entry = match stock.take(batch) {
+        Take::Returned(entry) | Take::Sequence(entry) => entry,
         Take::SoldOut => return Ruling::Refused(Reason::SoldOut),
         Take::Lacking => return Ruling::Lacking,
     };
     let hold_until = definition.hold_from(now);
-    Ruling::Given { verdict: Verdict::Claimed { number: entry.number, code: entry.code, hold_until }, returned }
+    Ruling::Given(Verdict::Claimed { number: entry.number, code: entry.code, hold_until })
 }
 
 #[cfg(test)]
@@ -76,11 +70,7 @@ mod tests {
     use crate::ids::CodeNumber;
 
     fn definition() -> Definition {
-        Definition {
-            expires: Some(Millis(100)),
-            claims_per_user: Some(1),
-            ..Definition::default()
-        }
+        Definition { expires: Some(Millis(100)), claims_per_user: Some(1), ..Definition::default() }
     }
 
     fn stock(top: i64) -> Stock {
@@ -92,7 +82,7 @@ mod tests {
     fn reason(definition: &Definition, top: i64, live: LiveClaimsKnown, now: i64) -> Option<Reason> {
         match claim_any(definition, &mut stock(top), live, Millis(now), 1) {
             Ruling::Refused(reason) => Some(reason),
-            Ruling::Given { .. } | Ruling::Lacking => None,
+            Ruling::Given(_) | Ruling::Lacking => None,
         }
     }
 
@@ -122,7 +112,7 @@ mod tests {
         let mut stock = stock(2);
         for _ in 0..2 {
             let ruling = claim_any(&definition, &mut stock, LiveClaimsKnown::Unread, Millis(1), 1);
-            assert!(matches!(ruling, Ruling::Given { .. }));
+            assert!(matches!(ruling, Ruling::Given(_)));
         }
     }
 }

@@ -6,7 +6,9 @@
 use crate::batch::{Batch, Decision, Mark, Position, Redemption, StockRow};
 use crate::claim::Claim;
 use crate::coupon::Definition;
-use crate::ids::{Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, RequestId, WriteNo};
+use crate::ids::{
+    Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, RequestId, WriteNo,
+};
 use crate::record::Record;
 use std::sync::Arc;
 

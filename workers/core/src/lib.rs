@@ -5,7 +5,8 @@
 //! Reading order:
 //! 1. [`ids`] and [`vocabulary`]: the numbers that must not be confused, and the stable words.
 //! 2. [`record`]: what the owner of a partition consumes. [`batch`]: what it decides and writes.
-//! 3. [`coupon`], [`stock`], [`decide`]: one coupon, its free codes, and the decision on one request.
+//! 3. [`coupon`], [`stock`], [`decide`]: one coupon, its free codes, and the decision on a claim. [`claim`], [`life`],
+//!    [`money`]: what becomes of a claimed code, and what it takes off an order.
 //! 4. [`effect`]: the border. What the machine asks of the world, and what the world answers.
 //! 5. [`machine`]: the owner of one partition, from takeover to hand-over.
 //! 6. [`codes`]: patterns, check characters and the one normalisation of codes.
@@ -17,6 +18,7 @@ pub mod coupon;
 pub mod decide;
 pub mod effect;
 pub mod ids;
+pub mod life;
 pub mod machine;
 pub mod money;
 pub mod planted;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::{StockRow, Verdict};
-use crate::coupon::{Definition, Status as CouponStatus};
+use crate::coupon::Definition;
 use crate::effect::{Answers, CodeEntry, LoadedCoupon, WriteResult};
 use crate::ids::{CodeNumber, RequestId};
 use crate::record::{Payload, Request};
@@ -45,12 +45,7 @@ impl Story {
             let input = match self.effects.remove(place) {
                 Effect::Load { token, wants } => {
                     let coupons = wants.coupons.into_iter().filter(|id| &**id == "coupon").map(|coupon_id| {
-                        let definition = Definition {
-                            status: CouponStatus::Active,
-                            starts: None,
-                            expires: None,
-                            claims_per_user: Some(1),
-                        };
+                        let definition = Definition { claims_per_user: Some(1), ..Definition::default() };
                         LoadedCoupon {
                             coupon_id,
                             coupon: CouponNo(1),
@@ -113,6 +108,7 @@ fn row(nonce: Nonce, write_no: i64, attempt: Option<Attempt>) -> PartitionRow {
         position,
         next_emit_seq,
         emitted_seq,
+        next_deadline: None,
     }
 }
 
@@ -123,8 +119,8 @@ fn claim(offset: i64, user: i64) -> Record {
         kind: Kind::Claim,
         coupon_id: "coupon".into(),
         user: format!("user-{user}").into(),
-        minted: Millis(NOW),
         code: None,
+        details: None,
     };
     let payload = Payload::Request(request);
     Record { offset: Offset(offset), appended: Millis(NOW + offset), digest: offset, bytes: 100, payload }
@@ -132,7 +128,7 @@ fn claim(offset: i64, user: i64) -> Record {
 
 fn verdicts(batch: &Batch) -> Vec<Option<Reason>> {
     let reason = |verdict: &Verdict| match verdict {
-        Verdict::Claimed { .. } => None,
+        Verdict::Claimed { .. } | Verdict::Changed(_) => None,
         Verdict::Rejected(reason) => Some(*reason),
     };
     batch.decisions.iter().map(|decision| reason(&decision.verdict)).collect()
@@ -264,12 +260,12 @@ fn the_watermark_is_written_when_nothing_else_is() {
     story.answer(&batch, WriteResult::Written);
     story.tell(Input::Emitted(EmitSeq(1)));
     story.effects.clear();
-    story.tell(Input::Idle);
+    story.tell(Input::Idle { quiet: Millis(0) });
     let idle = story.written();
     assert_eq!((idle.watermark, idle.emit_seq, idle.decisions.len()), (EmitSeq(1), None, 0));
     story.answer(&idle, WriteResult::Written);
     story.effects.clear();
-    story.tell(Input::Idle);
+    story.tell(Input::Idle { quiet: Millis(0) });
     assert!(story.effects.is_empty(), "once is enough");
 }
 

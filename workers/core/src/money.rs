@@ -82,9 +82,9 @@ impl Discount {
         let digits = minor_unit(currency);
         let rounded = exact.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
         // A maximum finer than the minor unit is rounded down: never more off than it says.
-        let most = self.maximum_discount.map_or(amount, |most| {
-            most.round_dp_with_strategy(digits, RoundingStrategy::ToZero).min(amount)
-        });
+        let most = self
+            .maximum_discount
+            .map_or(amount, |most| most.round_dp_with_strategy(digits, RoundingStrategy::ToZero).min(amount));
         let discount = shown(rounded.min(most), digits);
         Ok(Price { discount, final_price: shown(amount - discount, digits) })
     }

@@ -75,8 +75,22 @@ fn amounts_are_exact_and_anything_else_is_refused() {
     assert_eq!(parse("0.00"), Some(Decimal::ZERO));
     assert!(parse("999999999999.9999").is_some());
     for wrong in [
-        "", ".", "1.", ".5", "-1", "+1", "1e3", "NaN", "inf", "1,5", " 1", "1.00001", "1000000000000", "١",
-        "1.0.0", "1_000",
+        "",
+        ".",
+        "1.",
+        ".5",
+        "-1",
+        "+1",
+        "1e3",
+        "NaN",
+        "inf",
+        "1,5",
+        " 1",
+        "1.00001",
+        "1000000000000",
+        "١",
+        "1.0.0",
+        "1_000",
     ] {
         assert_eq!(parse(wrong), None, "{wrong}");
     }

@@ -17,6 +17,14 @@ pub enum Bug {
     NextBatchNotUndone,
     /// What an unsettled batch changed is forgotten before it is settled.
     OverlayDroppedEarly,
+    /// A deadline passes by the process' own clock.
+    LapseByWallClock,
+    /// Deadlines from before a takeover are never looked for.
+    LapseLostAtTakeover,
+    /// What lapses in the batch that is being written is fired by the next one again.
+    LapsedTwice,
+    /// A code that lapsed or was given back does not become free again.
+    ReturnedCodeLost,
 }
 
 /// Which mistakes are switched on.

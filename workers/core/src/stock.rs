@@ -3,12 +3,14 @@
 //! Free are the returned codes, and every number above the cursor that is not ahead. They are given in that
 //! order: returned ones first, lowest first, then in sequence. The hand holds the next codes of the sequence with
 //! their texts. It is fed from the list, and from the ledger where there is no list. A popped entry counts only if
-//! it is exactly the next free number; anything else and the list is abandoned, never repaired.
+//! it is exactly the next free number (one that was taken by name meanwhile is passed over); anything else and the
+//! list is abandoned, never repaired.
 
 use crate::batch::StockRow;
 use crate::effect::{CodeEntry, Fill, FillResult, ListName, Popped, ReadCodes};
 use crate::ids::{CodeNumber, CouponNo, Millis};
-use std::collections::{BTreeSet, VecDeque};
+use crate::vocabulary::ClaimState;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Codes read from the ledger at least, where there is no list: more than one batch may need.
 const FEWEST_READ: usize = 16;
@@ -23,8 +25,10 @@ pub struct Stock {
     row: StockRow,
     ahead: BTreeSet<i64>,
     returned: VecDeque<CodeEntry>,
-    /// Returned numbers given, and by which batch: a read may still show them as free.
-    returned_taken: Vec<(CodeNumber, u64)>,
+    /// Returned numbers taken (`None`) and added, and by which batch: a read may still show the time before.
+    returned_moves: BTreeMap<i64, (u64, Option<CodeEntry>)>,
+    /// What the batch that is being decided has moved.
+    moves: Moves,
     hand: VecDeque<CodeEntry>,
     list: Option<List>,
     window: usize,
@@ -33,6 +37,28 @@ pub struct Stock {
     busy: bool,
     read_before: bool,
     without_list_until: Millis,
+}
+
+/// How often each number has become free (+1) and been taken (−1) in one batch, on either side of the cursor.
+#[derive(Clone, Debug, Default)]
+struct Moves {
+    ahead: BTreeMap<i64, i8>,
+    returned: BTreeMap<i64, i8>,
+}
+
+/// Rows of the stock that one batch changes, all in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Numbers above the cursor that were taken.
+    pub ahead_taken: Vec<CodeNumber>,
+    /// Numbers above the cursor that are free again.
+    pub ahead_freed: Vec<CodeNumber>,
+    /// How many numbers that were ahead are not above the cursor any more.
+    pub passed: i64,
+    /// Numbers at or below the cursor that are free again.
+    pub returned_added: Vec<CodeNumber>,
+    /// Numbers at or below the cursor that were taken again.
+    pub returned_taken: Vec<CodeNumber>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +110,8 @@ impl Stock {
             row,
             ahead: ahead.into_iter().map(|number| number.0).collect(),
             returned: VecDeque::new(),
-            returned_taken: Vec::new(),
+            returned_moves: BTreeMap::new(),
+            moves: Moves::default(),
             hand: VecDeque::new(),
             list: None,
             window: window.max(2),
@@ -117,17 +144,109 @@ impl Stock {
             let Some(entry) = self.returned.pop_front() else { return Take::Lacking };
             self.row.returned -= 1;
             self.row.claimed += 1;
-            self.returned_taken.push((entry.number, batch));
+            self.move_returned(entry.number.0, batch, None);
             return Take::Returned(entry);
         }
         let Some(entry) = self.hand.pop_front() else { return Take::Lacking };
         self.row.cursor = entry.number.0;
         self.row.claimed += 1;
-        while self.ahead.first().is_some_and(|first| *first <= entry.number.0) {
+        while let Some(passed) = self.ahead.first().copied().filter(|first| *first <= entry.number.0) {
             self.ahead.pop_first();
             self.row.ahead -= 1;
+            *self.moves.ahead.entry(passed).or_default() += 1;
         }
         Take::Sequence(entry)
+    }
+
+    /// Takes this very number out of the free ones; the caller says with [`Stock::count`] what it is from now on.
+    pub fn take_number(&mut self, number: CodeNumber, batch: u64) {
+        let number = number.0;
+        if number <= self.row.cursor {
+            self.row.returned -= 1;
+            self.returned.retain(|entry| entry.number.0 != number);
+            return self.move_returned(number, batch, None);
+        }
+        self.row.ahead += 1;
+        self.ahead.insert(number);
+        *self.moves.ahead.entry(number).or_default() -= 1;
+        if let Ok(place) = self.hand.binary_search_by_key(&number, |entry| entry.number.0) {
+            self.hand.remove(place);
+        }
+    }
+
+    /// A number is free again.
+    pub fn put_back(&mut self, entry: CodeEntry, batch: u64) {
+        let number = entry.number.0;
+        if number <= self.row.cursor {
+            self.row.returned += 1;
+            if self.returned.len() < self.window {
+                self.returned.push_back(entry.clone());
+            }
+            return self.move_returned(number, batch, Some(entry));
+        }
+        self.row.ahead -= 1;
+        self.ahead.remove(&number);
+        *self.moves.ahead.entry(number).or_default() += 1;
+        // What follows it in the hand and in the list comes too early now.
+        self.hand.truncate(self.hand.partition_point(|held| held.number.0 < number));
+        if self.list.as_ref().is_some_and(|list| number <= list.last) {
+            self.list = None;
+        }
+        if self.next_free(self.hand_end()) == number {
+            self.hand.push_back(entry);
+        }
+    }
+
+    /// A code is counted in another state; `None` is free.
+    pub const fn count(&mut self, from: Option<ClaimState>, to: Option<ClaimState>) {
+        if let Some(counter) = self.counter(from) {
+            *counter -= 1;
+        }
+        if let Some(counter) = self.counter(to) {
+            *counter += 1;
+        }
+    }
+
+    /// One redemption more, or one less.
+    pub const fn count_redemption(&mut self, by: i64) {
+        self.row.redemptions += by;
+    }
+
+    const fn counter(&mut self, state: Option<ClaimState>) -> Option<&mut i64> {
+        match state {
+            Some(ClaimState::Claimed) => Some(&mut self.row.claimed),
+            Some(ClaimState::Locked) => Some(&mut self.row.locked),
+            Some(ClaimState::Redeemed) => Some(&mut self.row.redeemed),
+            Some(ClaimState::Revoked) => Some(&mut self.row.revoked),
+            Some(ClaimState::Returned) | None => None,
+        }
+    }
+
+    fn move_returned(&mut self, number: i64, batch: u64, free: Option<CodeEntry>) {
+        *self.moves.returned.entry(number).or_default() += if free.is_some() { 1 } else { -1 };
+        self.returned_moves.insert(number, (batch, free));
+    }
+
+    /// What the batch that was just decided has moved, all in all; the next one begins with nothing. Every read
+    /// from now on shows the batches up to `shown`.
+    pub fn moved(&mut self, shown: u64) -> Moved {
+        self.returned_moves.retain(|_, (by, _)| *by > shown);
+        let moves = std::mem::take(&mut self.moves);
+        let mut moved = Moved::default();
+        for (number, by) in moves.ahead.into_iter().filter(|(_, by)| *by != 0) {
+            if by < 0 {
+                moved.ahead_taken.push(CodeNumber(number));
+            } else if number <= self.row.cursor {
+                moved.passed += 1;
+            } else {
+                moved.ahead_freed.push(CodeNumber(number));
+            }
+        }
+        for (number, by) in moves.returned.into_iter().filter(|(_, by)| *by != 0) {
+            let list = if by < 0 { &mut moved.returned_taken } else { &mut moved.returned_added };
+            list.push(CodeNumber(number));
+        }
+        moved
     }
 
     /// Where to get the codes for `want` claims from.
@@ -135,7 +254,7 @@ impl Stock {
     pub fn source(&self, coupon: CouponNo, want: usize) -> Source {
         let returned = usize::try_from(self.row.returned).unwrap_or(0);
         if self.returned.len() < want.min(returned) {
-            return Source::Returned { limit: want + self.returned_taken.len() };
+            return Source::Returned { limit: want + self.returned_moves.len() };
         }
         let want = want.min(usize::try_from(self.row.available()).unwrap_or(0)).saturating_sub(returned);
         let Some(missing) = want.checked_sub(self.hand.len()).filter(|missing| *missing > 0) else {
@@ -151,14 +270,13 @@ impl Stock {
         }
     }
 
-    /// Returned codes that were read, lowest first, by a read that shows every batch up to `shown`. Those that a
-    /// later batch has given are passed over.
+    /// Returned codes that were read, lowest first, by a read that shows every batch up to `shown`. What later
+    /// batches have taken and added overlays it.
     pub fn returned_read(&mut self, entries: Vec<CodeEntry>, shown: u64) {
-        self.returned_taken.retain(|(_, by)| *by > shown);
-        self.returned = entries
-            .into_iter()
-            .filter(|entry| !self.returned_taken.iter().any(|(taken, _)| *taken == entry.number))
-            .collect();
+        self.returned_moves.retain(|_, (by, _)| *by > shown);
+        let moves = &self.returned_moves;
+        let read = entries.into_iter().filter(|entry| !moves.contains_key(&entry.number.0));
+        self.returned = read.chain(moves.values().filter_map(|(_, free)| free.clone())).collect();
     }
 
     /// What a pop gave. Entries count as long as each is the next free number and none is missing.
@@ -247,8 +365,13 @@ impl Stock {
 
     fn accept(&mut self, entries: Vec<CodeEntry>) -> usize {
         let mut accepted = 0;
-        let mut next = self.next_free(self.hand_end());
+        let end = self.hand_end();
+        let mut next = self.next_free(end);
         for entry in entries {
+            if entry.number.0 > end && self.ahead.contains(&entry.number.0) {
+                accepted += 1;
+                continue;
+            }
             if entry.number.0 != next || next > self.row.top {
                 break;
             }

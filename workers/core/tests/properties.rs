@@ -21,6 +21,10 @@ enum Event {
     Silent(bool),
     /// Somebody puts a foreign entry at the head of every list.
     Foreign { number: i64 },
+    /// Somebody takes one number by name, if it is free.
+    Named { number: i64 },
+    /// A number that was taken is free again.
+    Back { number: i64 },
     /// The partition's time moves.
     Wait { millis: i64 },
 }
@@ -32,6 +36,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Flush),
         1 => any::<bool>().prop_map(Event::Silent),
         1 => (1_i64..200).prop_map(|number| Event::Foreign { number }),
+        3 => (1_i64..90).prop_map(|number| Event::Named { number }),
+        3 => (1_i64..90).prop_map(|number| Event::Back { number }),
         1 => (1_i64..2_000).prop_map(|millis| Event::Wait { millis }),
     ]
 }
@@ -48,6 +54,13 @@ struct World {
     lists: u64,
     given: BTreeSet<i64>,
     batch: u64,
+    rows: Rows,
+}
+
+/// What the ledger holds after each batch.
+struct Rows {
+    ahead: BTreeSet<i64>,
+    returned: BTreeSet<i64>,
 }
 
 const COUPON: CouponNo = CouponNo(1);
@@ -129,6 +142,56 @@ impl World {
         Ok(())
     }
 
+    fn take_by_name(&mut self, number: i64) {
+        let in_sequence = number <= self.top && number > self.cursor() && !self.ahead.contains(&number);
+        if in_sequence {
+            self.stock.take_number(CodeNumber(number), self.batch);
+            self.ahead.insert(number);
+        } else if self.free_again.remove(&number) {
+            self.stock.take_number(CodeNumber(number), self.batch);
+        }
+    }
+
+    fn put_back(&mut self, number: i64) {
+        if self.ahead.contains(&number) && number > self.cursor() {
+            self.stock.put_back(entry(number), self.batch);
+            self.ahead.remove(&number);
+        } else if number <= self.cursor() && self.free_again.insert(number) {
+            self.stock.put_back(entry(number), self.batch);
+        }
+    }
+
+    fn cursor(&self) -> i64 {
+        self.stock.row().cursor
+    }
+
+    /// The rows that the stock says have moved are those that were seen to move.
+    fn settle(&mut self) -> Result<(), TestCaseError> {
+        let moved = self.stock.moved(self.batch);
+        let cursor = self.cursor();
+        let passed = self.rows.ahead.range(..=cursor).count() as i64;
+        prop_assert_eq!(moved.passed, passed);
+        self.rows.ahead.retain(|number| *number > cursor);
+        for number in moved.ahead_taken {
+            prop_assert!(self.rows.ahead.insert(number.0), "{number} was ahead already");
+        }
+        for number in moved.ahead_freed {
+            prop_assert!(self.rows.ahead.remove(&number.0), "{number} was not ahead");
+        }
+        for number in moved.returned_taken {
+            prop_assert!(self.rows.returned.remove(&number.0), "{number} was not returned");
+        }
+        for number in moved.returned_added {
+            prop_assert!(self.rows.returned.insert(number.0), "{number} was returned already");
+        }
+        let row = self.stock.row();
+        prop_assert_eq!(&self.rows.returned, &self.free_again);
+        prop_assert_eq!(row.returned, self.free_again.len() as i64);
+        prop_assert_eq!(row.ahead, self.rows.ahead.len() as i64);
+        prop_assert!(self.rows.ahead.iter().all(|number| self.ahead.contains(number)));
+        Ok(())
+    }
+
     /// What is free, counted one by one.
     fn free(&self) -> i64 {
         let in_sequence =
@@ -151,12 +214,13 @@ proptest! {
         let cursor = cursor.min(top);
         let ahead: BTreeSet<i64> = ahead.into_iter().filter(|n| *n > cursor && *n <= top).collect();
         let free_again: BTreeSet<i64> = returned.into_iter().filter(|n| *n <= cursor).collect();
-        let row = StockRow { top, cursor, ahead: ahead.len() as i64, returned: free_again.len() as i64, claimed: 0 };
+        let row = StockRow { top, cursor, ahead: ahead.len() as i64, returned: free_again.len() as i64, ..StockRow::default() };
         let stock = Stock::new(row, ahead.iter().map(|n| CodeNumber(*n)), 32);
         let given = (1..=cursor).collect();
         let (list, now) = (None, Millis(0));
+        let rows = Rows { ahead: ahead.clone(), returned: free_again.clone() };
         let mut world =
-            World { stock, top, ahead, free_again, list, silent: false, now, lists: 0, given, batch: 0 };
+            World { stock, top, ahead, free_again, list, silent: false, now, lists: 0, given, batch: 0, rows };
         for event in events {
             match event {
                 Event::Batch { want } => {
@@ -175,8 +239,11 @@ proptest! {
                         entries.push_front(entry(number));
                     }
                 }
+                Event::Named { number } => world.take_by_name(number),
+                Event::Back { number } => world.put_back(number),
                 Event::Wait { millis } => world.now.0 += millis,
             }
+            world.settle()?;
             prop_assert_eq!(world.stock.row().available(), world.free());
         }
     }

@@ -1,26 +1,32 @@
 //! Deciding a gathered batch: one record after another, in the order of the log, into one [`Batch`].
 
+use super::codes::Codes;
 use super::gathering::{Earlier, Gathering, is_claim_of_any};
 use super::memory::Coupon;
 use super::settling::Unsettled;
 use super::{Effect, Head, ListNames, Machine};
 use crate::batch::{
-    Batch, Decision, Event, EventKind, Fence, LoadApplied, Position, StockChange, StockRow, Verdict,
+    Batch, Decision, Event, EventKind, Fence, Lapsed, LoadApplied, Position, StockChange, StockRow, Verdict,
 };
+use crate::claim::{Claim, Terms};
 use crate::decide::{LiveClaimsKnown, Ruling, claim_any};
-use crate::ids::{CouponNo, LoadId, Millis, Offset, RequestId};
+use crate::ids::{CodeNumber, CouponNo, LoadId, Millis, Offset, RequestId};
 use crate::planted::Bug;
 use crate::record::{DeadLetter, Payload, Record, Request, Unanswered};
 use crate::vocabulary::{Kind, Reason};
 use std::sync::Arc;
 
 /// A batch in the making.
-struct Draft {
-    batch: Batch,
-    ordinal: u64,
-    now: Millis,
+pub(super) struct Draft {
+    pub(super) batch: Batch,
+    pub(super) ordinal: u64,
+    pub(super) now: Millis,
+    /// The record that is being decided; between two records, the first one that is not decided.
+    pub(super) at: Offset,
+    /// The codes that its records name, and what is done to them.
+    pub(super) codes: Codes,
     /// Coupons whose stock row changes.
-    touched: Vec<Box<str>>,
+    touched: Vec<CouponNo>,
     /// The decisions made so far by identity, as far as they were needed.
     index: Earlier,
     indexed: usize,
@@ -28,7 +34,7 @@ struct Draft {
 
 /// Whether a record is decided, or must wait for a batch that has read more.
 #[derive(PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Decided,
     Lacking,
 }
@@ -47,11 +53,15 @@ impl Machine {
     /// Decides the gathered batch; it waits until the one before is settled.
     pub(super) fn decide(&mut self, effects: &mut Vec<Effect>) {
         let Some(mut gathering) = self.gathering.take() else { return };
-        let mut draft = self.draft();
+        let mut draft = self.draft(std::mem::take(&mut gathering.codes));
         let mut records = std::mem::take(&mut gathering.records);
         let mut decided = 0;
         for (record, suspect) in records.iter_mut().zip(&gathering.suspects) {
             draft.now = draft.batch.position.time.max(record.appended);
+            if !self.fire_deadlines(&mut draft) {
+                break;
+            }
+            draft.at = record.offset;
             if self.decide_record(record, *suspect, &gathering, &mut draft) == Step::Lacking {
                 break;
             }
@@ -59,7 +69,9 @@ impl Machine {
             decided += 1;
         }
         self.return_to_backlog(records.split_off(decided));
-        if decided == 0 {
+        self.memory.none_lapse_before = draft.codes.none_lapse_before(self.memory.none_lapse_before);
+        self.lapsing = draft.codes.is_cut();
+        if decided == 0 && draft.codes.is_untouched() {
             self.give_up_on_write();
             return self.mismatch("the ledger holds fewer codes or users than its counters promise", effects);
         }
@@ -72,20 +84,20 @@ impl Machine {
 
     fn fill_lists(&mut self, gathering: &Gathering, effects: &mut Vec<Effect>) {
         let mut names = ListNames { epoch: self.epoch, nonce: self.nonce, lists: &mut self.lists };
-        let coupons = gathering.plan.iter().map(|wanted| &*wanted.coupon_id);
+        let coupons = gathering.plan.iter().map(|wanted| wanted.coupon);
         let fills = self.memory.fills(coupons, self.head.position.time, &mut names);
         effects.extend(fills.into_iter().map(Effect::Fill));
     }
 
     /// A batch without records, to carry the watermark.
     pub(super) fn batch_of_nothing(&mut self) -> Unsettled {
-        let draft = self.draft();
+        let draft = self.draft(Codes::default());
         let unsettled = self.finish(draft, Vec::new());
         self.head = unsettled.after;
         unsettled
     }
 
-    fn draft(&mut self) -> Draft {
+    fn draft(&mut self, codes: Codes) -> Draft {
         let early = self.config.planted.has(Bug::WatermarkEarly);
         let fence = Fence {
             partition: self.partition,
@@ -114,18 +126,24 @@ impl Machine {
             events: Vec::new(),
         };
         let (touched, index) = (Vec::new(), Earlier::default());
-        let now = batch.position.time;
-        Draft { batch, ordinal: self.head.ordinal + 1, now, touched, index, indexed: 0 }
+        let (now, at) = (batch.position.time, batch.position.next_offset);
+        Draft { batch, ordinal: self.head.ordinal + 1, now, at, codes, touched, index, indexed: 0 }
     }
 
     fn finish(&mut self, draft: Draft, records: Vec<Record>) -> Unsettled {
-        let Draft { mut batch, ordinal, touched, .. } = draft;
-        for coupon_id in touched {
-            let Some(coupon) = self.memory.get_mut(&coupon_id) else { continue };
-            let is = coupon.stock.row();
+        let Draft { mut batch, ordinal, touched, codes, .. } = draft;
+        codes.write_to(&mut batch);
+        for no in touched {
+            let Some(coupon) = self.memory.by_no(no) else { continue };
+            let (is, moved) = (coupon.stock.row(), coupon.stock.moved(self.settled.ordinal));
             if let Some(was) = coupon.before.take().filter(|was| *was != is) {
-                batch.stock.push(StockChange { coupon: coupon.no, was, is, passed: was.ahead - is.ahead });
+                batch.stock.push(StockChange { coupon: no, was, is, passed: moved.passed });
             }
+            let here = |numbers: Vec<CodeNumber>| numbers.into_iter().map(move |number| (no, number));
+            batch.ahead_taken.extend(here(moved.ahead_taken));
+            batch.ahead_freed.extend(here(moved.ahead_freed));
+            batch.returned_added.extend(here(moved.returned_added));
+            batch.returned_taken.extend(here(moved.returned_taken));
         }
         batch.position.suspect_until = self.recent.suspect_until();
         if self.config.planted.has(Bug::OffsetEarly)
@@ -203,7 +221,7 @@ impl Machine {
         } else if is_claim_of_any(request) {
             return self.claim(request, offset, draft);
         } else {
-            draft.refuse(request, offset, None, Reason::Unprocessable);
+            return self.decide_about_a_code(request, offset, draft);
         }
         Step::Decided
     }
@@ -225,17 +243,15 @@ impl Machine {
                 let no = coupon.no;
                 draft.refuse(request, offset, Some(no), reason);
             }
-            Ruling::Given { verdict, returned } => {
-                draft.touch(coupon, &request.coupon_id, before);
-                if let (true, Verdict::Claimed { number, .. }) = (returned, &verdict) {
-                    draft.batch.returned_taken.push((coupon.no, *number));
-                }
-                if coupon.stock.row().available() == 0 {
-                    draft.event(EventKind::SoldOut, coupon, &request.coupon_id, offset);
-                }
+            Ruling::Given(verdict) => {
+                draft.touch_as(coupon, before);
+                draft.sold_out_by_the_last(coupon);
                 let no = coupon.no;
                 if coupon.claimed(&request.user, draft.ordinal) {
                     self.memory.one_user_more();
+                }
+                if let Verdict::Claimed { number, code, hold_until } = &verdict {
+                    draft.made(request, no, *number, code, *hold_until);
                 }
                 draft.decide(request, offset, Some(no), verdict);
             }
@@ -269,11 +285,10 @@ impl Machine {
         if !known.sealed {
             return;
         }
-        let before = coupon.stock.row();
-        draft.touch(coupon, coupon_id, before);
+        draft.touch(coupon);
         let base = coupon.stock.add(known.count);
         draft.batch.loads.push(LoadApplied { load, base });
-        draft.event(EventKind::Restocked, coupon, coupon_id, offset);
+        draft.event(EventKind::Restocked, coupon);
     }
 
     /// What a request is answered that was decided before; `None` for one that was not.
@@ -311,20 +326,58 @@ impl Draft {
         };
     }
 
-    fn touch(&mut self, coupon: &mut Coupon, coupon_id: &str, before: StockRow) {
+    /// The stock row of this coupon is about to change.
+    pub(super) fn touch(&mut self, coupon: &mut Coupon) {
+        self.touch_as(coupon, coupon.stock.row());
+    }
+
+    fn touch_as(&mut self, coupon: &mut Coupon, before: StockRow) {
         coupon.changed = self.ordinal;
         if coupon.before.is_none() {
             coupon.before = Some(before);
-            self.touched.push(coupon_id.into());
+            self.touched.push(coupon.no);
         }
     }
 
-    fn refuse(&mut self, request: &mut Request, offset: Offset, coupon: Option<CouponNo>, reason: Reason) {
+    /// Notes a new claim, for what may still happen to it in this batch.
+    pub(super) fn made(
+        &mut self,
+        request: &Request,
+        coupon: CouponNo,
+        number: CodeNumber,
+        code: &str,
+        hold_until: Option<Millis>,
+    ) {
+        let claim = || Claim {
+            id: request.id,
+            coupon,
+            number,
+            code: code.into(),
+            user: request.user.clone(),
+            claimed: self.now,
+            terms: Terms::claimed(hold_until),
+        };
+        self.codes.made((coupon, number), claim, hold_until);
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        request: &mut Request,
+        offset: Offset,
+        coupon: Option<CouponNo>,
+        reason: Reason,
+    ) {
         self.decide(request, offset, coupon, Verdict::Rejected(reason));
     }
 
     /// Moves the request's texts into its decision: [`super::settling`] puts them back if the batch is undone.
-    fn decide(&mut self, request: &mut Request, offset: Offset, coupon: Option<CouponNo>, verdict: Verdict) {
+    pub(super) fn decide(
+        &mut self,
+        request: &mut Request,
+        offset: Offset,
+        coupon: Option<CouponNo>,
+        verdict: Verdict,
+    ) {
         self.batch.decisions.push(Decision {
             id: request.id,
             kind: request.kind,
@@ -350,9 +403,25 @@ impl Draft {
         });
     }
 
-    fn event(&mut self, kind: EventKind, coupon: &Coupon, coupon_id: &str, offset: Offset) {
+    /// After a code was taken: whether it was the last one that could be given.
+    pub(super) fn sold_out_by_the_last(&mut self, coupon: &Coupon) {
+        if coupon.stock.row().available() == 0 && !coupon.definition.is_shared() {
+            self.event(EventKind::SoldOut, coupon);
+        }
+    }
+
+    pub(super) fn event(&mut self, kind: EventKind, coupon: &Coupon) {
         let available = coupon.stock.row().available();
-        self.batch.events.push(Event { kind, coupon_id: coupon_id.into(), available, lapsed: None, offset, at: self.now });
+        let (coupon_id, offset, at) = (coupon.id.clone(), self.at, self.now);
+        self.batch.events.push(Event { kind, coupon_id, available, lapsed: None, offset, at });
+    }
+
+    /// A claim has lapsed, in one way or the other, when `at` came.
+    pub(super) fn lapse(&mut self, kind: EventKind, coupon: &Coupon, claim: &Claim, at: Millis) {
+        let available = coupon.stock.row().available();
+        let lapsed = Some(Lapsed { code: claim.code.clone(), user: claim.user.clone() });
+        let (coupon_id, offset) = (coupon.id.clone(), self.at);
+        self.batch.events.push(Event { kind, coupon_id, available, lapsed, offset, at });
     }
 }
 

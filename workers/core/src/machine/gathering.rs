@@ -1,13 +1,17 @@
 //! Gathering a batch: what its decisions can depend on is read, and the codes it can give away are reserved.
 //!
-//! First the facts (coupons, loads, earlier outcomes of possible repetitions), then the means (users' live claims,
-//! returned codes, codes of the sequence). Only what a decision can depend on: a sold-out coupon needs no users.
+//! First the facts (coupons, loads, earlier outcomes of possible repetitions, codes by name, claims that lapse), then
+//! the means (users' claims, returned codes, codes of the sequence). Only what a decision can depend on: a sold-out coupon needs no users.
 //! Whatever turns out to be lacking all the same cuts the batch short, and the rest is gathered anew.
 
-use super::memory::Memory;
+use super::codes::{Codes, Named};
+use super::memory::{Coupon, Memory};
 use super::{Effect, Machine, Token};
 use crate::batch::{Batch, Decision};
-use crate::effect::{Answers, CodeEntry, LoadedLoad, Pop, Popped, ReadCodes, ReturnedOf, UsersOf, Wants};
+use crate::effect::{
+    Answers, CodeEntry, CodeOf, DueUntil, LoadedLoad, OrderOf, Pop, Popped, ReadCodes, ReturnedOf, UsersOf,
+    Wants,
+};
 use crate::ids::{CouponNo, LoadId, Millis, RequestId};
 use crate::planted::Bug;
 use crate::record::{Payload, Record, Request};
@@ -30,6 +34,9 @@ pub(super) struct Gathering {
     /// Which records may be repetitions.
     pub(super) suspects: Vec<bool>,
     pub(super) facts: Facts,
+    pub(super) codes: Codes,
+    /// How many due claims are asked for at most.
+    due: usize,
     /// What this batch wants of each coupon; empty until the facts are known.
     pub(super) plan: Vec<Wanted>,
     stage: Stage,
@@ -62,16 +69,19 @@ pub(super) struct Earlier {
 /// What a batch wants of one coupon.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    pub(super) coupon_id: Box<str>,
     pub(super) coupon: CouponNo,
     claims: usize,
     users: Vec<Box<str>>,
+    /// Whether the users' redemptions are limited, too.
+    redemptions: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Begun,
     Facts,
+    /// The coupons of claims that lapse were lacking.
+    Coupons,
     Means,
 }
 
@@ -103,7 +113,7 @@ impl Gathering {
     }
 }
 
-/// A claim of any code, the only kind of request that this version gives codes for.
+/// A claim of any code: all that most records are.
 pub(super) fn is_claim_of_any(request: &Request) -> bool {
     request.kind == Kind::Claim && request.code.is_none()
 }
@@ -146,9 +156,11 @@ impl Machine {
             }
             facts.unsettled = Some(batch);
         }
+        let codes = Codes::new(self.time_for_lapses(now), rollbacks(&records));
+        let due = self.config.batch_records + facts.unsettled.as_ref().map_or(0, |batch| batch.claims.len());
         let plan = Vec::new();
         let (load, reserve, stage) = (None, None, Stage::Begun);
-        Some(Gathering { records, suspects, facts, plan, stage, shown, load, reserve, rounds: 0 })
+        Some(Gathering { records, suspects, facts, codes, due, plan, stage, shown, load, reserve, rounds: 0 })
     }
 
     fn may_be_repetition(&mut self, record: &Record, now: Millis) -> bool {
@@ -165,7 +177,7 @@ impl Machine {
     fn next_records(&mut self) -> Vec<Record> {
         let mut bytes = 0;
         let mut count = 0;
-        for record in self.backlog.iter().take(self.limit) {
+        for record in self.backlog.iter().take(if self.lapsing { 1 } else { self.limit }) {
             bytes += record.bytes;
             if count > 0 && bytes > self.config.batch_bytes {
                 break;
@@ -183,31 +195,57 @@ impl Machine {
         }
         if gathering.stage == Stage::Begun {
             gathering.stage = Stage::Facts;
-            let wants = facts_wanted(gathering, &self.memory);
-            if !wants.is_empty() {
-                let token = self.token();
-                gathering.load = Some(token);
-                effects.push(Effect::Load { token, wants });
+            let mut wants = facts_wanted(gathering, &self.memory);
+            if gathering.codes.until() >= self.memory.none_lapse_before {
+                wants.due = Some(DueUntil { until: gathering.codes.until(), limit: gathering.due });
+            }
+            if self.ask(gathering, wants, effects) {
                 return false;
             }
         }
-        let first = gathering.stage == Stage::Facts;
+        if gathering.stage == Stage::Facts {
+            gathering.stage = Stage::Coupons;
+            let lacking = gathering.codes.coupon_ids().filter(|id| self.memory.get(id).is_none());
+            let wants = Wants { coupons: lacking.cloned().collect(), ..Wants::default() };
+            if self.ask(gathering, wants, effects) {
+                return false;
+            }
+        }
+        let first = gathering.stage == Stage::Coupons;
         if first {
             gathering.stage = Stage::Means;
+            if let Some(batch) = &gathering.facts.unsettled {
+                gathering.codes.overlay(batch, self.config.planted);
+            }
             gathering.plan = plan(gathering, &mut self.memory, self.head.ordinal + 1);
         }
         self.reserve(gathering, first, effects)
     }
 
+    /// Asks the ledger, if there is anything to ask for.
+    fn ask(&mut self, gathering: &mut Gathering, wants: Wants, effects: &mut Vec<Effect>) -> bool {
+        let asks = !wants.is_empty();
+        if asks {
+            let token = self.token();
+            gathering.load = Some(token);
+            effects.push(Effect::Load { token, wants });
+        }
+        asks
+    }
+
     /// Asks for what is lacking; answers whether nothing is.
     fn reserve(&mut self, gathering: &mut Gathering, first: bool, effects: &mut Vec<Effect>) -> bool {
         let mut wants = Wants::default();
+        if first && !gathering.codes.is_empty() {
+            wants.orders = orders_wanted(gathering, &self.memory);
+        }
         let (mut pops, mut reads, mut filling) = (Vec::new(), Vec::new(), false);
         for wanted in &mut gathering.plan {
             if first && !wanted.users.is_empty() {
-                wants.users.push(UsersOf { coupon: wanted.coupon, users: std::mem::take(&mut wanted.users), redemptions: false });
+                let (coupon, redemptions) = (wanted.coupon, wanted.redemptions);
+                wants.users.push(UsersOf { coupon, users: std::mem::take(&mut wanted.users), redemptions });
             }
-            let Some(coupon) = self.memory.get(&wanted.coupon_id) else { continue };
+            let Some(coupon) = self.memory.by_no(wanted.coupon) else { continue };
             match coupon.stock.source(wanted.coupon, wanted.claims) {
                 Source::Hand => {}
                 Source::Returned { limit } => {
@@ -226,11 +264,7 @@ impl Machine {
             return false;
         }
         gathering.rounds += 1;
-        if !wants.is_empty() {
-            let token = self.token();
-            gathering.load = Some(token);
-            effects.push(Effect::Load { token, wants });
-        }
+        self.ask(gathering, wants, effects);
         if !(pops.is_empty() && reads.is_empty()) {
             let token = self.token();
             gathering.reserve = Some(Reserving { token, pops: pops.clone(), reads: reads.clone() });
@@ -246,6 +280,7 @@ impl Machine {
         };
         gathering.load = None;
         self.memory.learn(&mut answers, gathering.shown);
+        gathering.codes.learn(&mut answers, gathering.due);
         answers.decided.into_iter().for_each(|decision| gathering.facts.decided.add(decision));
         gathering.facts.loads.extend(answers.loads.into_iter().map(|load| (load.load, load)));
     }
@@ -298,7 +333,7 @@ fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Wants {
                     wants.decided.push(request.id.identity);
                 }
                 if !is_claim_of_any(request) {
-                    continue;
+                    about_a_code(request, &mut wants);
                 }
                 &request.coupon_id
             }
@@ -324,35 +359,98 @@ fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Wants {
     wants
 }
 
-/// What the claims of a batch want of each coupon that has something to give.
+/// What is to be read of the code or the redemption that a request names.
+fn about_a_code(request: &Request, wants: &mut Wants) {
+    if let Some(key) = &request.code {
+        wants.codes.push(CodeOf { key: key.clone(), user: request.user.clone() });
+    }
+    wants.redemptions.extend(rollback_of(request));
+}
+
+fn rollback_of(request: &Request) -> Option<RequestId> {
+    let details = request.details.as_ref().filter(|_| request.kind == Kind::Rollback)?;
+    details.redemption
+}
+
+fn rollbacks(records: &[Record]) -> impl Iterator<Item = RequestId> {
+    records.iter().filter_map(|record| match &record.payload {
+        Payload::Request(request) => rollback_of(request),
+        Payload::StockAdded { .. } | Payload::Tick | Payload::Unreadable { .. } => None,
+    })
+}
+
+/// The orders of redemptions of shared codes: the claim of any other code says itself what it paid for.
+fn orders_wanted(gathering: &Gathering, memory: &Memory) -> Vec<OrderOf> {
+    let order = |record: &Record| {
+        let Payload::Request(request) = &record.payload else { return None };
+        let order = request.details.as_ref().filter(|_| request.kind == Kind::Redeem)?.order.clone()?;
+        let coupon = memory.get(&request.coupon_id).filter(|coupon| coupon.definition.is_shared())?;
+        match gathering.codes.named(request.code.as_deref()?, coupon.no, |_| false) {
+            Named::Place((coupon, number)) => Some(OrderOf { coupon, number, order }),
+            Named::Unknown | Named::NotYet => None,
+        }
+    };
+    gathering.records.iter().filter_map(order).collect()
+}
+
+/// What a batch wants of each coupon: codes for its claims, and the users whose claims or redemptions it counts. A
+/// sold-out coupon needs neither, unless something can come back to it.
 fn plan(gathering: &Gathering, memory: &mut Memory, batch: u64) -> Vec<Wanted> {
-    let mut plan: Vec<Wanted> = Vec::new();
-    let mut places: HashMap<CouponNo, usize, FixedState> = HashMap::default();
+    let mut plan = Plan::default();
+    let stirred: HashSet<CouponNo, FixedState> = gathering.codes.coupons().collect();
     for record in &gathering.records {
         let Payload::Request(request) = &record.payload else { continue };
-        if !is_claim_of_any(request) {
-            continue;
-        }
         let Some(coupon) = memory.get(&request.coupon_id) else { continue };
-        if coupon.stock.row().available() == 0 {
+        let claim = request.kind == Kind::Claim;
+        if claim && coupon.stock.row().available() == 0 && !stirred.contains(&coupon.no) {
             continue;
         }
-        let place = *places.entry(coupon.no).or_insert_with(|| {
-            let coupon_id = request.coupon_id.clone();
-            plan.push(Wanted { coupon_id, coupon: coupon.no, claims: 0, users: Vec::new() });
-            plan.len() - 1
-        });
-        let Some(wanted) = plan.get_mut(place) else { continue };
-        wanted.claims += 1;
-        if coupon.definition.claims_per_user.is_some() && !coupon.remembers(&request.user) {
-            wanted.users.push(request.user.clone());
+        if claim && request.code.is_none() && !coupon.definition.is_shared() {
+            plan.of(coupon).claims += 1;
+        }
+        if claim || request.kind == Kind::Redeem {
+            plan.user(coupon, &request.user);
         }
     }
-    for wanted in &plan {
-        if let Some(coupon) = memory.get_mut(&wanted.coupon_id) {
+    let claims = gathering.codes.claims().map(|claim| (claim.coupon, &claim.user));
+    let redemptions = gathering.codes.redemptions().map(|stored| (stored.coupon, &stored.user));
+    for (no, user) in claims.chain(redemptions) {
+        if let Some(coupon) = memory.by_no(no) {
+            plan.user(coupon, user);
+        }
+    }
+    for wanted in &plan.wanted {
+        if let Some(coupon) = memory.by_no(wanted.coupon) {
             coupon.planned = batch;
             coupon.stock.expect_batches_of(wanted.claims);
         }
     }
-    plan
+    plan.wanted
+}
+
+/// What a batch wants, in the making.
+#[derive(Default)]
+struct Plan {
+    wanted: Vec<Wanted>,
+    places: HashMap<CouponNo, usize, FixedState>,
+}
+
+impl Plan {
+    fn of(&mut self, coupon: &Coupon) -> &mut Wanted {
+        let next = self.wanted.len();
+        let place = *self.places.entry(coupon.no).or_insert(next);
+        if place == next {
+            let redemptions = coupon.definition.redemptions_per_user.is_some();
+            self.wanted.push(Wanted { coupon: coupon.no, claims: 0, users: Vec::new(), redemptions });
+        }
+        &mut self.wanted[place]
+    }
+
+    fn user(&mut self, coupon: &Coupon, user: &str) {
+        let lacking = coupon.counts_users() && !coupon.remembers(user);
+        let wanted = self.of(coupon);
+        if lacking {
+            wanted.users.push(user.into());
+        }
+    }
 }

@@ -20,10 +20,11 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 /// One coupon as the owner knows it.
 #[derive(Debug)]
 pub(super) struct Coupon {
+    pub(super) id: Box<str>,
     pub(super) no: CouponNo,
     pub(super) definition: Definition,
     pub(super) stock: Stock,
-    users: Map<Box<str>, LiveClaims>,
+    users: Map<Box<str>, User>,
     /// The batch that changed it last.
     pub(super) changed: u64,
     /// The batch for which its users' live claims were read.
@@ -33,8 +34,10 @@ pub(super) struct Coupon {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct LiveClaims {
-    count: u32,
+struct User {
+    claims: u32,
+    /// Redemptions; 0 where the coupon does not limit them.
+    redemptions: u32,
     changed: u64,
 }
 
@@ -42,10 +45,20 @@ impl Coupon {
     /// What is remembered of a user; `read` tells whether those not remembered were read and have none.
     pub(super) fn live_claims(&self, user: &str, read: bool) -> LiveClaimsKnown {
         match self.users.get(user) {
-            Some(live) => LiveClaimsKnown::Count(live.count),
+            Some(user) => LiveClaimsKnown::Count(user.claims),
             None if read => LiveClaimsKnown::Count(0),
             None => LiveClaimsKnown::Unread,
         }
+    }
+
+    /// How often a user has redeemed; `None` if that was not read.
+    pub(super) fn redemptions(&self, user: &str, read: bool) -> Option<u32> {
+        self.users.get(user).map_or_else(|| read.then_some(0), |user| Some(user.redemptions))
+    }
+
+    /// Whether what is done to a user's claims is counted.
+    pub(super) const fn counts_users(&self) -> bool {
+        self.definition.claims_per_user.is_some() || self.definition.redemptions_per_user.is_some()
     }
 
     pub(super) fn remembers(&self, user: &str) -> bool {
@@ -54,14 +67,30 @@ impl Coupon {
 
     /// One more live claim of this user; answers whether the user was not remembered before.
     pub(super) fn claimed(&mut self, user: &str, batch: u64) -> bool {
-        if self.definition.claims_per_user.is_none() {
+        self.counts_users() && self.change(user, batch, |user| user.claims += 1)
+    }
+
+    /// One live claim of this user less, of which it was read that they have it.
+    pub(super) fn gave_up(&mut self, user: &str, batch: u64) -> bool {
+        self.counts_users() && self.change(user, batch, |user| user.claims = user.claims.saturating_sub(1))
+    }
+
+    /// One redemption of this user more, or one less.
+    pub(super) fn redeemed(&mut self, user: &str, by: i32, batch: u64) -> bool {
+        self.counts_users()
+            && self.change(user, batch, |user| user.redemptions = user.redemptions.saturating_add_signed(by))
+    }
+
+    /// Changes what is remembered of a user whose claims were read; answers whether they were not remembered.
+    fn change(&mut self, user: &str, batch: u64, change: impl FnOnce(&mut User)) -> bool {
+        if let Some(known) = self.users.get_mut(user) {
+            change(known);
+            known.changed = batch;
             return false;
         }
-        if let Some(live) = self.users.get_mut(user) {
-            *live = LiveClaims { count: live.count + 1, changed: batch };
-            return false;
-        }
-        self.users.insert(user.into(), LiveClaims { count: 1, changed: batch });
+        let mut new = User { claims: 0, redemptions: 0, changed: batch };
+        change(&mut new);
+        self.users.insert(user.into(), new);
         true
     }
 }
@@ -75,13 +104,16 @@ pub(super) struct Memory {
     by_id: Map<Box<str>, Coupon>,
     ids: Map<CouponNo, Box<str>>,
     users: usize,
+    /// No live claim lapses before this, unsettled batches included.
+    pub(super) none_lapse_before: Millis,
 }
 
 impl Memory {
     pub(super) fn new(seed: u64, window: usize) -> Self {
         let hasher = FixedState::with_seed(seed);
         let (by_id, ids) = (Map::with_hasher(hasher.clone()), Map::with_hasher(hasher.clone()));
-        Self { hasher, window, by_id, ids, users: 0 }
+        // Until it was looked for, anything may have lapsed.
+        Self { hasher, window, by_id, ids, users: 0, none_lapse_before: Millis(i64::MIN) }
     }
 
     pub(super) fn coupons(&self) -> usize {
@@ -122,6 +154,7 @@ impl Memory {
                 continue;
             }
             let coupon = Coupon {
+                id: loaded.coupon_id.clone(),
                 no: loaded.coupon,
                 definition: loaded.definition,
                 stock: Stock::new(loaded.stock, loaded.ahead, self.window),
@@ -138,7 +171,7 @@ impl Memory {
                 continue;
             };
             if let Entry::Vacant(vacant) = coupon.users.entry(live.user) {
-                vacant.insert(LiveClaims { count: live.count, changed: 0 });
+                vacant.insert(User { claims: live.count, redemptions: live.redemptions, changed: 0 });
                 self.users += 1;
             }
         }
@@ -160,23 +193,22 @@ impl Memory {
         }
         if self.users > users_remembered {
             for coupon in self.by_id.values_mut() {
-                coupon.users.retain(|_, live| live.changed > settled);
+                coupon.users.retain(|_, user| user.changed > settled);
             }
             self.users = self.by_id.values().map(|coupon| coupon.users.len()).sum();
         }
     }
 
     /// What lists are to be filled now, of these coupons.
-    pub(super) fn fills<'a>(
+    pub(super) fn fills(
         &mut self,
-        coupons: impl Iterator<Item = &'a str>,
+        coupons: impl Iterator<Item = CouponNo>,
         now: Millis,
         names: &mut ListNames<'_>,
     ) -> Vec<crate::effect::Fill> {
         let mut fills = Vec::new();
-        for id in coupons {
-            if let Some(coupon) = self.by_id.get_mut(id) {
-                let no = coupon.no;
+        for no in coupons {
+            if let Some(coupon) = self.by_no(no) {
                 fills.extend(coupon.stock.fill(no, now, || names.next(no)));
             }
         }

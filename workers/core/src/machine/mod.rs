@@ -4,20 +4,24 @@
 //! batch is being written (n) and one is gathered or decided on top of it (n+1). If n is not written exactly as
 //! it was decided, both are undone: memory is dropped, and their records are decided again.
 //!
-//! Files: `gathering` (what a batch needs), `deciding` (records to a batch), `settling` (what became of a write),
-//! `memory` (coupons and users), `outbox` (what is told, and how far).
+//! Files: `gathering` (what a batch needs), `deciding` (records to a batch), `requests` (what is asked of a code),
+//! `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and users), `codes` (what one
+//! batch knows of codes and claims), `outbox` (what is told, and how far).
 
+mod codes;
+mod deadlines;
 mod deciding;
 mod gathering;
 mod memory;
 mod outbox;
+mod requests;
 mod settling;
 
 use crate::batch::{Batch, Position};
 use crate::effect::{Effect, Input, ListName, PartitionRow, Release, Token};
 use crate::ids::{Attempt, CouponNo, EmitSeq, Epoch, Millis, Nonce, Offset, Partition, WriteNo};
-use crate::planted::Planted;
-use crate::record::Record;
+use crate::planted::{Bug, Planted};
+use crate::record::{Payload, Record};
 use crate::repetition::{Recent, TRUST};
 use gathering::Gathering;
 use memory::Memory;
@@ -160,6 +164,12 @@ pub struct Machine {
     doubt: Option<String>,
     tokens: u64,
     lists: u64,
+    /// Whether a tick was appended that has not been consumed.
+    ticking: bool,
+    /// Whether more has lapsed than one batch can fire: then no record is gathered in vain.
+    lapsing: bool,
+    /// What a planted mistake takes for the time.
+    own_clock: Millis,
 }
 
 impl Machine {
@@ -196,6 +206,9 @@ impl Machine {
             doubt: None,
             tokens: 0,
             lists: 0,
+            ticking: false,
+            lapsing: false,
+            own_clock: Millis(i64::MIN),
             config,
         }
     }
@@ -232,7 +245,10 @@ impl Machine {
             Input::Written { write_no, attempt, result } => self.written(write_no, attempt, result, effects),
             Input::ReadBack(row) => self.read_back(&row, effects),
             Input::Emitted(seq) => self.emitted(seq, effects),
-            Input::Idle { .. } => self.record_watermark(),
+            Input::Idle { quiet } => {
+                self.record_watermark();
+                self.tick_if_due(quiet, effects);
+            }
             Input::LetGo => self.let_go(),
         }
         self.advance(effects);
@@ -262,6 +278,10 @@ impl Machine {
             ordinal: 0,
         };
         self.head = self.settled;
+        self.memory.none_lapse_before = row.next_deadline.unwrap_or(Millis(i64::MAX));
+        if self.config.planted.has(Bug::LapseLostAtTakeover) {
+            self.memory.none_lapse_before = Millis(i64::MAX);
+        }
         self.delivered = row.position.next_offset;
         self.phase = Phase::CheckingLog;
         effects.push(Effect::CheckLog { position: row.position });
@@ -280,6 +300,10 @@ impl Machine {
             effects.push(Effect::Reemit { from, to });
         }
         effects.push(Effect::Consume { from: self.delivered });
+        // How long ago the last record was, nobody knows.
+        if self.memory.none_lapse_before < Millis(i64::MAX) {
+            self.tick(effects);
+        }
     }
 
     fn receive(&mut self, records: Vec<Record>) {
@@ -292,6 +316,7 @@ impl Machine {
             }
             self.delivered = record.offset.next();
             self.backlog_bytes += record.bytes;
+            self.ticking &= record.payload != Payload::Tick;
             self.backlog.push_back(record);
         }
     }

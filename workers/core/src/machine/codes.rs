@@ -1,0 +1,430 @@
+//! What one batch knows of the codes that its records name and of the claims that lapse in it, and what it has
+//! changed of them so far.
+//!
+//! Nothing of this is remembered from batch to batch: it is read for each batch that needs it. The batch that is
+//! being written while this one is gathered overlays what was read, since no read is sure to show it.
+
+use crate::batch::{Batch, ClaimChange, Decision, Mark, MarkChange, RolledBack, Verdict};
+use crate::claim::{Claim, Terms};
+use crate::effect::{Answers, DueClaims, KnownCode, OrderOf, StoredRedemption};
+use crate::ids::{CodeNumber, CouponNo, LoadId, Millis, RequestId};
+use crate::planted::{Bug, Planted};
+use crate::vocabulary::{ClaimState, Kind};
+use foldhash::fast::FixedState;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+type Map<K, V> = HashMap<K, V, FixedState>;
+type Set<T> = HashSet<T, FixedState>;
+
+/// A code of a coupon.
+pub(super) type Place = (CouponNo, CodeNumber);
+
+/// What is known of a code.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    /// The code as shown to people.
+    pub(super) code: Box<str>,
+    /// Its live claim.
+    pub(super) claim: Option<Claim>,
+    pub(super) mark: Mark,
+}
+
+/// Where a name leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// To this code.
+    Place(Place),
+    /// To no code of this coupon that is stock.
+    Unknown,
+    /// To a code whose load becomes stock with this very batch: the next one has read it.
+    NotYet,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Codes {
+    names: Map<Box<str>, KnownCode>,
+    standings: Map<Place, Standing>,
+    lapsed: Set<(CouponNo, CodeNumber, Box<str>)>,
+    redemptions: Map<RequestId, StoredRedemption>,
+    orders: Set<OrderOf>,
+    /// Deadlines up to `until` that have not fired.
+    due: BTreeSet<(Millis, CouponNo, CodeNumber)>,
+    /// The time of the last record that was gathered.
+    until: Millis,
+    /// Deadlines from here on have not all been read.
+    horizon: Option<Millis>,
+    /// The earliest deadline beyond `until`.
+    beyond: Option<Millis>,
+    /// Whether deadlines were looked for.
+    looked: bool,
+
+    changes: Vec<ClaimChange>,
+    changed: Map<u128, usize>,
+    made: Set<u128>,
+    marks: Vec<MarkChange>,
+    rolled_back: Vec<RolledBack>,
+    redeemed: Set<RequestId>,
+    /// Redemptions that this batch is asked to roll back.
+    wanted: Set<RequestId>,
+    coupon_ids: Map<CouponNo, Box<str>>,
+}
+
+impl Standing {
+    /// Of a code of which no more is known.
+    fn of(code: &str) -> Self {
+        Self { code: code.into(), claim: None, mark: Mark::default() }
+    }
+}
+
+impl Codes {
+    /// Of a batch whose last record brings the time to `until`.
+    pub(super) fn new(until: Millis, wanted: impl IntoIterator<Item = RequestId>) -> Self {
+        Self { until, wanted: wanted.into_iter().collect(), ..Self::default() }
+    }
+
+    /// The coupons of the claims that are due.
+    pub(super) fn coupon_ids(&self) -> impl Iterator<Item = &Box<str>> {
+        self.coupon_ids.values()
+    }
+
+    /// The coupons of everything that is known.
+    pub(super) fn coupons(&self) -> impl Iterator<Item = CouponNo> {
+        self.standings.keys().map(|(coupon, _)| *coupon)
+    }
+
+    /// Whether the batch names no code, rolls nothing back, and nothing lapses in it.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.looked && self.names.is_empty() && self.wanted.is_empty()
+    }
+
+    /// The time of the last record that was gathered.
+    pub(super) const fn until(&self) -> Millis {
+        self.until
+    }
+
+    /// Takes in what was read; `limit` is how many due claims were asked for at most.
+    pub(super) fn learn(&mut self, answers: &mut Answers, limit: usize) {
+        for known in answers.codes.drain(..) {
+            if let Some(base) = known.base {
+                let place = (known.coupon, CodeNumber(base + known.idx));
+                let (code, claim) = (known.code.clone(), known.claim.clone());
+                self.standings.insert(place, Standing { code, claim, mark: known.mark });
+            }
+            self.names.insert(known.key.clone(), known);
+        }
+        self.lapsed.extend(answers.lapsed.drain(..));
+        let redemptions = answers.redemptions.drain(..);
+        self.redemptions.extend(redemptions.map(|stored| (stored.redemption.id, stored)));
+        self.orders.extend(answers.orders.drain(..));
+        if let Some(due) = answers.due.take() {
+            self.learn_due(due, limit);
+        }
+    }
+
+    fn claimed(&mut self, place: Place, claim: Claim) {
+        let standing = self.standings.entry(place).or_insert_with(|| Standing::of(&claim.code));
+        standing.claim = Some(claim);
+    }
+
+    fn learn_due(&mut self, due: DueClaims, limit: usize) {
+        self.looked = true;
+        self.beyond = due.next;
+        if due.claims.len() >= limit {
+            self.horizon = due.claims.last().and_then(|(_, claim)| claim.terms.deadline());
+        }
+        for (coupon_id, claim) in due.claims {
+            let place = (claim.coupon, claim.number);
+            self.coupon_ids.insert(claim.coupon, coupon_id);
+            self.due.extend(claim.terms.deadline().map(|deadline| (deadline, place.0, place.1)));
+            self.claimed(place, claim);
+        }
+    }
+
+    /// What the batch that is being written does to what was read.
+    pub(super) fn overlay(&mut self, batch: &Batch, planted: Planted) {
+        if self.is_empty() {
+            return;
+        }
+        self.overlay_redemptions(batch);
+        for (name, applied) in self.names.values_mut().filter_map(|known| {
+            let applied = batch.loads.iter().find(|applied| applied.load == known.load)?;
+            Some((known, applied))
+        }) {
+            name.base = Some(applied.base);
+            let place = (name.coupon, CodeNumber(applied.base + name.idx));
+            let standing = || Standing { code: name.code.clone(), claim: None, mark: name.mark };
+            self.standings.entry(place).or_insert_with(standing);
+        }
+        let overlaid = if planted.has(Bug::LapsedTwice) { Set::default() } else { overlaid(batch) };
+        for place in &overlaid {
+            if let Some(standing) = self.standings.get_mut(place) {
+                standing.claim = None;
+            }
+        }
+        self.due.retain(|(_, coupon, number)| !overlaid.contains(&(*coupon, *number)));
+        for claim in live_claims(batch) {
+            self.overlay_claim(claim);
+        }
+        for change in &batch.claims {
+            if change.claim.terms.lapsed.is_some() {
+                self.lapsed.insert((change.claim.coupon, change.claim.number, change.claim.user.clone()));
+            }
+        }
+        for change in &batch.marks {
+            if let Some(standing) = self.standings.get_mut(&(change.coupon, change.number)) {
+                standing.mark = change.is;
+            }
+        }
+    }
+
+    fn overlay_claim(&mut self, claim: Claim) {
+        let place = (claim.coupon, claim.number);
+        let deadline = claim.terms.deadline();
+        let due = deadline.filter(|deadline| *deadline <= self.until);
+        match due {
+            Some(deadline) if self.looked => {
+                self.due.insert((deadline, place.0, place.1));
+            }
+            _ => self.beyond = earlier(self.beyond, deadline),
+        }
+        if due.is_some() || self.standings.contains_key(&place) {
+            self.claimed(place, claim);
+        }
+    }
+
+    fn overlay_redemptions(&mut self, batch: &Batch) {
+        for decision in &batch.decisions {
+            let Some((stored, order, code)) = redemption_of(decision) else { continue };
+            let id = stored.redemption.id;
+            if decision.kind == Kind::Redeem {
+                self.orders.insert(order);
+            } else {
+                self.orders.remove(&order);
+            }
+            if self.wanted.contains(&id) {
+                let place = (stored.coupon, stored.number);
+                self.standings.entry(place).or_insert_with(|| Standing::of(code));
+                self.redemptions.insert(id, stored);
+            }
+        }
+    }
+
+    /// Where a name leads, for a request about this coupon; `applied` are the loads of this batch.
+    pub(super) fn named(&self, key: &str, coupon: CouponNo, applied: impl Fn(LoadId) -> bool) -> Named {
+        match self.names.get(key).filter(|known| known.coupon == coupon) {
+            Some(KnownCode { base: Some(base), idx, .. }) => Named::Place((coupon, CodeNumber(base + idx))),
+            Some(known) if applied(known.load) => Named::NotYet,
+            Some(_) | None => Named::Unknown,
+        }
+    }
+
+    pub(super) fn standing(&self, place: Place) -> Option<&Standing> {
+        self.standings.get(&place)
+    }
+
+    /// Whether a claim of this user to this code has lapsed.
+    pub(super) fn has_lapsed(&self, place: Place, user: &str) -> bool {
+        !self.lapsed.is_empty() && self.lapsed.contains(&(place.0, place.1, user.into()))
+    }
+
+    /// Whether an order was paid for with this code.
+    pub(super) fn order_used(&self, place: Place, order: &str) -> bool {
+        let claim = self.standings.get(&place).and_then(|standing| standing.claim.as_ref());
+        if let Some(Terms { state, order: named, .. }) = claim.map(|claim| &claim.terms) {
+            return *state == ClaimState::Redeemed && named.as_deref() == Some(order);
+        }
+        let order = OrderOf { coupon: place.0, number: place.1, order: order.into() };
+        self.orders.contains(&order)
+    }
+
+    pub(super) fn redemption(&self, id: RequestId) -> Option<&StoredRedemption> {
+        self.redemptions.get(&id)
+    }
+
+    /// Every live claim that is known, to learn of its user.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.standings.values().filter_map(|standing| standing.claim.as_ref())
+    }
+
+    /// The redemptions that are known.
+    pub(super) fn redemptions(&self) -> impl Iterator<Item = &StoredRedemption> {
+        self.redemptions.values()
+    }
+
+    /// A new claim; only told where something can still happen to it in this batch.
+    pub(super) fn made(&mut self, place: Place, claim: impl FnOnce() -> Claim, hold_until: Option<Millis>) {
+        let due = hold_until.is_some_and(|until| until <= self.until);
+        if !due {
+            self.beyond = earlier(self.beyond, hold_until);
+        }
+        if !due && (self.standings.is_empty() || !self.standings.contains_key(&place)) {
+            return;
+        }
+        let claim = claim();
+        self.made.insert(claim.id.identity);
+        self.expect(place, claim.terms.deadline());
+        self.claimed(place, claim);
+    }
+
+    /// New terms of the claim of a code; answers the claim as it is now.
+    pub(super) fn change(&mut self, place: Place, terms: Terms) -> Option<Claim> {
+        let claim = self.standings.get_mut(&place)?.claim.as_mut()?;
+        let was = (claim.terms.state, claim.terms.deadline());
+        claim.terms = terms;
+        let claim = claim.clone();
+        let made_here = self.made.contains(&claim.id.identity);
+        let place_of = *self.changed.entry(claim.id.identity).or_insert(self.changes.len());
+        match self.changes.get_mut(place_of) {
+            Some(change) => change.claim = claim.clone(),
+            None => self.changes.push(ClaimChange { was: (!made_here).then_some(was), claim: claim.clone() }),
+        }
+        if claim.terms.lapsed.is_some() {
+            self.lapsed.insert((place.0, place.1, claim.user.clone()));
+        }
+        if !claim.terms.is_live()
+            && let Some(standing) = self.standings.get_mut(&place)
+        {
+            standing.claim = None;
+        }
+        self.expect(place, claim.terms.deadline());
+        Some(claim)
+    }
+
+    /// The mark of a code changes.
+    pub(super) fn mark(&mut self, place: Place, is: Mark) {
+        let Some(standing) = self.standings.get_mut(&place) else { return };
+        let was = std::mem::replace(&mut standing.mark, is);
+        match self.marks.iter_mut().find(|change| (change.coupon, change.number) == place) {
+            Some(change) => change.is = is,
+            None => self.marks.push(MarkChange { coupon: place.0, number: place.1, was, is }),
+        }
+    }
+
+    /// A redemption was made in this batch.
+    pub(super) fn redeemed(&mut self, decision: &Decision) {
+        let Some((stored, order, _)) = redemption_of(decision) else { return };
+        if self
+            .standings
+            .get(&(stored.coupon, stored.number))
+            .is_some_and(|standing| standing.claim.is_none())
+        {
+            self.orders.insert(order);
+        }
+        if self.wanted.contains(&decision.id) {
+            self.redeemed.insert(decision.id);
+            self.redemptions.insert(decision.id, stored);
+        }
+    }
+
+    /// A redemption was rolled back in this batch.
+    pub(super) fn roll_back(&mut self, id: RequestId, at: Millis) {
+        let Some(stored) = self.redemptions.get_mut(&id) else { return };
+        stored.rolled_back = true;
+        let order = stored.redemption.order.clone();
+        let order = OrderOf { coupon: stored.coupon, number: stored.number, order };
+        self.orders.remove(&order);
+        self.rolled_back.push(RolledBack { id, at, made_here: self.redeemed.contains(&id) });
+    }
+
+    /// The next code whose claim has a deadline up to `now`.
+    pub(super) fn pop_due(&mut self, now: Millis) -> Option<(Millis, Place)> {
+        let first = self.due.first().filter(|(deadline, ..)| *deadline <= now)?;
+        let (deadline, coupon, number) = *first;
+        self.due.pop_first();
+        Some((deadline, (coupon, number)))
+    }
+
+    /// A deadline that could not fire stays due.
+    pub(super) fn put_back_due(&mut self, deadline: Millis, place: Place) {
+        self.due.insert((deadline, place.0, place.1));
+    }
+
+    /// Whether every deadline up to `now` is known.
+    pub(super) fn sees(&self, now: Millis) -> bool {
+        self.horizon.is_none_or(|horizon| now < horizon)
+    }
+
+    /// Whether more has lapsed than was read at once.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.horizon.is_some()
+    }
+
+    /// No live claim lapses before this, as far as this batch knows; `known` is what was known before it.
+    pub(super) fn none_lapse_before(&self, known: Millis) -> Millis {
+        let left = self.due.first().map(|(deadline, ..)| *deadline);
+        let found = earlier(earlier(left, self.horizon), self.beyond).unwrap_or(Millis(i64::MAX));
+        if self.looked { found } else { found.min(known) }
+    }
+
+    /// Whether nothing has lapsed or been changed yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// What this batch has changed.
+    pub(super) fn write_to(self, batch: &mut Batch) {
+        batch.claims = self.changes;
+        batch.marks = self.marks;
+        batch.marks.retain(|change| change.was != change.is);
+        batch.rolled_back = self.rolled_back;
+    }
+
+    fn expect(&mut self, place: Place, deadline: Option<Millis>) {
+        match deadline {
+            Some(deadline) if deadline <= self.until => {
+                self.due.insert((deadline, place.0, place.1));
+            }
+            deadline => self.beyond = earlier(self.beyond, deadline),
+        }
+    }
+}
+
+fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The codes whose claims a batch makes or changes.
+fn overlaid(batch: &Batch) -> Set<Place> {
+    let changed = batch.claims.iter().map(|change| (change.claim.coupon, change.claim.number));
+    let claimed = batch.decisions.iter().filter_map(|decision| match decision.verdict {
+        Verdict::Claimed { number, .. } => Some((decision.coupon?, number)),
+        Verdict::Changed(_) | Verdict::Rejected(_) => None,
+    });
+    changed.chain(claimed).collect()
+}
+
+/// The live claims among those that a batch makes or changes, as it leaves them.
+fn live_claims(batch: &Batch) -> impl Iterator<Item = Claim> {
+    let changed: Set<u128> = batch.claims.iter().map(|change| change.claim.id.identity).collect();
+    let kept = batch.claims.iter().filter(|change| change.claim.terms.is_live());
+    let unchanged = batch.decisions.iter().filter(move |decision| !changed.contains(&decision.id.identity));
+    unchanged.filter_map(claim_of).chain(kept.map(|change| change.claim.clone()))
+}
+
+/// The claim that a decision made.
+pub(super) fn claim_of(decision: &Decision) -> Option<Claim> {
+    let Verdict::Claimed { number, code, hold_until } = &decision.verdict else { return None };
+    Some(Claim {
+        id: decision.id,
+        coupon: decision.coupon?,
+        number: *number,
+        code: code.clone(),
+        user: decision.user.clone(),
+        claimed: decision.decided,
+        terms: Terms::claimed(*hold_until),
+    })
+}
+
+/// The redemption that a decision made or rolled back.
+fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderOf, &Box<str>)> {
+    let Verdict::Changed(changed) = &decision.verdict else { return None };
+    let (redemption, coupon) = (changed.redemption.clone()?, decision.coupon?);
+    let order = OrderOf { coupon, number: changed.number, order: redemption.order.clone() };
+    let (number, user) = (changed.number, decision.user.clone());
+    let rolled_back = decision.kind == Kind::Rollback;
+    Some((StoredRedemption { redemption, coupon, number, user, rolled_back }, order, &changed.code))
+}

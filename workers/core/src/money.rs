@@ -117,9 +117,7 @@ pub fn is_currency(text: &str) -> bool {
 /// Whether this is an amount of this currency: not negative, and no finer than its minor unit.
 #[must_use]
 pub fn is_amount_of(amount: Decimal, currency: &str) -> bool {
-    is_currency(currency)
-        && !(amount.is_sign_negative() && !amount.is_zero())
-        && amount.normalize().scale() <= minor_unit(currency)
+    is_currency(currency) && amount >= Decimal::ZERO && amount.normalize().scale() <= minor_unit(currency)
 }
 
 /// Digits behind the point of a currency's smallest unit.

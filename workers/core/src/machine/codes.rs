@@ -420,7 +420,7 @@ pub(super) fn claim_of(decision: &Decision) -> Option<Claim> {
 }
 
 /// The redemption that a decision made or rolled back.
-fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderOf, &Box<str>)> {
+fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderOf, &str)> {
     let Verdict::Changed(changed) = &decision.verdict else { return None };
     let (redemption, coupon) = (changed.redemption.clone()?, decision.coupon?);
     let order = OrderOf { coupon, number: changed.number, order: redemption.order.clone() };

@@ -54,6 +54,8 @@ points! {
     BeforeCommitOffset = "before-commit-offset",
     /// An outbox entry of an earlier owner was read, and nothing of it was told.
     BeforeReemit = "before-reemit",
+    /// A tick was appended to the own partition, and was not consumed.
+    AfterTick = "after-tick",
     /// The row was read back after a write without an answer.
     AfterReadBack = "after-read-back",
     /// Everything is told, and the partition is about to be let go.

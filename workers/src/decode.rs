@@ -5,7 +5,8 @@
 //! dead letter. The order of the checks is the order of the functions below, and is tested as a table.
 
 use coupon_core::ids::{LoadId, Millis, Offset, Partition, RequestId};
-use coupon_core::record::{DeadLetter, Payload, Record, Request, Unanswered};
+use coupon_core::money;
+use coupon_core::record::{DeadLetter, Details, Payload, Record, Request, Unanswered};
 use coupon_core::vocabulary::Kind;
 use schemas::{CouponRequest, DecodeError, Decoder, SchemaError, SchemaId, kinds, partition_for};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -16,6 +17,10 @@ pub const USER_CHARS: usize = 256;
 pub const COUPON_CHARS: usize = 64;
 /// Characters in a code at most.
 pub const CODE_CHARS: usize = 64;
+/// Characters in an order's id at most.
+pub const ORDER_CHARS: usize = 128;
+/// Characters in a currency at most.
+pub const CURRENCY_CHARS: usize = 3;
 
 /// A record as it came, borrowed from the client that fetched it.
 #[derive(Clone, Copy, Debug)]
@@ -209,9 +214,9 @@ impl Decode {
 
 fn request(message: CouponRequest) -> Result<Request, Fault> {
     text("user_id", &message.user_id, USER_CHARS)?;
-    if let Some(code) = &message.code {
-        text("code", code, CODE_CHARS)?;
-    }
+    optional("code", message.code.as_deref(), CODE_CHARS)?;
+    optional("order_id", message.order_id.as_deref(), ORDER_CHARS)?;
+    optional("currency", message.currency.as_deref(), CURRENCY_CHARS)?;
     let id = RequestId::parse(&message.request_id)
         .map_err(|error| Fault::new("bad_request_id", error.to_string()))?;
     Ok(Request {
@@ -219,9 +224,33 @@ fn request(message: CouponRequest) -> Result<Request, Fault> {
         kind: Kind::parse(&message.kind).unwrap_or(Kind::Unknown),
         coupon_id: message.coupon_id.into(),
         user: message.user_id.into(),
-        minted: Millis(message.minted_at_ms),
+        details: details(message.order_id, message.order_amount, message.currency, message.redemption_id),
         code: message.code.map(Into::into),
     })
+}
+
+/// What a request says beyond whose and which code it is. An amount that is none and a redemption's id that is none
+/// are left out: whoever needs them finds them missing, and rejects the request as an outcome of its own.
+fn details(
+    order: Option<String>,
+    amount: Option<String>,
+    currency: Option<String>,
+    redemption: Option<String>,
+) -> Option<Box<Details>> {
+    if order.is_none() && amount.is_none() && currency.is_none() && redemption.is_none() {
+        return None;
+    }
+    Some(Box::new(Details {
+        order: order.map(Into::into),
+        amount: amount.as_deref().and_then(money::parse),
+        currency: currency.map(Into::into),
+        redemption: redemption.as_deref().and_then(|text| RequestId::parse(text).ok()),
+    }))
+}
+
+/// The same as [`text`], where there is one.
+fn optional(field: &str, value: Option<&str>, most: usize) -> Result<(), Fault> {
+    value.map_or(Ok(()), |value| text(field, value, most))
 }
 
 /// One to `most` characters, none of them a control character (Postgres refuses NUL, terminals the rest).

@@ -67,10 +67,46 @@ fn a_claim_becomes_a_request_with_everything_it_says() {
             kind: Kind::Claim,
             coupon_id: "summer".into(),
             user: "ann".into(),
-            minted: Millis(5),
             code: Some("ABC".into()),
+            details: None,
         })
     );
+}
+
+/// What a request's details are, decoded from a message that says all of this.
+fn details_of(amount: &str, redemption: &str) -> Details {
+    let message = CouponRequest {
+        kind: kinds::REDEEM.to_owned(),
+        code: Some("ABC".to_owned()),
+        order_id: Some("order-1".to_owned()),
+        order_amount: Some(amount.to_owned()),
+        currency: Some("EUR".to_owned()),
+        redemption_id: Some(redemption.to_owned()),
+        ..claim()
+    };
+    let record = record_in(home_of("summer"), Some("summer"), &value(&message), Asker::default()).unwrap();
+    let Payload::Request(Request { kind: Kind::Redeem, details: Some(details), .. }) = record.payload else {
+        unreachable!()
+    };
+    *details
+}
+
+#[test]
+fn a_redeem_says_its_order_amount_and_currency_exactly() {
+    let details = details_of("129.90", &RequestId { identity: 8, body: 9 }.to_string());
+    assert_eq!((details.order.as_deref(), details.currency.as_deref()), (Some("order-1"), Some("EUR")));
+    assert_eq!(details.amount.map(|amount| amount.to_string()).as_deref(), Some("129.90"));
+    assert_eq!(details.redemption, Some(RequestId { identity: 8, body: 9 }));
+}
+
+#[test]
+fn an_amount_or_a_redemption_that_is_none_is_left_out_and_the_request_is_decided() {
+    for amount in ["", "-1", "1e3", "12.34567", "1234567890123", "\0", "NaN"] {
+        assert_eq!(details_of(amount, "").amount, None, "{amount:?}");
+    }
+    for redemption in ["", "7", "not a redemption", "\0"] {
+        assert_eq!(details_of("1", redemption).redemption, None, "{redemption:?}");
+    }
 }
 
 #[test]
@@ -84,6 +120,8 @@ fn what_cannot_be_decided_becomes_a_dead_letter_with_a_stable_word() {
     let user = |text: &str| with(|message, text| message.user_id = text, text.to_owned());
     let code = |text: &str| with(|message, text| message.code = Some(text), text.to_owned());
     let kind = |text: &str| with(|message, text| message.kind = text, text.to_owned());
+    let order = |text: &str| with(|message, text| message.order_id = Some(text), text.to_owned());
+    let currency = |text: &str| with(|message, text| message.currency = Some(text), text.to_owned());
     let table: Vec<(&str, Vec<u8>, &'static str)> = vec![
         ("no value", Vec::new(), "empty"),
         ("not our framing", b"{}".to_vec(), "bad_magic"),
@@ -96,6 +134,11 @@ fn what_cannot_be_decided_becomes_a_dead_letter_with_a_stable_word() {
         ("a long user", user(&long(USER_CHARS)), "bad_field"),
         ("an empty code", code(""), "bad_field"),
         ("a long code", code(&long(CODE_CHARS)), "bad_field"),
+        ("an empty order", order(""), "bad_field"),
+        ("NUL in the order", order("a\0b"), "bad_field"),
+        ("a long order", order(&long(ORDER_CHARS)), "bad_field"),
+        ("a long currency", currency("EURO"), "bad_field"),
+        ("an empty currency", currency(""), "bad_field"),
         ("no request id", with(|message, text| message.request_id = text, String::new()), "bad_request_id"),
         ("a load without its id", kind(kinds::STOCK_ADDED), "no_load"),
         ("a definition", kind(kinds::DEFINITION_CHANGED), "unsupported"),
@@ -110,8 +153,12 @@ fn what_cannot_be_decided_becomes_a_dead_letter_with_a_stable_word() {
 
 #[test]
 fn text_at_its_limits_is_taken_whatever_its_language() {
-    let message =
-        CouponRequest { user_id: "ü".repeat(USER_CHARS), code: Some("x".repeat(CODE_CHARS)), ..claim() };
+    let message = CouponRequest {
+        user_id: "ü".repeat(USER_CHARS),
+        code: Some("x".repeat(CODE_CHARS)),
+        order_id: Some("注".repeat(ORDER_CHARS)),
+        ..claim()
+    };
     let record = record_in(home_of("summer"), Some("summer"), &value(&message), Asker::default()).unwrap();
     assert_eq!(letter(&record), None);
 }

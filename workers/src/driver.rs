@@ -13,7 +13,7 @@ use coupon_core::batch::{Batch, Position};
 use coupon_core::effect::{
     Effect, Fill, FillResult, Input, PartitionRow, Pop, ReadCodes, Release, Token, Wants,
 };
-use coupon_core::ids::{EmitSeq, Offset, Partition, WriteNo};
+use coupon_core::ids::{EmitSeq, Millis, Offset, Partition, WriteNo};
 use coupon_core::machine::{Config, Machine};
 use coupon_core::record::Record;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -90,6 +90,8 @@ pub struct Driver {
     /// The row as the takeover returned it.
     taken: Option<PartitionRow>,
     began: Instant,
+    /// When records were taken in last; monotonic, and paused with the tests' clock.
+    heard: tokio::time::Instant,
     metrics: PartitionMetrics,
     turn: Turn,
     ended: Option<Ended>,
@@ -121,6 +123,7 @@ impl Driver {
             held: None,
             taken: None,
             began: Instant::now(),
+            heard: tokio::time::Instant::now(),
             metrics,
             turn,
             ended: None,
@@ -144,7 +147,7 @@ impl Driver {
                 _ = self.ear.recv_many(&mut inputs, INPUTS_AT_ONCE) => {
                     inputs.drain(..).for_each(|wake| self.wake(wake));
                 }
-                () = idle => self.apply(Input::Idle),
+                () = idle => self.apply(Input::Idle { quiet: self.quiet() }),
             }
             if drained.is_some_and(|until| tokio::time::Instant::now() >= until) {
                 self.ended.get_or_insert(Ended::Abandoned);
@@ -196,7 +199,7 @@ impl Driver {
             },
             Wake::Resolved(record) => {
                 self.in_flight.take(1);
-                self.apply(Input::Records(vec![*record]));
+                self.records(vec![*record]);
                 let mut held = self.held.take().unwrap_or_default();
                 while self.held.is_none()
                     && let Some(fetched) = held.pop_front()
@@ -214,7 +217,7 @@ impl Driver {
         match fetched {
             Fetched::Records(records) => {
                 self.in_flight.take(records.len());
-                self.apply(Input::Records(records));
+                self.records(records);
             }
             Fetched::Undecoded(raw) => {
                 self.held = Some(VecDeque::new());
@@ -223,6 +226,16 @@ impl Driver {
             Fetched::Doubt(error) => self.doubt(error),
             Fetched::Unreadable(text) => self.stop(text),
         }
+    }
+
+    fn records(&mut self, records: Vec<Record>) {
+        self.heard = tokio::time::Instant::now();
+        self.apply(Input::Records(records));
+    }
+
+    /// How long the log has been silent, as far as we have read it.
+    fn quiet(&self) -> Millis {
+        Millis(i64::try_from(self.heard.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 
     fn apply(&mut self, input: Input) {
@@ -252,6 +265,7 @@ impl Driver {
             Effect::Fill(fill) => self.fill(fill),
             Effect::Emit(batch) => self.emit(batch),
             Effect::Reemit { from, to } => self.reemit(from, to),
+            Effect::Tick => self.tick(),
             Effect::Released(release) => self.released(release),
         }
     }
@@ -373,6 +387,15 @@ impl Driver {
                 outlet.emit_entry(partition, entry).await;
                 drop(wakes.send(Wake::Input(Input::Emitted(seq))));
             }
+        });
+    }
+
+    /// Nobody waits for it but the machine, which hears of it as a record.
+    fn tick(&mut self) {
+        let (outlet, partition) = (Arc::clone(&self.world.outlet), self.partition);
+        self.tasks.spawn(async move {
+            outlet.tick(partition).await;
+            pass(Point::AfterTick).await;
         });
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use coupon_core::batch::Verdict;
-use coupon_core::coupon::{Definition, Status};
+use coupon_core::coupon::Definition;
 use coupon_core::effect::{Answers, CodeEntry, ListName, LoadedCoupon, Popped, WriteResult};
 use coupon_core::ids::{CodeNumber, CouponNo, Epoch, Millis, Nonce, RequestId};
 use coupon_core::record::{Payload, Request};
@@ -35,6 +35,7 @@ struct Script {
     loads: AtomicUsize,
     told: Mutex<Vec<EmitSeq>>,
     committed: Mutex<Vec<Offset>>,
+    ticked: Mutex<Vec<Partition>>,
     schema_failures: AtomicUsize,
     changed: Notify,
 }
@@ -111,12 +112,7 @@ impl Ledger for Fake {
         let known = wants.coupons.iter().filter(|id| id.starts_with('c')).map(|id| LoadedCoupon {
             coupon_id: id.clone(),
             coupon: CouponNo(id.len() as i64),
-            definition: Definition {
-                status: Status::Active,
-                starts: None,
-                expires: None,
-                claims_per_user: None,
-            },
+            definition: Definition::default(),
             stock: coupon_core::batch::StockRow { top: 100, ..Default::default() },
             ahead: Vec::new(),
         });
@@ -168,6 +164,7 @@ impl Writer for Fake {
             position: Position { last_offset: Offset(-1), ..Position::default() },
             next_emit_seq: EmitSeq(8),
             emitted_seq: EmitSeq(5),
+            next_deadline: None,
         };
         async move { Ok(row) }.boxed()
     }
@@ -194,6 +191,7 @@ impl Writer for Fake {
             position: Position::default(),
             next_emit_seq: EmitSeq(8),
             emitted_seq: EmitSeq(5),
+            next_deadline: None,
         };
         async move { Ok(row) }.boxed()
     }
@@ -206,6 +204,10 @@ impl Outlet for Fake {
 
     fn emit_entry(&self, _: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()> {
         async move { self.0.told.lock().unwrap().push(entry.seq) }.boxed()
+    }
+
+    fn tick(&self, partition: Partition) -> BoxFuture<'_, ()> {
+        async move { self.0.ticked.lock().unwrap().push(partition) }.boxed()
     }
 }
 
@@ -221,9 +223,8 @@ struct Running {
     end: tokio::task::JoinHandle<Ended>,
 }
 
-fn run(script: Script) -> Running {
-    let script = Arc::new(script);
-    let fake = || Fake(Arc::clone(&script));
+fn driver(script: &Arc<Script>) -> Driver {
+    let fake = || Fake(Arc::clone(script));
     let world = World {
         log: Arc::new(fake()),
         stock: Arc::new(fake()),
@@ -232,9 +233,13 @@ fn run(script: Script) -> Running {
     };
     let setup = Setup { world, machine: Config::default(), decode: Decode::new(OWN, 1) };
     let turn = Standing::new(Readiness::new(&[GROUP, PARTITIONS])).enter(HOME);
+    Driver::new(&setup, HOME, Ownership(1), turn)
+}
+
+fn run(script: Script) -> Running {
+    let script = Arc::new(script);
     let letting_go = CancellationToken::new();
-    let driver = Driver::new(&setup, HOME, Ownership(1), turn);
-    let end = tokio::spawn(driver.run(letting_go.clone()));
+    let end = tokio::spawn(driver(&script).run(letting_go.clone()));
     Running { script, letting_go, end }
 }
 
@@ -249,8 +254,8 @@ fn claim(offset: i64, coupon_id: &str) -> Record {
             kind: Kind::Claim,
             coupon_id: coupon_id.into(),
             user: format!("user-{offset}").into(),
-            minted: Millis(1_000 + offset),
             code: None,
+            details: None,
         }),
     }
 }
@@ -285,7 +290,10 @@ async fn a_claim_is_decided_written_told_and_committed_and_then_handed_over() {
     let code = "code-1".into();
     assert_eq!(
         verdicts,
-        [Verdict::Claimed { number: CodeNumber(1), code }, Verdict::Rejected(Reason::CouponUnknown)]
+        [
+            Verdict::Claimed { number: CodeNumber(1), code, hold_until: None },
+            Verdict::Rejected(Reason::CouponUnknown)
+        ]
     );
     letting_go.cancel();
     assert_eq!(end.await.unwrap(), Ended::HandedOver);
@@ -395,4 +403,27 @@ async fn reading_that_ended_goes_on_only_if_the_log_is_still_the_same() {
     delivery.wakes.send(Wake::Fetched(Fetched::Doubt("out of range".to_owned()))).unwrap();
     let Ended::Stopped(text) = end.await.unwrap() else { unreachable!("it must stop") };
     assert!(text.contains("retention"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_goes_to_the_own_partition_and_nothing_waits_for_it() {
+    let script = Arc::new(Script::default());
+    let mut driver = driver(&script);
+    driver.perform(Effect::Tick);
+    script.until(|script| *script.ticked.lock().unwrap() == [HOME]).await;
+    assert!(driver.ear.is_empty(), "the machine hears of it as a record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_quiet_from_the_last_record_on_whatever_else_is_heard() {
+    let mut driver = driver(&Arc::default());
+    tokio::time::advance(Duration::from_millis(700)).await;
+    assert_eq!(driver.quiet(), Millis(700), "none was heard since the beginning");
+    driver.take_in(Fetched::Records(vec![claim(0, "c")]));
+    assert_eq!(driver.quiet(), Millis(0));
+    tokio::time::advance(Duration::from_millis(300)).await;
+    driver.wake(Wake::Input(Input::Emitted(EmitSeq(1))));
+    assert_eq!(driver.quiet(), Millis(300), "an answer is no record");
+    driver.wake(Wake::Resolved(Box::new(claim(1, "c"))));
+    assert_eq!(driver.quiet(), Millis(0), "a record that had to wait for its schema is one");
 }

@@ -1,4 +1,4 @@
-//! Tells outcomes: response events, events, dead letters.
+//! Tells outcomes: response events, events, dead letters; and appends ticks.
 //!
 //! Guarantees: [`Outlet::emit_batch`] is done only when the broker has acknowledged every message of the entry; a
 //! delivery that fails means that the whole entry is produced again, identically; nothing here waits for a full
@@ -18,7 +18,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use runtime::registry::Registry;
 use runtime::topics::Topics;
-use schemas::{CouponResponse, Encoder, Subject, partition_for, topics};
+use schemas::{CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, topics};
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
@@ -99,6 +99,7 @@ impl ProducerContext for Deliveries {
 pub struct Emitter {
     producer: Arc<ThreadedProducer<Deliveries>>,
     responses: Encoder<CouponResponse>,
+    requests: Encoder<CouponRequest>,
     messages: Messages,
     topics: Topics,
 }
@@ -114,6 +115,7 @@ impl Emitter {
             producer,
             topics,
             responses: Encoder::new(registry.id_of(Subject::Response)),
+            requests: Encoder::new(registry.id_of(Subject::Request)),
             messages: Messages::new(registry.id_of(Subject::Event)),
         })
     }
@@ -192,6 +194,26 @@ impl Emitter {
         }
     }
 
+    /// Appends a tick once; answers whether the broker has it.
+    async fn tick_once(&self, partition: Partition) -> bool {
+        let tracker = Tracker::new();
+        let tick = CouponRequest { kind: kinds::TICK.to_owned(), ..CouponRequest::default() };
+        let value = match self.requests.encode_to_vec(&tick) {
+            Ok(value) => value,
+            Err(error) => {
+                // A record of one word: this is a bug, and sending it again would not mend it.
+                tracing::error!(%partition, %error, "a tick cannot be encoded");
+                return true;
+            }
+        };
+        // No key: it is about a partition, not about a coupon.
+        let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topics::REQUESTS, tracker.add())
+            .partition(partition.0)
+            .payload(value.as_slice());
+        self.send(record).await;
+        tracker.all_delivered().await
+    }
+
     /// Hands one message to the producer; waits while its queue is full.
     async fn send(&self, record: BaseRecord<'_, [u8], [u8], Arc<Tracker>>) {
         let mut next = Some(record);
@@ -228,6 +250,18 @@ impl Outlet for Emitter {
 
     fn emit_entry(&self, partition: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()> {
         async move { self.emit(partition, [&entry.decisions, &[]], &entry.messages).await }.boxed()
+    }
+
+    fn tick(&self, partition: Partition) -> BoxFuture<'_, ()> {
+        async move {
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+            while !self.tick_once(partition).await {
+                tracing::warn!(%partition, "a tick was not delivered: sending it again");
+                backoff.pause().await;
+            }
+            ::metrics::counter!(metrics::TICKS).increment(1);
+        }
+        .boxed()
     }
 }
 

@@ -62,8 +62,9 @@ impl Messages {
             at_ms: event.at.0,
             partition: partition.0,
             offset: event.offset.0,
+            code: event.lapsed.as_ref().map(|lapsed| lapsed.code.to_string()),
+            user_id: event.lapsed.as_ref().map(|lapsed| lapsed.user.to_string()),
             available: Some(event.available),
-            ..CouponEvent::default()
         });
         match value {
             Ok(value) => Some(Message {
@@ -113,6 +114,32 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coupon_core::batch::{EventKind, Lapsed};
+    use coupon_core::ids::Millis;
+    use schemas::Decoder;
+
+    #[test]
+    fn a_lapse_says_whose_claim_of_which_code_it_was() {
+        let id = SchemaId(3);
+        let event = Event {
+            kind: EventKind::HoldLapsed,
+            coupon_id: "summer".into(),
+            available: 4,
+            lapsed: Some(Lapsed { code: "ABC".into(), user: "ann".into() }),
+            offset: Offset(9),
+            at: Millis(1_000),
+        };
+        let told = |event: &Event| {
+            let message = Messages::new(id).event(Partition(3), event).unwrap();
+            assert_eq!(message.key.as_deref(), Some(&b"summer"[..]));
+            Decoder::<CouponEvent>::new(id).decode(&message.value.unwrap()).unwrap()
+        };
+        let lapse = told(&event);
+        assert_eq!((lapse.kind.as_str(), lapse.at_ms, lapse.offset), ("hold_lapsed", 1_000, 9));
+        assert_eq!((lapse.code.as_deref(), lapse.user_id.as_deref()), (Some("ABC"), Some("ann")));
+        let restocked = told(&Event { kind: EventKind::Restocked, lapsed: None, ..event });
+        assert_eq!((restocked.code, restocked.user_id, restocked.available), (None, None, Some(4)));
+    }
 
     #[test]
     fn a_dead_letter_is_cut_to_what_a_broker_takes_and_says_what_it_was() {

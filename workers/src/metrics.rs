@@ -4,7 +4,7 @@
 
 use coupon_core::batch::{Batch, Verdict};
 use coupon_core::ids::{Millis, Partition};
-use coupon_core::vocabulary::Reason;
+use coupon_core::vocabulary::{Kind, Reason};
 use metrics::{Counter, Gauge, Histogram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,10 +12,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const BATCH_RECORDS: &str = "stampede_batch_records";
 /// Seconds that one stage of a batch took. Histogram; labels `partition`, `stage` (`load`, `reserve`, `write`, `emit`).
 pub const STAGE_SECONDS: &str = "stampede_batch_stage_seconds";
-/// Final outcomes, counted when they are durable. Counter; label `outcome` (`claimed`, or the reason of a rejection).
+/// Final outcomes, counted when they are durable. Counter; label `outcome` (`claimed`; the kind of any other accepted
+/// request, such as `redeem`; or the reason of a rejection).
 pub const DECISIONS: &str = "stampede_decisions_total";
 /// Outcomes told once more, because their request came again. Counter.
 pub const REPETITIONS: &str = "stampede_repetitions_total";
+/// What happened to coupons without a request, counted when it is durable. Counter; label `kind` (`hold_lapsed`,
+/// `lock_lapsed`, `sold_out`, `restocked`).
+pub const EVENTS: &str = "stampede_events_total";
+/// Ticks that were appended because a deadline seemed due. Counter.
+pub const TICKS: &str = "stampede_ticks_total";
 /// Records that became dead letters. Counter; label `reason`.
 pub const DEAD_LETTERS: &str = "stampede_dead_letters_total";
 /// Calls of the ledger's write function. Counter; label `result`.
@@ -57,6 +63,7 @@ pub struct PartitionMetrics {
     write: Histogram,
     emit: Histogram,
     claimed: Counter,
+    changed: Vec<Counter>,
     rejected: Vec<Counter>,
     repetitions: Counter,
     backlog: Gauge,
@@ -92,6 +99,10 @@ impl PartitionMetrics {
             write: stage("write"),
             emit: stage("emit"),
             claimed: metrics::counter!(DECISIONS, "outcome" => "claimed"),
+            changed: Kind::ALL
+                .iter()
+                .map(|kind| metrics::counter!(DECISIONS, "outcome" => kind.as_str()))
+                .collect(),
             rejected: Reason::ALL
                 .iter()
                 .map(|reason| metrics::counter!(DECISIONS, "outcome" => reason.as_str()))
@@ -121,21 +132,27 @@ impl PartitionMetrics {
         #[expect(clippy::cast_precision_loss, reason = "a batch has a few thousand records at most")]
         self.batch_records.record((batch.decisions.len() + batch.repetitions.len()) as f64);
         let mut claimed = 0;
+        let mut changed = [0_u64; Kind::ALL.len()];
         let mut rejected = [0_u64; Reason::ALL.len()];
         for decision in &batch.decisions {
             match decision.verdict {
                 Verdict::Claimed { .. } => claimed += 1,
+                Verdict::Changed(_) => changed[decision.kind as usize] += 1,
                 Verdict::Rejected(reason) => rejected[reason as usize] += 1,
             }
         }
         self.claimed.increment(claimed);
-        for (counter, count) in self.rejected.iter().zip(rejected) {
+        let others = self.changed.iter().zip(changed).chain(self.rejected.iter().zip(rejected));
+        for (counter, count) in others {
             if count > 0 {
                 counter.increment(count);
             }
         }
         self.repetitions.increment(batch.repetitions.len() as u64);
         self.time_ahead.set(seconds_ahead(batch.position.time, SystemTime::now()));
+        for event in &batch.events {
+            metrics::counter!(EVENTS, "kind" => event.kind.as_str()).increment(1);
+        }
         for (_, letter) in &batch.dead_letters {
             metrics::counter!(DEAD_LETTERS, "reason" => letter.reason).increment(1);
         }

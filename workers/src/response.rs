@@ -1,11 +1,11 @@
 //! From a decision to what its user is told. A repetition, a re-emission after a takeover and the first telling go
 //! through this one function, so they carry the same outcome.
 
-use coupon_core::batch::{Decision, Verdict};
-use coupon_core::ids::Partition;
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::batch::{Changed, Decision, Redemption, Verdict};
+use coupon_core::ids::{Millis, Partition};
+use coupon_core::vocabulary::{ClaimState, Reason};
 use schemas::{CouponResponse, status};
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// The response event of a decision.
 #[must_use]
@@ -25,23 +25,88 @@ pub fn fill(response: &mut CouponResponse, decision: &Decision, partition: Parti
     response.decided_at_ms = decision.decided.0;
     response.partition = partition.0;
     response.offset = decision.offset.0;
-    match &decision.verdict {
-        Verdict::Claimed { number, code } => {
-            set(&mut response.status, status::ACCEPTED);
-            response.reason = None;
-            set(response.code.get_or_insert_default(), code);
-            response.code_number = Some(number.0);
-            set(response.claim_state.get_or_insert_default(), ClaimState::Claimed.as_str());
-            response.claimed_at_ms = Some(decision.decided.0);
+    let told = match &decision.verdict {
+        Verdict::Claimed { number, code, hold_until } => Told {
+            code: Some(code),
+            number: Some(number.0),
+            state: Some(ClaimState::Claimed),
+            claimed: Some(decision.decided),
+            hold_until: *hold_until,
+            ..Told::default()
+        },
+        Verdict::Changed(changed) => Told::of(changed),
+        Verdict::Rejected(reason) => Told { reason: Some(*reason), ..Told::default() },
+    };
+    set(&mut response.status, if told.reason.is_none() { status::ACCEPTED } else { status::REJECTED });
+    told.write(response);
+}
+
+/// Every field of a response that a verdict may say or not. All are written each time, so that nothing of the
+/// response before is left.
+#[derive(Default)]
+struct Told<'a> {
+    reason: Option<Reason>,
+    code: Option<&'a str>,
+    number: Option<i64>,
+    state: Option<ClaimState>,
+    claimed: Option<Millis>,
+    hold_until: Option<Millis>,
+    lock_until: Option<Millis>,
+    order: Option<&'a str>,
+    redemption: Option<&'a Redemption>,
+}
+
+impl<'a> Told<'a> {
+    fn of(changed: &'a Changed) -> Self {
+        let redemption = changed.redemption.as_ref();
+        Self {
+            reason: None,
+            code: Some(&changed.code),
+            number: Some(changed.number.0),
+            state: changed.state,
+            claimed: changed.claimed,
+            hold_until: changed.hold_until,
+            lock_until: changed.lock_until,
+            order: changed.order.as_deref().or(redemption.map(|redemption| &*redemption.order)),
+            redemption,
         }
-        Verdict::Rejected(reason) => {
-            set(&mut response.status, status::REJECTED);
-            set(response.reason.get_or_insert_default(), reason.as_str());
-            response.code = None;
-            response.code_number = None;
-            response.claim_state = None;
-            response.claimed_at_ms = None;
+    }
+
+    fn write(&self, response: &mut CouponResponse) {
+        let millis = |time: Option<Millis>| time.map(|time| time.0);
+        put(&mut response.reason, self.reason.map(Reason::as_str));
+        put(&mut response.code, self.code);
+        response.code_number = self.number;
+        put(&mut response.claim_state, self.state.map(ClaimState::as_str));
+        response.claimed_at_ms = millis(self.claimed);
+        response.hold_until_ms = millis(self.hold_until);
+        response.lock_until_ms = millis(self.lock_until);
+        put(&mut response.order_id, self.order);
+        let redemption = self.redemption;
+        show(&mut response.redemption_id, redemption.map(|redemption| &redemption.id));
+        show(&mut response.order_amount, redemption.map(|redemption| &redemption.amount));
+        show(&mut response.discount, redemption.map(|redemption| &redemption.discount));
+        show(&mut response.final_price, redemption.map(|redemption| &redemption.final_price));
+        put(&mut response.currency, redemption.map(|redemption| &*redemption.currency));
+        response.redeemed_at_ms = millis(redemption.map(|redemption| redemption.redeemed));
+    }
+}
+
+fn put(field: &mut Option<String>, text: Option<&str>) {
+    match text {
+        Some(text) => set(field.get_or_insert_default(), text),
+        None => *field = None,
+    }
+}
+
+fn show(field: &mut Option<String>, value: Option<&impl Display>) {
+    match value {
+        Some(value) => {
+            let field = field.get_or_insert_default();
+            field.clear();
+            write!(field, "{value}").unwrap_or_default();
         }
+        None => *field = None,
     }
 }
 
@@ -69,12 +134,87 @@ mod tests {
         }
     }
 
+    fn changed() -> Changed {
+        Changed {
+            number: CodeNumber(3),
+            code: "ABC".into(),
+            state: None,
+            claimed: Some(Millis(900)),
+            hold_until: None,
+            lock_until: None,
+            order: None,
+            redemption: None,
+        }
+    }
+
+    fn locked() -> Decision {
+        decision(Verdict::Changed(Box::new(Changed {
+            state: Some(ClaimState::Locked),
+            hold_until: Some(Millis(5_000)),
+            lock_until: Some(Millis(2_000)),
+            order: Some("order-1".into()),
+            ..changed()
+        })))
+    }
+
+    fn redeemed() -> Decision {
+        let amount = |text: &str| text.parse().unwrap();
+        decision(Verdict::Changed(Box::new(Changed {
+            state: Some(ClaimState::Redeemed),
+            redemption: Some(Redemption {
+                id: RequestId { identity: 7, body: 0 },
+                order: "order-2".into(),
+                amount: amount("129.90"),
+                discount: amount("12.99"),
+                final_price: amount("116.91"),
+                currency: "EUR".into(),
+                redeemed: Millis(1_000),
+            }),
+            ..changed()
+        })))
+    }
+
+    #[test]
+    fn a_lock_says_whose_order_it_is_for_and_until_when() {
+        let response = response_of(&locked(), Partition(4));
+        assert_eq!((response.status.as_str(), response.reason), ("accepted", None));
+        assert_eq!(response.claim_state.as_deref(), Some("LOCKED"));
+        assert_eq!((response.hold_until_ms, response.lock_until_ms), (Some(5_000), Some(2_000)));
+        assert_eq!((response.order_id.as_deref(), response.redemption_id), (Some("order-1"), None));
+    }
+
+    #[test]
+    fn a_redemption_says_what_it_cost_exactly_and_how_it_is_known() {
+        let response = response_of(&redeemed(), Partition(4));
+        let amounts =
+            [&response.order_amount, &response.discount, &response.final_price].map(Option::as_deref);
+        assert_eq!(amounts, [Some("129.90"), Some("12.99"), Some("116.91")]);
+        assert_eq!(response.redemption_id, Some(response.request_id));
+        assert_eq!(
+            (response.order_id.as_deref(), response.currency.as_deref()),
+            (Some("order-2"), Some("EUR"))
+        );
+        assert_eq!((response.redeemed_at_ms, response.claimed_at_ms), (Some(1_000), Some(900)));
+        assert_eq!(response.claim_state.as_deref(), Some("REDEEMED"));
+    }
+
+    #[test]
+    fn a_code_shared_by_many_is_redeemed_without_a_claim() {
+        let Decision { verdict: Verdict::Changed(mut changed), .. } = redeemed() else { unreachable!() };
+        (changed.state, changed.claimed) = (None, None);
+        let response = response_of(&decision(Verdict::Changed(changed)), Partition(4));
+        assert_eq!((response.claim_state, response.claimed_at_ms), (None, None));
+        assert_eq!(response.code.as_deref(), Some("ABC"));
+    }
+
     #[test]
     fn a_response_says_what_was_decided_whatever_the_one_before_it_said() {
-        let claimed = decision(Verdict::Claimed { number: CodeNumber(3), code: "ABC".into() });
+        let hold_until = None;
+        let claimed = decision(Verdict::Claimed { number: CodeNumber(3), code: "ABC".into(), hold_until });
         let rejected = decision(Verdict::Rejected(Reason::SoldOut));
+        let all = [&claimed, &rejected, &locked(), &rejected, &redeemed(), &claimed, &redeemed(), &locked()];
         let mut response = CouponResponse::default();
-        for decision in [&claimed, &rejected, &claimed] {
+        for decision in all.into_iter().chain([&claimed]) {
             fill(&mut response, decision, Partition(4));
             assert_eq!(response, response_of(decision, Partition(4)));
         }

@@ -80,7 +80,7 @@ pub trait Stock: Send + Sync {
 
 /// What is read from Postgres about one partition. The driver repeats what fails.
 pub trait Ledger: Send + Sync {
-    /// Coupons, users, outcomes, loads, returned codes.
+    /// Coupons, users, outcomes, loads, codes, redemptions, what is due.
     fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>>;
 
     /// Codes of coupons, in the order of their numbers; one list for each read, in order.
@@ -119,6 +119,10 @@ pub trait Outlet: Send + Sync {
 
     /// The same for an entry of an earlier owner.
     fn emit_entry(&self, partition: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()>;
+
+    /// Appends a `tick` to a partition of `coupon.requests`, so that its time moves; done when the broker has it.
+    /// Repeats what fails until it succeeds: a tick that came twice does no harm.
+    fn tick(&self, partition: Partition) -> BoxFuture<'_, ()>;
 }
 
 /// The world as one worker process has it.

@@ -13,8 +13,9 @@ use workers::crash_points::Point;
 
 const WORKER: Child = Child::Worker(0);
 
-/// Passed only after a write without an answer: the fault runs with a broken connection go there.
-const ELSEWHERE: [Point; 1] = [Point::AfterReadBack];
+/// Passed only after a write without an answer, where the fault runs with a broken connection go, and when a deadline
+/// is due, which claims without a hold have none of.
+const ELSEWHERE: [Point; 2] = [Point::AfterReadBack, Point::AfterTick];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wherever_a_worker_dies_every_claim_is_decided_once_and_told() {

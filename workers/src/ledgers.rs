@@ -43,7 +43,7 @@ struct Reader {
 
 impl Ledger for Reader {
     fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>> {
-        async move { Ok(self.reader.load(&wants).await?) }.boxed()
+        async move { Ok(self.reader.load(self.partition, &wants).await?) }.boxed()
     }
 
     fn codes(&self, reads: Vec<ReadCodes>) -> BoxFuture<'_, Result<Vec<Vec<CodeEntry>>, Failure>> {

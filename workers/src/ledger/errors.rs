@@ -35,7 +35,7 @@ fn result_of_code(code: &str, constraint: &str, message: &str) -> WriteResult {
         ("SP002", _) => WriteResult::Mismatch(message.to_owned()),
         ("23505", name) if is_identity_key(name) => WriteResult::AlreadyDecided,
         ("23505", name) => WriteResult::Mismatch(format!("{name}: {message}")),
-        ("23514", name) if name.starts_with("stock_") => WriteResult::Mismatch(format!("{name}: {message}")),
+        ("23514", name) if is_about_memory(name) => WriteResult::Mismatch(format!("{name}: {message}")),
         ("23514", name) if name.ends_with("_length") => {
             WriteResult::DataRefused(format!("{name}: {message}"))
         }
@@ -54,9 +54,16 @@ fn result_of_code(code: &str, constraint: &str, message: &str) -> WriteResult {
     }
 }
 
+/// What the owner made of what it knew cannot be: it knew something wrong.
+fn is_about_memory(constraint: &str) -> bool {
+    constraint.starts_with("stock_")
+        || ["mark_uses", "claim_deadline", "redemption_adds_up"].contains(&constraint)
+}
+
 /// Daily tables of outcomes carry their own names: `outcomes_20260101_pkey`.
 fn is_identity_key(constraint: &str) -> bool {
-    constraint == "claims_pkey" || (constraint.starts_with("outcomes") && constraint.ends_with("_pkey"))
+    ["claims_pkey", "redemptions_pkey"].contains(&constraint)
+        || (constraint.starts_with("outcomes") && constraint.ends_with("_pkey"))
 }
 
 /// Troubles that pass by themselves: serialization and deadlock, lock and statement timeouts, shutdown and start,
@@ -85,9 +92,19 @@ mod tests {
         ("a claim with this identity exists", "23505", "claims_pkey", AlreadyDecided),
         ("an outcome with this id exists", "23505", "outcomes_20260101_pkey", AlreadyDecided),
         ("the code is in a live claim", "23505", "claims_live", Mismatch),
+        ("a redemption with this identity exists", "23505", "redemptions_pkey", AlreadyDecided),
+        ("the order was paid with the code", "23505", "redemptions_live", Mismatch),
+        ("the number is ahead already", "23505", "stock_ahead_pkey", Mismatch),
+        ("the number was returned already", "23505", "stock_returned_pkey", Mismatch),
         ("the outbox entry exists", "23505", "outbox_pkey", Mismatch),
         ("stock would be negative", "23514", "stock_never_negative", Mismatch),
         ("stock would not add up", "23514", "stock_adds_up", Mismatch),
+        ("redemptions would be negative", "23514", "stock_redemptions", Mismatch),
+        ("a code's uses would be negative", "23514", "mark_uses", Mismatch),
+        ("a claim's deadline is not that of its state", "23514", "claim_deadline", Mismatch),
+        ("amounts do not add up", "23514", "redemption_adds_up", Mismatch),
+        ("an order's id is too long", "23514", "claim_order_length", DataRefused),
+        ("a redemption's order id is too long", "23514", "redemption_order_length", DataRefused),
         ("a user id is too long", "23514", "claim_user_length", DataRefused),
         ("an outcome's user id is too long", "23514", "outcome_user_length", DataRefused),
         ("a NUL or bytes that are no UTF-8", "22021", "", DataRefused),

@@ -1,20 +1,27 @@
 //! The ledger: what is decided becomes durable here, and only what is here is believed.
 //!
 //! Guarantees:
-//! - a batch is written by one call of one Postgres function, in one commit, or not at all;
+//! - a batch is written by one statement that calls one Postgres function, or two, in one commit, or not at all;
 //! - only the newest owner of a partition writes: `stampede.write_batch` compares epoch, nonce and write number;
 //! - whatever happens to a call, the answer is one of [`WriteResult`], and "unknown" is one of them;
 //! - every read is driven by an index, whatever the tables looked like when its plan was made.
 //!
-//! Reading order: [`write`](self) (`write.rs`) with its error table (`errors.rs`), `takeover.rs`, `read.rs`,
-//! `codes.rs`, `outbox.rs`.
+//! Reading order: [`write`](self) (`write.rs`, and `life.rs` for what becomes of codes once they are given) with its
+//! error table (`errors.rs`); `takeover.rs`; `read.rs` with `coupons.rs`, `codes.rs` (by number), `named.rs` (by name),
+//! `due.rs` and `decided.rs`; `outbox.rs`. What all of them say of rows is in `rows.rs`.
 //!
 //! [`WriteResult`]: coupon_core::effect::WriteResult
 
 mod codes;
+mod coupons;
+mod decided;
+mod due;
 mod errors;
+mod life;
+mod named;
 mod outbox;
 mod read;
+mod rows;
 mod takeover;
 mod write;
 

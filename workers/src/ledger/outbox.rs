@@ -9,7 +9,7 @@ use coupon_core::ids::{EmitSeq, Offset, Partition, RequestId};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::read::decided;
+use super::decided::decided;
 use super::{LedgerError, PgReader};
 use crate::messages::Message;
 

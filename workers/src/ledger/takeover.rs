@@ -14,6 +14,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::rows::millis;
 use super::{LedgerError, PgLedger, connect};
 
 /// A write takes milliseconds; whoever holds the row longer than this is looked at.
@@ -39,7 +40,10 @@ impl PgLedger {
     pub async fn take_over(&self, nonce: Nonce) -> Result<PartitionRow, LedgerError> {
         let mut writer = self.writer.lock().await;
         let mut connection = writer.take().await?;
-        let sql = format!("select {COLUMNS} from stampede.take_over($1, $2, $3)");
+        let sql = format!(
+            "select {COLUMNS}, next_deadline_ms
+               from (select (t.taken).*, t.next_deadline_ms from stampede.take_over($1, $2, $3) t) t"
+        );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.partition.0).bind(&self.worker);
         let pid = backend_pid(&mut connection).await?;
         let row = query.bind(Uuid::from_u128(nonce.0)).fetch_one(&mut connection);
@@ -55,7 +59,9 @@ impl PgLedger {
     /// [`LedgerError`]: repeat it until it succeeds.
     pub async fn read_back(&self) -> Result<PartitionRow, LedgerError> {
         let mut connection = connect(&self.options).await?;
-        let sql = format!("select {COLUMNS} from stampede.partitions where partition = $1 for update");
+        let sql = format!(
+            "select {COLUMNS}, null::bigint from stampede.partitions where partition = $1 for update"
+        );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.partition.0);
         let pid = backend_pid(&mut connection).await?;
         let row = self.watch(pid, query.fetch_one(&mut connection)).await?;
@@ -137,5 +143,6 @@ fn partition_row(row: &PgRow) -> Result<PartitionRow, LedgerError> {
         },
         next_emit_seq: EmitSeq(row.try_get(9)?),
         emitted_seq: EmitSeq(row.try_get(10)?),
+        next_deadline: millis(row, 11)?,
     })
 }

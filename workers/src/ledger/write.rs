@@ -1,5 +1,6 @@
 //! Writing a batch: one call of `stampede.write_batch`, one round trip, one commit. This is where a claim becomes
-//! durable, and where a previous owner is shut out.
+//! durable, and where a previous owner is shut out. What happens to codes once they are given is written by a second
+//! call in the same statement (`life.rs`).
 //!
 //! The columns of a batch go from its decisions straight into the call's buffer; nothing is copied in between.
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use coupon_core::batch::{Batch, Decision, Verdict};
 use coupon_core::effect::WriteResult;
-use coupon_core::ids::CodeNumber;
+use coupon_core::ids::{CodeNumber, RequestId};
 use sqlx::postgres::{PgArguments, PgBindIterExt as _, PgConnectOptions};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::errors::{connection_survives, result_of};
+use super::life::{Life, WRITE_LIFE};
 use super::{LedgerError, PgLedger, connect};
 use crate::messages::Message;
 
@@ -25,12 +27,16 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Days whose tables are made at once: the next midnight finds its table.
 const DAYS_AHEAD: i32 = 3;
 
-const WRITE_BATCH: &str = "select stampede.write_batch(
+/// The day of a batch, of days since 1970.
+pub(super) const DAY: &str = "date '1970-01-01' + $12::int";
+/// How many parameters [`WRITE_BATCH`] has.
+pub(super) const WRITE_BATCH_PARAMETERS: usize = 53;
+pub(super) const WRITE_BATCH: &str = "select stampede.write_batch(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, date '1970-01-01' + $12::int,
     $13, $14, $15, $16, $17, $18, $19,
     $20, $21, $22, $23, $24, $25, $26, $27, $28,
-    $29, $30, $31, $32, $33, $34, $35, $36, $37, $38,
-    $39, $40, $41, $42, $43, $44, $45, $46, $47, $48)";
+    $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43,
+    $44, $45, $46, $47, $48, $49, $50, $51, $52, $53)";
 
 /// The one connection that writes to a partition. It is taken out for each call and put back only after a clear
 /// answer, so that a call that was given up never shares a connection with the next.
@@ -62,7 +68,12 @@ impl Writer {
 impl PgLedger {
     /// Writes a batch, or nothing. Call it again with the same batch as often as its answer says so.
     pub async fn write(&self, batch: &Batch) -> WriteResult {
-        if let Some(wrong) = contradiction(batch) {
+        let life = match Life::of(batch) {
+            Ok(life) => life,
+            Err(wrong) => return WriteResult::Mismatch(wrong),
+        };
+        let columns = Columns { batch, life: life.as_ref() };
+        if let Some(wrong) = columns.contradiction() {
             return WriteResult::Mismatch(wrong);
         }
         let messages = self.messages.of(batch);
@@ -74,11 +85,11 @@ impl PgLedger {
                 return WriteResult::Retry;
             }
         };
-        if let Err(error) = ensure_day(&mut writer, &mut connection, batch).await {
+        if let Err(error) = ensure_day(&mut writer, &mut connection, &columns).await {
             tracing::warn!(partition = self.partition.0, %error, "the tables of a day cannot be made");
             return WriteResult::Retry;
         }
-        let call = Box::pin(call(batch, &messages).execute(&mut connection));
+        let call = Box::pin(columns.call(&messages).execute(&mut connection));
         match timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(_)) => {
                 writer.put(connection);
@@ -97,24 +108,14 @@ impl PgLedger {
     }
 }
 
-/// Columns are cut from the decisions by two filters; what neither takes would be lost without a word.
-fn contradiction(batch: &Batch) -> Option<String> {
-    let columns = claims(batch).count() + rejections(batch).count();
-    if columns != batch.decisions.len() {
-        return Some(format!("{} decisions make {columns} rows", batch.decisions.len()));
-    }
-    (batch.emits() != batch.emit_seq.is_some())
-        .then(|| format!("outbox entry {:?} does not fit", batch.emit_seq))
-}
-
 /// Makes the daily tables that a batch needs, if they are not known to exist.
 async fn ensure_day(
     writer: &mut Writer,
     connection: &mut PgConnection,
-    batch: &Batch,
+    columns: &Columns<'_>,
 ) -> Result<(), LedgerError> {
-    let day = day_of(batch);
-    if writer.days.contains(&day) || rejections(batch).next().is_none() {
+    let day = day_of(columns.batch);
+    if writer.days.contains(&day) || !columns.need_a_day() {
         return Ok(());
     }
     let ensure = sqlx::query("select stampede.ensure_outcome_days(date '1970-01-01' + $1::int, $2)")
@@ -130,65 +131,103 @@ fn day_of(batch: &Batch) -> i32 {
     i32::try_from(batch.position.time.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
 }
 
-fn claims(batch: &Batch) -> impl Iterator<Item = (&Decision, i64, CodeNumber)> {
-    batch.decisions.iter().filter_map(|decision| match (&decision.verdict, decision.coupon) {
-        (Verdict::Claimed { number, .. }, Some(coupon)) => Some((decision, coupon.0, *number)),
-        _ => None,
-    })
+pub(super) type Call<'q> = Query<'q, Postgres, PgArguments>;
+
+/// A batch as the columns of its call.
+struct Columns<'b> {
+    batch: &'b Batch,
+    /// What a second call in the same statement writes; all claims are there then.
+    life: Option<&'b Life<'b>>,
 }
 
-fn rejections(batch: &Batch) -> impl Iterator<Item = (&Decision, &'static str)> {
-    batch.decisions.iter().filter_map(|decision| match decision.verdict {
-        Verdict::Rejected(reason) => Some((decision, reason.as_str())),
-        Verdict::Claimed { .. } => None,
-    })
+impl<'b> Columns<'b> {
+    /// Columns are cut from the decisions by filters; what none of them takes would be lost without a word.
+    fn contradiction(&self) -> Option<String> {
+        let batch = self.batch;
+        let elsewhere = self.life.map_or(0, |life| life.ids().count());
+        let columns = self.claims().count() + self.rejections().count() + elsewhere;
+        if columns != batch.decisions.len() {
+            return Some(format!("{} decisions make {columns} rows", batch.decisions.len()));
+        }
+        (batch.emits() != batch.emit_seq.is_some())
+            .then(|| format!("outbox entry {:?} does not fit", batch.emit_seq))
+    }
+
+    fn need_a_day(&self) -> bool {
+        self.rejections().next().is_some() || self.life.is_some_and(Life::needs_a_day)
+    }
+
+    fn claims(&self) -> impl Iterator<Item = (&'b Decision, i64, CodeNumber)> {
+        let decisions: &[Decision] = if self.life.is_some() { &[] } else { &self.batch.decisions };
+        decisions.iter().filter_map(|decision| match (&decision.verdict, decision.coupon) {
+            (Verdict::Claimed { number, .. }, Some(coupon)) => Some((decision, coupon.0, *number)),
+            _ => None,
+        })
+    }
+
+    fn rejections(&self) -> impl Iterator<Item = (&'b Decision, &'static str)> {
+        self.batch.decisions.iter().filter_map(|decision| match decision.verdict {
+            Verdict::Rejected(reason) => Some((decision, reason.as_str())),
+            Verdict::Claimed { .. } | Verdict::Changed(_) => None,
+        })
+    }
+
+    /// Requests whose outcomes lie elsewhere, and are told with this batch.
+    fn others(&self) -> impl Iterator<Item = RequestId> {
+        let life = self.life.into_iter().flat_map(Life::ids);
+        life.chain(self.batch.repetitions.iter().map(|decision| decision.id))
+    }
+
+    fn call<'q>(&'q self, messages: &'q [Message]) -> Call<'q> {
+        let (fence, position) = (&self.batch.fence, &self.batch.position);
+        let sql = if self.life.is_some() { WRITE_LIFE.as_str() } else { WRITE_BATCH };
+        let call = sqlx::query(sql)
+            .bind(fence.partition.0)
+            .bind(fence.epoch.0)
+            .bind(Uuid::from_u128(fence.nonce.0))
+            .bind(fence.write_no.0)
+            .bind(Uuid::from_u128(fence.attempt.0))
+            .bind(position.next_offset.0)
+            .bind(position.last_offset.0)
+            .bind(position.last_digest)
+            .bind(position.time.0)
+            .bind(position.suspect_until.0)
+            .bind(self.batch.watermark.0)
+            .bind(day_of(self.batch));
+        let call = self.bind_rejections(self.bind_claims(call));
+        let call = bind_messages(self.bind_others(bind_stock(call, self.batch)), messages);
+        self.life.into_iter().fold(call, |call, life| life.bind(call))
+    }
+
+    fn bind_claims<'q>(&'q self, call: Call<'q>) -> Call<'q> {
+        call.bind(self.claims().map(|(d, ..)| identity(d.id)).bind_iter())
+            .bind(self.claims().map(|(d, ..)| d.id.body).bind_iter())
+            .bind(self.claims().map(|(_, coupon, _)| coupon).bind_iter())
+            .bind(self.claims().map(|(.., number)| number.0).bind_iter())
+            .bind(self.claims().map(|(d, ..)| d.offset.0).bind_iter())
+            .bind(self.claims().map(|(d, ..)| d.decided.0).bind_iter())
+            .bind(self.claims().map(|(d, ..)| &*d.user).bind_iter())
+    }
+
+    fn bind_rejections<'q>(&'q self, call: Call<'q>) -> Call<'q> {
+        call.bind(self.rejections().map(|(d, _)| identity(d.id)).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.id.body).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.coupon.map(|coupon| coupon.0)).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.offset.0).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.decided.0).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.kind.as_str()).bind_iter())
+            .bind(self.rejections().map(|(_, reason)| reason).bind_iter())
+            .bind(self.rejections().map(|(d, _)| &*d.user).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.coupon.is_none().then_some(&*d.coupon_id)).bind_iter())
+    }
+
+    fn bind_others<'q>(&'q self, call: Call<'q>) -> Call<'q> {
+        call.bind(self.others().map(identity).bind_iter()).bind(self.others().map(|id| id.body).bind_iter())
+    }
 }
 
-fn identity(decision: &Decision) -> Uuid {
-    Uuid::from_u128(decision.id.identity)
-}
-
-type Call<'q> = Query<'q, Postgres, PgArguments>;
-
-fn call<'q>(batch: &'q Batch, messages: &'q [Message]) -> Call<'q> {
-    let (fence, position) = (&batch.fence, &batch.position);
-    let call = sqlx::query(WRITE_BATCH)
-        .bind(fence.partition.0)
-        .bind(fence.epoch.0)
-        .bind(Uuid::from_u128(fence.nonce.0))
-        .bind(fence.write_no.0)
-        .bind(Uuid::from_u128(fence.attempt.0))
-        .bind(position.next_offset.0)
-        .bind(position.last_offset.0)
-        .bind(position.last_digest)
-        .bind(position.time.0)
-        .bind(position.suspect_until.0)
-        .bind(batch.watermark.0)
-        .bind(day_of(batch));
-    let call = bind_rejections(bind_claims(call, batch), batch);
-    bind_messages(bind_stock(call, batch), messages)
-}
-
-fn bind_claims<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
-    call.bind(claims(batch).map(|(d, ..)| identity(d)).bind_iter())
-        .bind(claims(batch).map(|(d, ..)| d.id.body).bind_iter())
-        .bind(claims(batch).map(|(_, coupon, _)| coupon).bind_iter())
-        .bind(claims(batch).map(|(.., number)| number.0).bind_iter())
-        .bind(claims(batch).map(|(d, ..)| d.offset.0).bind_iter())
-        .bind(claims(batch).map(|(d, ..)| d.decided.0).bind_iter())
-        .bind(claims(batch).map(|(d, ..)| &*d.user).bind_iter())
-}
-
-fn bind_rejections<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
-    call.bind(rejections(batch).map(|(d, _)| identity(d)).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| d.id.body).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| d.coupon.map(|coupon| coupon.0)).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| d.offset.0).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| d.decided.0).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| d.kind.as_str()).bind_iter())
-        .bind(rejections(batch).map(|(_, reason)| reason).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| &*d.user).bind_iter())
-        .bind(rejections(batch).map(|(d, _)| d.coupon.is_none().then_some(&*d.coupon_id)).bind_iter())
+fn identity(id: RequestId) -> Uuid {
+    Uuid::from_u128(id.identity)
 }
 
 fn bind_stock<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
@@ -203,12 +242,15 @@ fn bind_stock<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
         .bind(stock.iter().map(|s| s.is.ahead).bind_iter())
         .bind(stock.iter().map(|s| s.is.returned).bind_iter())
         .bind(stock.iter().map(|s| s.is.claimed).bind_iter())
+        .bind(stock.iter().map(|s| s.is.locked).bind_iter())
+        .bind(stock.iter().map(|s| s.is.redeemed).bind_iter())
+        .bind(stock.iter().map(|s| s.is.revoked).bind_iter())
+        .bind(stock.iter().map(|s| s.is.redemptions).bind_iter())
+        .bind(stock.iter().map(|s| s.passed).bind_iter())
         .bind(batch.loads.iter().map(|l| l.load.0).bind_iter())
         .bind(batch.loads.iter().map(|l| l.base).bind_iter())
         .bind(batch.returned_taken.iter().map(|r| r.0.0).bind_iter())
         .bind(batch.returned_taken.iter().map(|r| r.1.0).bind_iter())
-        .bind(batch.repetitions.iter().map(identity).bind_iter())
-        .bind(batch.repetitions.iter().map(|d| d.id.body).bind_iter())
 }
 
 fn bind_messages<'q>(call: Call<'q>, messages: &'q [Message]) -> Call<'q> {

@@ -118,6 +118,12 @@ impl Fixture {
             decisions: Vec::new(),
             repetitions: Vec::new(),
             stock: Vec::new(),
+            claims: Vec::new(),
+            rolled_back: Vec::new(),
+            marks: Vec::new(),
+            ahead_taken: Vec::new(),
+            ahead_freed: Vec::new(),
+            returned_added: Vec::new(),
             returned_taken: Vec::new(),
             loads: Vec::new(),
             dead_letters: Vec::new(),
@@ -135,11 +141,16 @@ impl Fixture {
                 claimed: self.stock.claimed + claims,
                 ..self.stock
             };
-            batch.stock.push(StockChange { coupon: COUPON, was: self.stock, is });
+            batch.stock.push(self.stock_becomes(is));
         }
         batch.position.next_offset.0 += decisions.len() as i64;
         batch.decisions = decisions;
         self.telling(batch)
+    }
+
+    /// The row of the coupon's stock changes to this.
+    pub(crate) fn stock_becomes(&self, is: StockRow) -> StockChange {
+        StockChange { coupon: COUPON, was: self.stock, is, passed: 0 }
     }
 
     /// Gives the batch its place in the outbox.
@@ -174,6 +185,11 @@ pub(crate) fn ledger(options: &PgConnectOptions, pool: &PgPool, worker: &str) ->
     PgLedger::new(options, PgReader::new(pool.clone()), PARTITION, worker, Messages::new(SchemaId(3)))
 }
 
+/// The code of this number of the coupon.
+pub(crate) fn code(number: i64) -> Box<str> {
+    format!("{COUPON}-{number}").into()
+}
+
 pub(crate) fn claim(identity: u128, user: &str, number: i64) -> Decision {
     Decision {
         id: RequestId { identity, body: 0 },
@@ -183,7 +199,7 @@ pub(crate) fn claim(identity: u128, user: &str, number: i64) -> Decision {
         user: user.into(),
         offset: Offset(identity as i64),
         decided: NOW,
-        verdict: Verdict::Claimed { number: CodeNumber(number), code: format!("{COUPON}-{number}").into() },
+        verdict: Verdict::Claimed { number: CodeNumber(number), code: code(number), hold_until: None },
     }
 }
 

@@ -38,10 +38,15 @@ async fn everything(owner: &Fixture, after: i64) {
         coupons: vec!["sale".into()],
         decided: vec![1, 2],
         loads: vec![LoadId(1)],
-        users: vec![UsersOf { coupon: COUPON, users: vec!["user-1".into(), "nobody".into()] }],
+        users: vec![UsersOf {
+            coupon: COUPON,
+            users: vec!["user-1".into(), "nobody".into()],
+            redemptions: false,
+        }],
         returned: vec![ReturnedOf { coupon: COUPON, limit: 3 }],
+        ..Wants::default()
     };
-    reader.load(&wants).await.unwrap();
+    reader.load(PARTITION, &wants).await.unwrap();
     reader.read_codes(&[ReadCodes { coupon: COUPON, after: CodeNumber(after), count: 10 }]).await.unwrap();
     reader.outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap();
 }
@@ -57,7 +62,7 @@ fn full(owner: &Fixture, n: i64) -> Batch {
 async fn calls_touch_as_much_of_a_full_database_as_of_an_empty_one() {
     let mut owner = Fixture::new(10).await;
     let other = owner.coupon("other").await;
-    let same = |coupon, row| StockChange { coupon, was: row, is: row };
+    let same = |coupon, row| StockChange { coupon, was: row, is: row, passed: 0 };
     // Plans are made now, and often enough for a prepared statement to keep one.
     owner.run("analyze").await;
     for n in 0..7 {

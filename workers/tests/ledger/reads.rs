@@ -35,6 +35,7 @@ async fn the_outbox_tells_again_exactly_what_was_decided() {
         kind: EventKind::SoldOut,
         coupon_id: "sale".into(),
         available: 0,
+        lapsed: None,
         offset: Offset(3),
         at: NOW,
     };
@@ -65,7 +66,10 @@ async fn everything_stored_under_an_identity_is_found() {
     let batch = owner.deciding(decisions.clone());
     owner.write(&batch).await;
     let wants = Wants { decided: vec![1, 2], ..Wants::default() };
-    assert_eq!(sorted(owner.ledger.reader().load(&wants).await.unwrap().decided), sorted(decisions));
+    assert_eq!(
+        sorted(owner.ledger.reader().load(PARTITION, &wants).await.unwrap().decided),
+        sorted(decisions)
+    );
 }
 
 #[tokio::test]
@@ -81,17 +85,20 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
     let users = ["ann", "bob", "cid", "dan"].map(Box::from).to_vec();
     let wants = Wants {
         coupons: vec!["sale".into(), "nowhere".into()],
-        decided: Vec::new(),
         loads: vec![LoadId(1), LoadId(77)],
         users: vec![
-            UsersOf { coupon: COUPON, users },
-            UsersOf { coupon: CouponNo(2), users: vec!["ann".into()] },
+            UsersOf { coupon: COUPON, users, redemptions: false },
+            UsersOf { coupon: CouponNo(2), users: vec!["ann".into()], redemptions: false },
         ],
         returned: vec![ReturnedOf { coupon: CouponNo(2), limit: 5 }, ReturnedOf { coupon: COUPON, limit: 1 }],
+        ..Wants::default()
     };
-    let answers = owner.ledger.reader().load(&wants).await.unwrap();
+    let answers = owner.ledger.reader().load(PARTITION, &wants).await.unwrap();
     let [sale] = answers.coupons.as_slice() else { panic!("{:?}", answers.coupons) };
-    assert_eq!(sale.stock, StockRow { top: 10, cursor: 4, ahead: 1, returned: 2, claimed: 3 });
+    assert_eq!(
+        sale.stock,
+        StockRow { top: 10, cursor: 4, ahead: 1, returned: 2, claimed: 3, ..StockRow::default() }
+    );
     assert_eq!((sale.coupon, sale.ahead.as_slice()), (COUPON, &[CodeNumber(8)][..]));
     assert_eq!(sale.definition.claims_per_user, Some(1));
     assert_eq!(

@@ -39,7 +39,7 @@ async fn stock_is_written_only_over_what_the_owner_knew() {
     let other = owner.coupon("other").await;
     let empty = StockRow::default();
     let mut both = owner.deciding(owner.claims(2, &["bob"]));
-    both.stock.push(StockChange { coupon: other, was: empty, is: empty });
+    both.stock.push(StockChange { coupon: other, was: empty, is: empty, passed: 0 });
     let mut one_wrong = both.clone();
     one_wrong.stock[1].was.top = 1;
     assert!(matches!(refused(&owner, &one_wrong).await, WriteResult::Mismatch(_)));
@@ -137,11 +137,7 @@ async fn a_sealed_load_becomes_stock_once() {
     owner.run("update loads set state = 'sealed', base = null").await;
     let mut batch = owner.batch();
     batch.loads.push(LoadApplied { load: LoadId(1), base: 0 });
-    batch.stock.push(StockChange {
-        coupon: COUPON,
-        was: owner.stock,
-        is: StockRow { top: 5, ..owner.stock },
-    });
+    batch.stock.push(owner.stock_becomes(StockRow { top: 5, ..owner.stock }));
     owner.write(&batch).await;
     assert_eq!(owner.number("select base from loads where state = 'applied'").await, 0);
 
@@ -157,6 +153,14 @@ async fn the_cursor_leaves_no_number_ahead_of_it_behind() {
     owner.stock = StockRow { ahead: 2, claimed: 2, ..owner.stock };
     let mut batch = owner.deciding(vec![claim(1, "ann", 1), claim(2, "bob", 3)]);
     batch.stock[0].is = StockRow { cursor: 3, ahead: 1, claimed: 4, ..owner.stock };
+    for passed in [2, -1] {
+        batch.stock[0].passed = passed;
+        assert!(
+            matches!(refused(&owner, &batch).await, WriteResult::Mismatch(why) if why.contains("ahead of it")),
+            "one is there, not {passed}"
+        );
+    }
+    batch.stock[0].passed = 1;
     owner.write(&batch).await;
     assert_eq!(owner.number("select number from stock_ahead").await, 9);
 }

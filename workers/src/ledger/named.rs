@@ -1,0 +1,148 @@
+//! Reading what requests about codes depend on: codes by name, redemptions by id, orders that were paid with them.
+
+use std::collections::HashSet;
+
+use coupon_core::batch::Mark;
+use coupon_core::effect::{CodeOf, KnownCode, OrderOf, StoredRedemption};
+use coupon_core::ids::{CodeNumber, CouponNo, LoadId, RequestId};
+use sqlx::postgres::{PgBindIterExt as _, PgRow};
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+
+use super::LedgerError;
+use super::rows::{claim, redemption, request_id};
+
+/// Codes that are named, each with who asks, and the codes of redemptions, about which nobody asks. From the code to its
+/// load, and with the load's base to its number; from there to its live claim and its mark. The user's lapsed claims are
+/// looked for among their few claims of the coupon. (`exists` would be free to hash all claims instead.)
+const CODES: &str = "
+    select x.code_key, x.code, l.coupon_no, x.load_id, x.idx, l.base, coalesce(m.uses, 0), coalesce(m.revoked, false),
+           c.identity, c.body, c.user_id, c.claimed_ms, c.state, c.hold_until_ms, c.lock_until_ms, c.order_id,
+           c.lapsed_ms, w.user_id, v.lapsed is not null
+      from (select key, user_id from unnest($1::text[], $2::text[]) w (key, user_id)
+             union all
+            select x.code_key, null
+              from unnest($3::uuid[], $4::bigint[]) d (identity, body)
+             cross join lateral (select coupon_no, number from stampede.redemptions r
+                                  where r.identity = d.identity and r.body = d.body offset 0) r
+             cross join lateral (select load_id, base from stampede.loads l
+                                  where l.coupon_no = r.coupon_no and l.base < r.number
+                                  order by l.base desc limit 1) l
+             cross join lateral (select code_key from stampede.codes x
+                                  where x.load_id = l.load_id and x.idx = r.number - l.base offset 0) x) w
+     cross join lateral (select * from stampede.codes x where x.code_key = w.key offset 0) x
+     cross join lateral (select coupon_no, base from stampede.loads l where l.load_id = x.load_id offset 0) l
+      left join lateral (select * from stampede.claims c
+                          where c.coupon_no = l.coupon_no and c.number = l.base + x.idx and c.state <> 4
+                         offset 0) c on true
+      left join lateral (select uses, revoked from stampede.code_marks m
+                          where m.coupon_no = l.coupon_no and m.number = l.base + x.idx offset 0) m on true
+      left join lateral (select true as lapsed from stampede.claims v
+                          where v.user_id = w.user_id and v.coupon_no = l.coupon_no and v.number = l.base + x.idx
+                            and v.state = 4 and v.lapsed_ms is not null limit 1) v on true";
+
+const REDEMPTIONS: &str = "
+    select r.identity, r.body, r.order_id, r.order_amount::text, r.discount::text, r.final_price::text, r.currency,
+           r.redeemed_ms, r.coupon_no, r.number, r.user_id, r.rolled_back_ms is not null
+      from unnest($1::uuid[], $2::bigint[]) w (identity, body)
+     cross join lateral (select * from stampede.redemptions r
+                          where r.identity = w.identity and r.body = w.body offset 0) r";
+
+const ORDERS: &str = "
+    select w.coupon_no, w.number, w.order_id
+      from unnest($1::bigint[], $2::bigint[], $3::text[]) w (coupon_no, number, order_id)
+     cross join lateral (select from stampede.redemptions r
+                          where r.coupon_no = w.coupon_no and r.number = w.number and r.order_id = w.order_id
+                            and r.rolled_back_ms is null offset 0) r";
+
+/// What was found of codes: the codes, and which of the users who asked had a claim that lapsed.
+pub(super) type Named = (Vec<KnownCode>, Vec<(CouponNo, CodeNumber, Box<str>)>);
+
+/// The codes that exist of those named and of those of redemptions, each once; and whose claims have lapsed.
+pub(super) async fn codes(
+    pool: &PgPool,
+    named: &[CodeOf],
+    redemptions: &[RequestId],
+) -> Result<Named, LedgerError> {
+    let (mut codes, mut lapsed) = (Vec::new(), Vec::new());
+    if named.is_empty() && redemptions.is_empty() {
+        return Ok((codes, lapsed));
+    }
+    let rows = sqlx::query(CODES)
+        .bind(named.iter().map(|code| &*code.key).bind_iter())
+        .bind(named.iter().map(|code| &*code.user).bind_iter())
+        .bind(redemptions.iter().map(|id| Uuid::from_u128(id.identity)).bind_iter())
+        .bind(redemptions.iter().map(|id| id.body).bind_iter())
+        .fetch_all(pool)
+        .await?;
+    let mut seen = HashSet::new();
+    for row in &rows {
+        let code = known(row)?;
+        if row.try_get(18)?
+            && let Some(base) = code.base
+        {
+            lapsed.push((code.coupon, CodeNumber(base + code.idx), row.try_get(17)?));
+        }
+        if seen.insert(code.key.clone()) {
+            codes.push(code);
+        }
+    }
+    Ok((codes, lapsed))
+}
+
+fn known(row: &PgRow) -> Result<KnownCode, LedgerError> {
+    let (code, coupon) = (row.try_get::<Box<str>, _>(1)?, CouponNo(row.try_get(2)?));
+    let (idx, base): (i64, Option<i64>) = (row.try_get(4)?, row.try_get(5)?);
+    let number = CodeNumber(base.unwrap_or_default() + idx);
+    Ok(KnownCode {
+        key: row.try_get(0)?,
+        coupon,
+        load: LoadId(row.try_get(3)?),
+        idx,
+        base,
+        mark: Mark { uses: row.try_get(6)?, revoked: row.try_get(7)? },
+        claim: claim(row, 8, coupon, number, &code)?,
+        code,
+    })
+}
+
+/// The redemptions that exist.
+pub(super) async fn redemptions(
+    pool: &PgPool,
+    ids: &[RequestId],
+) -> Result<Vec<StoredRedemption>, LedgerError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(REDEMPTIONS)
+        .bind(ids.iter().map(|id| Uuid::from_u128(id.identity)).bind_iter())
+        .bind(ids.iter().map(|id| id.body).bind_iter())
+        .fetch_all(pool)
+        .await?;
+    let stored = |row: &PgRow| {
+        Ok(StoredRedemption {
+            redemption: redemption(row, 2, request_id(row, 0)?)?,
+            coupon: CouponNo(row.try_get(8)?),
+            number: CodeNumber(row.try_get(9)?),
+            user: row.try_get(10)?,
+            rolled_back: row.try_get(11)?,
+        })
+    };
+    rows.iter().map(stored).collect()
+}
+
+/// Of these orders, those that were paid with their code and not rolled back.
+pub(super) async fn orders(pool: &PgPool, wanted: &[OrderOf]) -> Result<Vec<OrderOf>, LedgerError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, i64, Box<str>)> = sqlx::query_as(ORDERS)
+        .bind(wanted.iter().map(|of| of.coupon.0).bind_iter())
+        .bind(wanted.iter().map(|of| of.number.0).bind_iter())
+        .bind(wanted.iter().map(|of| &*of.order).bind_iter())
+        .fetch_all(pool)
+        .await?;
+    let paid =
+        |(coupon, number, order)| OrderOf { coupon: CouponNo(coupon), number: CodeNumber(number), order };
+    Ok(rows.into_iter().map(paid).collect())
+}

@@ -1,7 +1,7 @@
 //! What clients were told, held against Postgres: I3, I4 and I8 as they see them, and codes given twice.
 
 use super::history::{Entry, Told};
-use super::ledger::{Ledger, Map, Set};
+use super::ledger::{Ledger, Map, RETURNED, Set};
 use super::log::{Log, Says};
 use super::report::{Invariant, Report};
 use coupon_core::ids::RequestId;
@@ -16,8 +16,7 @@ pub(super) fn told(entries: &[Entry], ledger: &Ledger, log: &Log, settled: bool,
         })
         .collect();
     let complete = log.spans.values().all(|span| span.from == 0);
-    let mut holders: Map<&str, RequestId> = Map::default();
-    let mut twice: Set<&str> = Set::default();
+    let mut holders: Map<&str, Holder> = Map::default();
     for entry in entries {
         one_request(entry, report);
         let accepted = entry.answers.iter().find_map(|answer| answer.id);
@@ -40,16 +39,34 @@ pub(super) fn told(entries: &[Entry], ledger: &Ledger, log: &Log, settled: bool,
                 format!("{} was told of request {id}: {:?}; its row says otherwise", entry.user, answer.told)
             });
             if let Told::Accepted { code } = &answer.told
-                && *holders.entry(code).or_insert(id) != id
+                && answer.of_claim
             {
-                twice.insert(code);
+                // Whoever had it and has it no more, by a row that says the same, may see it go to somebody else.
+                let is_over = row.is_some_and(|row| row.state == RETURNED && row.shown == answer.shown);
+                holders.entry(code).or_default().add(id, is_over);
             }
         }
     }
-    for code in &twice {
+    let twice = holders.iter().filter(|(_, holder)| holder.twice);
+    for (code, _) in twice.clone() {
         report.broken(Invariant::I2, || format!("code {code} was told to two requests"));
     }
-    twice.len() as u64
+    twice.count() as u64
+}
+
+/// Who was told that a code is theirs.
+#[derive(Default)]
+struct Holder {
+    lasting: Option<RequestId>,
+    twice: bool,
+}
+
+impl Holder {
+    fn add(&mut self, id: RequestId, is_over: bool) {
+        if !is_over {
+            self.twice |= *self.lasting.get_or_insert(id) != id;
+        }
+    }
 }
 
 /// However often it was sent, a request with a key has one id; and no answer is beyond the interface.

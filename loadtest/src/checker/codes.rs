@@ -62,6 +62,16 @@ impl Codes {
         if idx > *count { None } else { self.loads.get(load)?.text(idx) }
     }
 
+    /// The numbers of a coupon's codes, by the digests of their texts.
+    pub(super) fn numbers_of(&self, coupon: i64) -> Map<u64, i64> {
+        let applied = self.applied.get(&coupon).into_iter().flatten();
+        let numbers =
+            applied.flat_map(|(base, count, load)| (1..=*count).map(move |idx| (*load, idx, base + idx)));
+        let texts =
+            numbers.filter_map(|(load, idx, number)| Some((self.loads.get(&load)?.text(idx)?, number)));
+        texts.map(|(text, number)| (xxh3_64(text.as_bytes()), number)).collect()
+    }
+
     /// Whether a load has the codes 1 to `count`, each once, and no other.
     pub(super) fn is_complete(&self, load: &Load) -> bool {
         self.loads.get(&load.load).is_some_and(|block| block.misplaced == 0 && block.count == load.count)

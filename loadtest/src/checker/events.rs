@@ -1,11 +1,12 @@
 //! I4, I5: what was told is what is durable, and what is durable was told.
 
 use schemas::CouponResponse;
-use std::collections::BTreeMap;
 
-use super::ledger::{Ledger, Map, Set};
-use super::log::{Aside, Told, responses};
+use super::aside::{Aside, At, digest_of};
+use super::ledger::{Ledger, Set};
+use super::log::{Log, Told, responses};
 use super::report::{Invariant, Report};
+use super::timeline::{announcements, returns};
 use super::topics::{Kafka, Spans, TopicsUnread};
 
 /// Reads every response event and holds it against its row. Answers how many there are.
@@ -58,33 +59,53 @@ fn one(ledger: &Ledger, covered: &Spans, event: &Told<'_>, told: &mut [bool], re
 }
 
 /// I5 for what no request asked for: every load that became stock was told, and so was every coupon sold out.
-pub(super) fn aside(ledger: &Ledger, aside: &Aside, report: &mut Report) {
+pub(super) fn aside(ledger: &Ledger, log: &Log, aside: &Aside, report: &mut Report) {
     for unreadable in &aside.unreadable {
         report.broken(Invariant::I5, || unreadable.clone());
     }
-    let mut restocked: Map<i32, i64> = Map::default();
-    for (partition, _) in &aside.restocked {
-        *restocked.entry(*partition).or_default() += 1;
-    }
-    let mut applied: BTreeMap<i32, i64> = BTreeMap::new();
-    for load in ledger.loads.iter().filter(|load| load.base.is_some()) {
-        let partition = ledger.coupons.get(&load.coupon).map_or(-1, |coupon| coupon.partition);
-        *applied.entry(partition).or_default() += 1;
-    }
+    restocked(ledger, log, aside, report);
     let untold = |partition: &i32| ledger.owes_messages.contains(partition);
-    for (partition, applied) in applied.into_iter().filter(|(partition, _)| !untold(partition)) {
-        let told = restocked.get(&partition).copied().unwrap_or(0);
-        report.expect(Invariant::I5, told == applied, || {
-            format!("partition {partition}: {applied} loads became stock, and {told} were told")
-        });
-    }
     let sold_out: Set<&str> = aside.sold_out.iter().map(|id| &**id).collect();
     for coupon in ledger.coupons.values().filter(|coupon| !untold(&coupon.partition)) {
         let Some(stock) = coupon.stock.filter(|stock| stock.top > 0) else { continue };
-        if stock.top - stock.cursor - stock.ahead + stock.returned == 0 {
+        if stock.available() == 0 && !coupon.rules.is_shared() {
             report.expect(Invariant::I5, sold_out.contains(&*coupon.id), || {
                 format!("{} is sold out, and nobody was told", coupon.id)
             });
         }
+    }
+}
+
+/// I5 for stock: every load that became stock was told at one of its announcements, and of nothing else was it told
+/// that there are codes again but of what came back.
+fn restocked(ledger: &Ledger, log: &Log, aside: &Aside, report: &mut Report) {
+    let returns: Set<At> = returns(ledger, aside).collect();
+    let announced = announcements(log);
+    let mut explained: Set<At> = Set::default();
+    for load in &ledger.loads {
+        let Some(coupon) = ledger.coupons.get(&load.coupon) else { continue };
+        let at = |(partition, offset): &(i32, i64)| (*partition, *offset, digest_of(&coupon.id));
+        let places = announced.get(&load.load).map_or(&[][..], Vec::as_slice);
+        explained.extend(places.iter().map(at));
+        let told = places.iter().map(at).filter(|at| aside.restocked.contains(at));
+        let (by_return, by_load): (Vec<At>, Vec<At>) = told.partition(|at| returns.contains(at));
+        let may_be_untold = ledger.owes_messages.contains(&coupon.partition) || aside.incomplete;
+        let is_told = by_load.len() == 1 || by_load.is_empty() && (!by_return.is_empty() || may_be_untold);
+        report.expect(Invariant::I5, load.base.is_none() || places.is_empty() || is_told, || {
+            format!(
+                "{}: load {} became stock, and that was told {} times",
+                coupon.id,
+                load.load,
+                by_load.len()
+            )
+        });
+    }
+    for at in &aside.restocked {
+        let (partition, offset, _) = at;
+        let is_known =
+            explained.contains(at) || returns.contains(at) || *offset >= ledger.next_of(*partition);
+        report.expect(Invariant::I5, is_known, || {
+            format!("{partition}@{offset}: a coupon was said to have codes again, and none came back")
+        });
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use coupon_core::ids::RequestId;
 use serde::Deserialize;
 
-use super::told::{Shown, shown_digest};
+use super::told::{Accepted, Outcome, Paid, Verdict};
 
 /// One request of a client, of which it may send the HTTP request several times (with an Idempotency-Key) or ask
 /// for the outcome later.
@@ -37,7 +37,7 @@ pub enum Told {
     Nothing,
     /// Accepted, not decided yet.
     Pending,
-    /// Decided: the user has this code.
+    /// Decided: it was granted, and this is the code that it is about.
     Accepted {
         /// The code.
         code: Box<str>,
@@ -94,6 +94,8 @@ pub struct Answer {
     pub told: Told,
     /// Digest of what a user sees of an outcome; 0 where there is none.
     pub(super) shown: u64,
+    /// Whether it is the outcome of a claim.
+    pub(super) of_claim: bool,
 }
 
 /// One request and everything that was heard of it.
@@ -158,13 +160,13 @@ impl History {
 
     /// An answer came, or did not.
     pub fn heard(&self, asked: Asked, heard: Heard) {
-        let Reading { told, given, id, shown } = match heard {
+        let Reading { told, given, id, shown, of_claim } = match heard {
             Heard::Nothing => Reading::of(Told::Nothing),
             Heard::Answer { status, body } => read(status, &body),
         };
         let after = self.began.elapsed();
         if let Some(entry) = self.lock().get_mut(asked.0) {
-            entry.answers.push(Answer { after, id, told, shown });
+            entry.answers.push(Answer { after, id, told, shown, of_claim });
             if given.is_some() {
                 entry.given = given;
             }
@@ -207,7 +209,28 @@ struct RequestBody {
     coupon_id: Option<String>,
     reason: Option<String>,
     code: Option<String>,
+    claim: Option<ClaimBody>,
+    redemption: Option<RedemptionBody>,
     decided_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ClaimBody {
+    state: String,
+    claimed_at: Option<String>,
+    hold_until: Option<String>,
+    lock_until: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RedemptionBody {
+    redemption_id: String,
+    order_id: String,
+    order_amount: String,
+    discount: String,
+    final_price: String,
+    currency: String,
+    redeemed_at: String,
 }
 
 #[derive(Deserialize)]
@@ -220,11 +243,12 @@ struct Reading {
     given: Option<Box<str>>,
     id: Option<RequestId>,
     shown: u64,
+    of_claim: bool,
 }
 
 impl Reading {
     const fn of(told: Told) -> Self {
-        Self { told, given: None, id: None, shown: 0 }
+        Self { told, given: None, id: None, shown: 0, of_claim: false }
     }
 }
 
@@ -236,25 +260,70 @@ fn read(status: u16, body: &str) -> Reading {
         };
     }
     let Ok(request) = serde_json::from_str::<RequestBody>(body) else { return garbled(status, body) };
-    let canonical = request.request_id.split('.').next().unwrap_or_default();
-    let Ok(id) = RequestId::parse(canonical) else { return garbled(status, body) };
-    let decided_ms = request.decided_at.as_deref().and_then(unix_ms);
-    let (told, shown) = match (request.status.as_str(), request.code, request.reason, decided_ms) {
-        ("pending", None, None, None) => (Told::Pending, None),
-        ("accepted", Some(code), None, Some(at)) => (Told::Accepted { code: code.into() }, Some(at)),
-        ("rejected", None, Some(reason), Some(at)) => (Told::Rejected { reason: reason.into() }, Some(at)),
+    let Some(id) = canonical(&request.request_id) else { return garbled(status, body) };
+    let (told, shown) = match (request.status.as_str(), &request.code, &request.reason) {
+        ("pending", None, None) if request.decided_at.is_none() => (Told::Pending, Some(0)),
+        ("accepted", Some(code), None) => (Told::Accepted { code: code.as_str().into() }, request.shown()),
+        ("rejected", None, Some(reason)) => {
+            (Told::Rejected { reason: reason.as_str().into() }, request.shown())
+        }
         _ => return garbled(status, body),
     };
-    let shown = shown.map_or(0, |decided_ms| {
-        let verdict = match &told {
-            Told::Accepted { code } => Shown::Accepted(code),
-            Told::Rejected { reason } => Shown::Rejected(reason),
-            _ => Shown::Rejected(""),
+    let Some(shown) = shown else { return garbled(status, body) };
+    let of_claim = request.kind.as_deref() == Some("claim");
+    Reading { told, given: Some(request.request_id.into()), id: Some(id), shown, of_claim }
+}
+
+impl RequestBody {
+    /// Digest of the outcome that it shows; `None` where a part of it cannot be read.
+    fn shown(&self) -> Option<u64> {
+        let verdict = match &self.reason {
+            Some(reason) => Verdict::Rejected(reason),
+            None => Verdict::Accepted(self.accepted()?),
         };
-        let (kind, coupon) = (request.kind.unwrap_or_default(), request.coupon_id.unwrap_or_default());
-        shown_digest(&kind, &coupon, verdict, decided_ms)
-    });
-    Reading { told, given: Some(request.request_id.into()), id: Some(id), shown }
+        let outcome = Outcome {
+            kind: self.kind.as_deref().unwrap_or_default(),
+            coupon: self.coupon_id.as_deref().unwrap_or_default(),
+            user: "",
+            partition: 0,
+            offset: 0,
+            decided_ms: unix_ms(self.decided_at.as_deref()?)?,
+            verdict,
+        };
+        Some(outcome.shown(&mut String::new()))
+    }
+
+    fn accepted(&self) -> Option<Accepted<'_>> {
+        let time = |at: Option<&String>| at.map_or(Some(None), |at| unix_ms(at).map(Some));
+        let claim = self.claim.as_ref();
+        let paid = match &self.redemption {
+            None => None,
+            Some(redemption) => Some(redemption.paid()?),
+        };
+        Some(Accepted {
+            code: self.code.as_deref()?,
+            number: 0,
+            state: claim.map(|claim| claim.state.as_str()),
+            claimed_ms: time(claim.and_then(|claim| claim.claimed_at.as_ref()))?,
+            hold_until_ms: time(claim.and_then(|claim| claim.hold_until.as_ref()))?,
+            lock_until_ms: time(claim.and_then(|claim| claim.lock_until.as_ref()))?,
+            order: self.redemption.as_ref().map(|redemption| redemption.order_id.as_str()),
+            paid,
+        })
+    }
+}
+
+impl RedemptionBody {
+    fn paid(&self) -> Option<Paid<'_>> {
+        let Self { redemption_id, order_amount, discount, final_price, currency, redeemed_at, .. } = self;
+        let (id, redeemed_ms) = (canonical(redemption_id)?, unix_ms(redeemed_at)?);
+        Some(Paid { id, amount: order_amount, discount, final_price, currency, redeemed_ms })
+    }
+}
+
+/// An id without the tag that the API gives it.
+fn canonical(shown: &str) -> Option<RequestId> {
+    RequestId::parse(shown.split('.').next().unwrap_or_default()).ok()
 }
 
 fn unix_ms(rfc3339: &str) -> Option<i64> {

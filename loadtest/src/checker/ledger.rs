@@ -1,27 +1,43 @@
 //! Postgres as of one moment: everything that the checks need, from one read-only snapshot.
 //!
-//! A million claims are kept as a million small rows: digests of what was decided, not its text.
+//! A million claims are kept as a million small rows: digests of what was decided, not its text. What only the life
+//! of a code has (terms, changes, redemptions) lies beside them, so that a plain claim costs nothing of it; where all
+//! claims have a life, it is some 300 bytes a claim, and as much again for each step of it.
+//!
+//! `frame.rs` reads partitions, coupons and stock, `rows.rs` the outcomes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
 use coupon_core::ids::RequestId;
 use foldhash::fast::FixedState;
-use futures::TryStreamExt as _;
-use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::codes::Codes;
-use super::told::{Outcome, Shown, Verdict, shown_digest};
+use super::money::Discount;
+use super::{frame, rows};
 
 /// A map that is quick with the small keys that are used here.
 pub(super) type Map<K, V> = HashMap<K, V, FixedState>;
 /// The same as a set.
 pub(super) type Set<K> = HashSet<K, FixedState>;
+/// A code: the number of its coupon, and its own within that.
+pub(super) type Place = (i64, i64);
 
-/// The state of a claim that went back to stock.
-const RETURNED: i16 = 4;
+/// The states of claims, as rows hold them.
+pub(super) const CLAIMED: i16 = 1;
+pub(super) const LOCKED: i16 = 2;
+pub(super) const REDEEMED: i16 = 3;
+/// Back in stock.
+pub(super) const RETURNED: i16 = 4;
+pub(super) const REVOKED: i16 = 5;
+
+/// The word of a state, as responses have it.
+pub(super) fn word_of(state: i16) -> Option<&'static str> {
+    let words = ["CLAIMED", "LOCKED", "REDEEMED", "RETURNED", "REVOKED"];
+    words.get(usize::try_from(state - 1).ok()?).copied()
+}
 
 /// A writer's schema: its id, fingerprint and definition.
 pub(super) type Registered = (i32, Vec<u8>, String);
@@ -33,15 +49,37 @@ pub(super) struct Position {
     pub(super) last_offset: i64,
     pub(super) next_emit_seq: i64,
     pub(super) emitted_seq: i64,
+    pub(super) time_ms: i64,
 }
 
-/// A coupon with its counters.
+/// A coupon with its rules and counters.
 #[derive(Clone, Debug)]
 pub(super) struct Coupon {
     pub(super) id: Box<str>,
     pub(super) partition: i32,
-    pub(super) claims_per_user: Option<i64>,
+    pub(super) rules: Rules,
     pub(super) stock: Option<Stock>,
+}
+
+/// The rules of a coupon. No version so far changes them once the coupon is there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    pub(super) claims_per_user: Option<i64>,
+    pub(super) redemptions_per_user: Option<i64>,
+    pub(super) redemptions_per_code: Option<i64>,
+    pub(super) redemptions_total: Option<i64>,
+    pub(super) hold_ms: Option<i64>,
+    pub(super) lock_ms: i64,
+    pub(super) requires_lock: bool,
+    /// `None`: the definition has none that can be read.
+    pub(super) discount: Option<Discount>,
+}
+
+impl Rules {
+    /// Whether its codes are redeemed by anybody, without a claim.
+    pub(super) fn is_shared(&self) -> bool {
+        self.redemptions_per_code != Some(1)
+    }
 }
 
 /// A row of `stock`.
@@ -51,8 +89,23 @@ pub(super) struct Stock {
     pub(super) cursor: i64,
     pub(super) ahead: i64,
     pub(super) returned: i64,
-    /// Claims in the states 1, 2, 3 and 5.
+    /// Claims in the states 1, 2 and 3, and codes that were withdrawn.
     pub(super) live: [i64; 4],
+    /// Redemptions that were not rolled back.
+    pub(super) redemptions: i64,
+}
+
+impl Stock {
+    pub(super) const fn available(&self) -> i64 {
+        self.top - self.cursor - self.ahead + self.returned
+    }
+}
+
+/// A row of `code_marks`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) uses: i64,
+    pub(super) revoked: bool,
 }
 
 /// A bulk load of codes.
@@ -70,13 +123,17 @@ pub(super) struct Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Claimed,
+    /// A redemption was made.
+    Redeemed,
+    /// Any other accepted request: there is a [`Change`] beside the row.
+    Changed,
     SoldOut,
     KeyReused,
     Unprocessable,
     Other,
 }
 
-/// One outcome: a row of `claims` or of `outcomes`.
+/// One outcome: a row of `claims`, `redemptions` or `outcomes`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) id: RequestId,
@@ -86,12 +143,14 @@ pub(super) struct Row {
     pub(super) shown: u64,
     /// The coupon's number, 0 where it is unknown.
     pub(super) coupon: i64,
-    /// The code's number, 0 where none was given.
+    /// The code's number, 0 where it was rejected.
     pub(super) number: i64,
-    /// The user within this coupon.
+    /// The user within this coupon; 0 where it was rejected.
     pub(super) holder: u64,
     pub(super) offset: i64,
+    pub(super) decided_ms: i64,
     pub(super) partition: i32,
+    /// The state of a claim, 0 of anything else.
     pub(super) state: i16,
     pub(super) said: Said,
 }
@@ -101,6 +160,64 @@ impl Row {
     pub(super) fn is_live(&self) -> bool {
         self.said == Said::Claimed && self.state != RETURNED
     }
+
+    /// Its code.
+    pub(super) const fn place(&self) -> Place {
+        (self.coupon, self.number)
+    }
+}
+
+/// What a claim has that is more than a plain one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) first_hold_ms: Option<i64>,
+    pub(super) hold_until_ms: Option<i64>,
+    pub(super) lock_until_ms: Option<i64>,
+    pub(super) order: Option<Box<str>>,
+    pub(super) lapsed_ms: Option<i64>,
+    pub(super) deadline_ms: Option<i64>,
+    pub(super) partition: Option<i32>,
+}
+
+/// What an accepted request did to a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Did {
+    Lock,
+    Unlock,
+    Return,
+    Rollback,
+    Revoke,
+    /// A kind that is never accepted like this.
+    Nonsense,
+}
+
+/// An accepted request that is neither a claim nor a redemption: how its outcome says that it left the code.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    /// Its row.
+    pub(super) row: u32,
+    pub(super) did: Did,
+    /// 0 where there is no claim.
+    pub(super) state: i16,
+    pub(super) claimed_ms: Option<i64>,
+    pub(super) hold_until_ms: Option<i64>,
+    pub(super) lock_until_ms: Option<i64>,
+    pub(super) order: Option<Box<str>>,
+    /// rollback: which redemption.
+    pub(super) redemption: Option<RequestId>,
+}
+
+/// A redemption.
+#[derive(Clone, Debug)]
+pub(super) struct Redemption {
+    /// Its row.
+    pub(super) row: u32,
+    pub(super) claimed_ms: Option<i64>,
+    pub(super) order: Box<str>,
+    /// Order amount, discount and final price, as they are shown.
+    pub(super) money: [Box<str>; 3],
+    pub(super) currency: Box<str>,
+    pub(super) rolled_back_ms: Option<i64>,
 }
 
 /// Everything.
@@ -112,9 +229,16 @@ pub(super) struct Ledger {
     pub(super) coupon_nos: Map<Box<str>, i64>,
     pub(super) loads: Vec<Load>,
     pub(super) codes: Codes,
-    pub(super) ahead: Vec<(i64, i64)>,
-    pub(super) returned: Vec<(i64, i64)>,
+    pub(super) ahead: Vec<Place>,
+    pub(super) returned: Vec<Place>,
+    pub(super) marks: Map<Place, Mark>,
     pub(super) rows: Vec<Row>,
+    /// Of claims that are not plain, by their rows.
+    pub(super) terms: Map<u32, Terms>,
+    pub(super) changes: Vec<Change>,
+    pub(super) redemptions: Vec<Redemption>,
+    /// Where the redemption of a row is.
+    pub(super) redemption_at: Map<u32, u32>,
     by_identity: Map<u128, u32>,
     /// Rows beyond the first one of an identity.
     siblings: Map<u128, Vec<u32>>,
@@ -122,6 +246,8 @@ pub(super) struct Ledger {
     pub(super) owed: Set<RequestId>,
     /// Partitions that have events or dead letters still to be told.
     pub(super) owes_messages: Set<i32>,
+    /// Events that are still to be told, as they will be.
+    pub(super) owed_events: Vec<Vec<u8>>,
     pub(super) outbox_entries: u64,
 }
 
@@ -151,6 +277,12 @@ impl Ledger {
             .find(|index| self.rows.get(*index).is_some_and(|r| r.id == id))
     }
 
+    /// Where in `redemptions` the one that a request made is.
+    pub(super) fn redemption_of(&self, id: RequestId) -> Option<usize> {
+        let row = u32::try_from(self.index_of(id)?).ok()?;
+        self.redemption_at.get(&row).map(|index| *index as usize)
+    }
+
     /// Identities that have several rows.
     pub(super) fn shared_identities(&self) -> impl Iterator<Item = u128> {
         self.siblings.keys().copied()
@@ -161,12 +293,25 @@ impl Ledger {
         self.coupons.get(&coupon).map_or_else(|| format!("coupon number {coupon}"), |c| c.id.to_string())
     }
 
-    fn add(&mut self, row: Row) {
+    /// A code, for people.
+    pub(super) fn code_name(&self, (coupon, number): Place) -> String {
+        let text = self.codes.text_of(coupon, number).unwrap_or("?");
+        format!("code {number} ({text}) of {}", self.name_of(coupon))
+    }
+
+    /// The first record of a partition that is not decided yet.
+    pub(super) fn next_of(&self, partition: i32) -> i64 {
+        self.partitions.get(&partition).map_or(0, |position| position.next_offset)
+    }
+
+    /// Adds a row; answers where it is.
+    pub(super) fn add(&mut self, row: Row) -> u32 {
         let index = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         if *self.by_identity.entry(row.id.identity).or_insert(index) != index {
             self.siblings.entry(row.id.identity).or_default().push(index);
         }
         self.rows.push(row);
+        index
     }
 }
 
@@ -186,185 +331,22 @@ impl Snapshot {
     /// The schemas that are registered: without them no record can be read.
     pub(super) async fn schemas(&mut self) -> Result<Vec<Registered>, sqlx::Error> {
         let sql = "select schema_id, fingerprint, definition from stampede.schemas";
-        rows_of(&mut self.0, sql, |row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).await
+        let read = |row: &sqlx::postgres::PgRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        frame::rows_of(&mut self.0, sql, read).await
     }
 
     pub(super) async fn read(mut self) -> Result<Ledger, sqlx::Error> {
         let connection = &mut self.0;
         let mut ledger = Ledger::default();
-        read_frame(connection, &mut ledger).await?;
-        read_coupons(connection, &mut ledger).await?;
-        read_claims(connection, &mut ledger).await?;
-        read_outcomes(connection, &mut ledger).await?;
-        read_outbox(connection, &mut ledger).await?;
+        frame::read(connection, &mut ledger).await?;
+        rows::read(connection, &mut ledger).await?;
         self.0.close().await?;
         Ok(ledger)
     }
 }
 
-async fn rows_of<T, C: Default + Extend<T>>(
-    connection: &mut PgConnection,
-    sql: &'static str,
-    read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
-) -> Result<C, sqlx::Error> {
-    sqlx::query(sql).fetch(connection).and_then(async |row| read(&row)).try_collect().await
-}
-
-async fn read_frame(connection: &mut PgConnection, ledger: &mut Ledger) -> Result<(), sqlx::Error> {
-    ledger.recorded = rows_of(connection, "select name, partitions from stampede.topics", |row| {
-        Ok((row.try_get(0)?, row.try_get(1)?))
-    })
-    .await?;
-    let sql =
-        "select partition, next_offset, last_offset, next_emit_seq, emitted_seq from stampede.partitions";
-    ledger.partitions = rows_of(connection, sql, |row| {
-        let position = Position {
-            next_offset: row.try_get(1)?,
-            last_offset: row.try_get(2)?,
-            next_emit_seq: row.try_get(3)?,
-            emitted_seq: row.try_get(4)?,
-        };
-        Ok((row.try_get(0)?, position))
-    })
-    .await?;
-    Ok(())
-}
-
-async fn read_coupons(connection: &mut PgConnection, ledger: &mut Ledger) -> Result<(), sqlx::Error> {
-    let sql =
-        "select c.coupon_no, coupon_id, partition, claims_per_user::bigint, top, cursor, ahead, returned,
-                      claimed, locked, redeemed, revoked
-                 from stampede.coupons c left join stampede.stock s on s.coupon_no = c.coupon_no";
-    ledger.coupons = rows_of(connection, sql, |row| {
-        let stock = match row.try_get(4)? {
-            None => None,
-            Some(top) => Some(Stock {
-                top,
-                cursor: row.try_get(5)?,
-                ahead: row.try_get(6)?,
-                returned: row.try_get(7)?,
-                live: [row.try_get(8)?, row.try_get(9)?, row.try_get(10)?, row.try_get(11)?],
-            }),
-        };
-        let id = row.try_get::<&str, _>(1)?.into();
-        Ok((
-            row.try_get(0)?,
-            Coupon { id, partition: row.try_get(2)?, claims_per_user: row.try_get(3)?, stock },
-        ))
-    })
-    .await?;
-    ledger.coupon_nos = ledger.coupons.iter().map(|(no, coupon)| (coupon.id.clone(), *no)).collect();
-    let sql =
-        "select load_id, coupon_no, count, base, state = 'open' from stampede.loads order by coupon_no, base";
-    ledger.loads = rows_of(connection, sql, |row| {
-        let (load, coupon, count) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(Load { load, coupon, count, base: row.try_get(3)?, open: row.try_get(4)? })
-    })
-    .await?;
-    ledger.codes = Codes::read(connection, &ledger.loads).await?;
-    let pair = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
-    ledger.ahead = rows_of(connection, "select coupon_no, number from stampede.stock_ahead", pair).await?;
-    ledger.returned =
-        rows_of(connection, "select coupon_no, number from stampede.stock_returned", pair).await?;
-    Ok(())
-}
-
-async fn read_claims(connection: &mut PgConnection, ledger: &mut Ledger) -> Result<(), sqlx::Error> {
-    let sql = "select identity, body, coupon_no, number, \"offset\", claimed_ms, state, user_id from stampede.claims";
-    let mut rows = sqlx::query(sql).fetch(connection);
-    let mut text = String::new();
-    while let Some(row) = rows.try_next().await? {
-        let id = request_id(&row)?;
-        let (coupon, number, offset, at): (i64, i64, i64, i64) =
-            (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-        let user: &str = row.try_get(7)?;
-        let known = ledger.coupons.get(&coupon);
-        let partition = known.map_or(-1, |coupon| coupon.partition);
-        let name = known.map_or("", |coupon| &coupon.id);
-        let code = ledger.codes.text_of(coupon, number).unwrap_or_default();
-        let verdict = Verdict::Claimed { code, number, claimed_ms: at };
-        let outcome =
-            Outcome { kind: "claim", coupon: name, user, partition, offset, decided_ms: at, verdict };
-        let row = Row {
-            id,
-            digest: outcome.write(&mut text),
-            shown: shown_digest("claim", name, Shown::Accepted(code), at),
-            coupon,
-            number,
-            holder: holder(user, coupon),
-            offset,
-            partition,
-            state: row.try_get(6)?,
-            said: Said::Claimed,
-        };
-        ledger.add(row);
-    }
-    Ok(())
-}
-
-async fn read_outcomes(connection: &mut PgConnection, ledger: &mut Ledger) -> Result<(), sqlx::Error> {
-    let sql =
-        "select identity, body, coupon_no, partition, \"offset\", decided_ms, kind, reason, user_id, target
-                 from stampede.outcomes";
-    let mut rows = sqlx::query(sql).fetch(connection);
-    let mut text = String::new();
-    while let Some(row) = rows.try_next().await? {
-        let id = request_id(&row)?;
-        let coupon: Option<i64> = row.try_get(2)?;
-        let (partition, offset, decided_ms) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-        let (kind, reason, user): (&str, &str, &str) = (row.try_get(6)?, row.try_get(7)?, row.try_get(8)?);
-        let target: Option<&str> = row.try_get(9)?;
-        let known = coupon.and_then(|no| ledger.coupons.get(&no)).map(|coupon| &*coupon.id);
-        let name = known.or(target).unwrap_or_default();
-        let verdict = Verdict::Rejected(reason);
-        let outcome = Outcome { kind, coupon: name, user, partition, offset, decided_ms, verdict };
-        let row = Row {
-            id,
-            digest: outcome.write(&mut text),
-            shown: shown_digest(kind, name, Shown::Rejected(reason), decided_ms),
-            coupon: coupon.unwrap_or(0),
-            number: 0,
-            holder: 0,
-            offset,
-            partition,
-            state: 0,
-            said: match reason {
-                "sold_out" => Said::SoldOut,
-                "idempotency_key_reused" => Said::KeyReused,
-                "unprocessable" => Said::Unprocessable,
-                _ => Said::Other,
-            },
-        };
-        ledger.add(row);
-    }
-    Ok(())
-}
-
-async fn read_outbox(connection: &mut PgConnection, ledger: &mut Ledger) -> Result<(), sqlx::Error> {
-    let sql = "select ids, bodies, partition,
-                      exists (select from stampede.outbox_messages m where m.partition = o.partition and m.seq = o.seq)
-                 from stampede.outbox o join stampede.partitions p using (partition) where o.seq > p.emitted_seq";
-    let mut rows = sqlx::query(sql).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let ids: Vec<uuid::Uuid> = row.try_get(0)?;
-        let bodies: Vec<i64> = row.try_get::<Option<_>, _>(1)?.unwrap_or_else(|| vec![0; ids.len()]);
-        let owed = ids.iter().zip(bodies);
-        ledger.owed.extend(owed.map(|(id, body)| RequestId { identity: id.as_u128(), body }));
-        if row.try_get(3)? {
-            ledger.owes_messages.insert(row.try_get(2)?);
-        }
-        ledger.outbox_entries += 1;
-    }
-    Ok(())
-}
-
-fn request_id(row: &PgRow) -> Result<RequestId, sqlx::Error> {
-    let identity: uuid::Uuid = row.try_get(0)?;
-    Ok(RequestId { identity: identity.as_u128(), body: row.try_get(1)? })
-}
-
 /// A user within a coupon. Of a million users two look alike with a chance of one in thirty million.
-fn holder(user: &str, coupon: i64) -> u64 {
+pub(super) fn holder(user: &str, coupon: i64) -> u64 {
     xxh3_64_with_seed(user.as_bytes(), coupon.cast_unsigned())
 }
 

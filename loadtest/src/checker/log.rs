@@ -2,11 +2,11 @@
 
 use coupon_core::ids::RequestId;
 use rdkafka::message::Message as _;
-use schemas::topics::{DEAD_LETTERS, EVENTS, HEADER_REQUEST_ID, REQUESTS, RESPONSES};
-use schemas::{CouponEvent, CouponRequest, CouponResponse, Decoder, Message, SchemaId, kinds};
+use schemas::topics::{HEADER_REQUEST_ID, REQUESTS, RESPONSES};
+use schemas::{CouponRequest, CouponResponse, Decoder, Message, SchemaId, kinds};
 use std::collections::BTreeMap;
 
-use super::ledger::{Map, Registered, Set};
+use super::ledger::{Map, Registered};
 use super::told::write_response;
 use super::topics::{Kafka, Spans, TopicsUnread, header};
 
@@ -14,6 +14,8 @@ use super::topics::{Kafka, Spans, TopicsUnread, header};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Logged {
     pub(super) offset: i64,
+    /// The partition's time once it is consumed: the largest append time so far.
+    pub(super) time: i64,
     pub(super) says: Says,
 }
 
@@ -24,10 +26,25 @@ pub(super) enum Says {
     Request(RequestId),
     /// A load is announced.
     StockAdded(i64),
-    /// Nothing that asks for an outcome: ticks, changed definitions.
+    /// The time is told, and nothing else.
+    Tick,
+    /// Nothing that asks for an outcome: a changed definition.
     Internal,
     /// It cannot be read, or its id cannot; the id of its headers, if there is one.
     Unreadable(Option<RequestId>),
+}
+
+/// What a request says beyond asking for any code of a coupon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) kind: Box<str>,
+    pub(super) user: Box<str>,
+    /// The code, normalised.
+    pub(super) code: Option<Box<str>>,
+    pub(super) order: Option<Box<str>>,
+    pub(super) amount: Option<Box<str>>,
+    pub(super) currency: Option<Box<str>>,
+    pub(super) redemption: Option<RequestId>,
 }
 
 /// The log of requests, by partition, in order.
@@ -35,6 +52,8 @@ pub(super) enum Says {
 pub(super) struct Log {
     pub(super) spans: Spans,
     pub(super) records: BTreeMap<i32, Vec<Logged>>,
+    /// What was asked for at which record, where it was not any code of a coupon.
+    pub(super) wishes: Map<(i32, i64), Wish>,
     pub(super) count: usize,
 }
 
@@ -45,19 +64,26 @@ impl Log {
         decoder: &Decoder<CouponRequest>,
     ) -> Result<Self, TopicsUnread> {
         let mut log = Self { spans, ..Self::default() };
-        let (records, count) = (&mut log.records, &mut log.count);
-        kafka.read(REQUESTS, &log.spans, |record| {
-            let says = match decoder.decode(record.payload().unwrap_or_default()) {
-                Ok(request) => says(&request),
-                Err(_) => Says::Unreadable(None),
-            };
-            let says = match says {
-                Says::Unreadable(_) => Says::Unreadable(
-                    header(record, HEADER_REQUEST_ID).and_then(|id| RequestId::parse(id).ok()),
-                ),
-                says => says,
-            };
-            records.entry(record.partition()).or_default().push(Logged { offset: record.offset(), says });
+        let Self { spans, records, wishes, count } = &mut log;
+        kafka.read(REQUESTS, spans, |record| {
+            let (partition, offset) = (record.partition(), record.offset());
+            let mut says = Says::Unreadable(None);
+            if let Ok(request) = decoder.decode(record.payload().unwrap_or_default()) {
+                says = what_it_says(&request);
+                if matches!(says, Says::Request(_))
+                    && (request.kind != kinds::CLAIM || request.code.is_some())
+                {
+                    wishes.insert((partition, offset), wish(request));
+                }
+            }
+            if matches!(says, Says::Unreadable(_)) {
+                let id = header(record, HEADER_REQUEST_ID).and_then(|id| RequestId::parse(id).ok());
+                says = Says::Unreadable(id);
+            }
+            let records = records.entry(partition).or_default();
+            let before = records.last().map_or(0, |before: &Logged| before.time);
+            let time = before.max(record.timestamp().to_millis().unwrap_or(0));
+            records.push(Logged { offset, time, says });
             *count += 1;
         })?;
         Ok(log)
@@ -67,13 +93,36 @@ impl Log {
     pub(super) fn iter(&self) -> impl Iterator<Item = (i32, &Logged)> {
         self.records.iter().flat_map(|(partition, records)| records.iter().map(|record| (*partition, record)))
     }
+
+    /// The time of a partition once the record at an offset, or the last one before it, was taken in; `None` where
+    /// the log no longer begins with its beginning.
+    pub(super) fn time_at(&self, partition: i32, offset: i64) -> Option<i64> {
+        let records = self.records.get(&partition)?;
+        let upto = records.partition_point(|record| record.offset <= offset);
+        let last = records.get(upto.checked_sub(1)?)?;
+        self.spans.get(&partition).filter(|span| span.from == 0).map(|_| last.time)
+    }
 }
 
-fn says(request: &CouponRequest) -> Says {
+fn what_it_says(request: &CouponRequest) -> Says {
     match request.kind.as_str() {
-        kinds::TICK | kinds::DEFINITION_CHANGED => Says::Internal,
+        kinds::TICK => Says::Tick,
+        kinds::DEFINITION_CHANGED => Says::Internal,
         kinds::STOCK_ADDED => request.load_id.map_or(Says::Unreadable(None), Says::StockAdded),
         _ => RequestId::parse(&request.request_id).map_or(Says::Unreadable(None), Says::Request),
+    }
+}
+
+fn wish(request: CouponRequest) -> Wish {
+    let text = |text: Option<String>| text.map(Into::into);
+    Wish {
+        kind: request.kind.into(),
+        user: request.user_id.into(),
+        code: text(request.code),
+        order: text(request.order_id),
+        amount: text(request.order_amount),
+        currency: text(request.currency),
+        redemption: request.redemption_id.and_then(|id| RequestId::parse(&id).ok()),
     }
 }
 
@@ -113,64 +162,6 @@ pub(super) fn responses(
         };
         each(Told { id, digest, text: &text, partition, offset, keyed_by_user });
     })
-}
-
-/// What was told beside the responses.
-#[derive(Debug, Default)]
-pub(super) struct Aside {
-    /// Records at which a load became stock.
-    pub(super) restocked: Set<(i32, i64)>,
-    /// Coupons that were said to be sold out.
-    pub(super) sold_out: Set<Box<str>>,
-    pub(super) events: usize,
-    /// Events that cannot be read, for people.
-    pub(super) unreadable: Vec<String>,
-    /// Dead letters by their origin, with their reasons.
-    pub(super) letters: Map<(i32, i64), Box<str>>,
-    pub(super) letter_count: u64,
-    /// Dead letters that do not say where they are from.
-    pub(super) without_origin: u64,
-}
-
-impl Aside {
-    pub(super) fn read(
-        kafka: &Kafka,
-        [events, letters]: [&Spans; 2],
-        decoder: &Decoder<CouponEvent>,
-    ) -> Result<Self, TopicsUnread> {
-        let mut aside = Self::default();
-        kafka.read(EVENTS, events, |record| {
-            aside.events += 1;
-            match decoder.decode(record.payload().unwrap_or_default()) {
-                Ok(event) => aside.add(event),
-                Err(error) => {
-                    let place = (record.partition(), record.offset());
-                    aside.unreadable.push(format!("{EVENTS} {place:?} cannot be read: {error}"));
-                }
-            }
-        })?;
-        kafka.read(DEAD_LETTERS, letters, |record| {
-            aside.letter_count += 1;
-            let number = |name| header(record, name).and_then(|text| text.parse::<i64>().ok());
-            let origin = number("partition").and_then(|p| i32::try_from(p).ok()).zip(number("offset"));
-            match origin {
-                Some(origin) => {
-                    let reason = header(record, "reason").unwrap_or_default();
-                    aside.letters.insert(origin, reason.into());
-                }
-                None => aside.without_origin += 1,
-            }
-        })?;
-        Ok(aside)
-    }
-
-    fn add(&mut self, event: CouponEvent) {
-        match event.kind.as_str() {
-            kinds::RESTOCKED => drop(self.restocked.insert((event.partition, event.offset))),
-            kinds::SOLD_OUT => drop(self.sold_out.insert(event.coupon_id.into())),
-            _ => {}
-        }
-    }
 }
 
 /// A decoder that knows every schema that is registered.

@@ -7,22 +7,32 @@
 //! Postgres (events, the group's offsets) is marked first, then Postgres is read as of a snapshot, then the end of
 //! what must not be behind it. With [`CheckConfig::settled`] nothing may be under way any more.
 //!
-//! Reading order: [`check`] here; `ledger.rs`, `codes.rs` (Postgres); `topics.rs`, `log.rs` (Kafka); `history.rs`
-//! (clients); then one file for each group of invariants: `stock.rs`, `outcomes.rs`, `events.rs`, `offsets.rs`,
-//! `clients.rs`, `memory.rs`.
+//! Reading order: [`check`] here; `ledger.rs`, `frame.rs`, `rows.rs`, `codes.rs` (Postgres); `topics.rs`, `log.rs`,
+//! `aside.rs` (Kafka); `history.rs` (clients); then one file for each group of invariants: `stock.rs`, `outcomes.rs`,
+//! `events.rs`, `offsets.rs`, `clients.rs`, `memory.rs`; and for the life of a code `lapses.rs`, `steps.rs`, `life.rs`
+//! with `shared.rs`, `timeline.rs`, `money.rs`.
 
+mod aside;
 mod clients;
 mod codes;
 mod events;
+mod frame;
 mod history;
+mod lapses;
 mod ledger;
+mod life;
 mod log;
 mod memory;
+mod money;
 mod offsets;
 mod outcomes;
 mod report;
+mod rows;
 mod settle;
+mod shared;
+mod steps;
 mod stock;
+mod timeline;
 mod told;
 mod topics;
 mod watch;
@@ -40,8 +50,9 @@ use schemas::topics::{DEAD_LETTERS, EVENTS, REQUESTS, RESPONSES};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
+use aside::Aside;
 use ledger::{Ledger, Snapshot};
-use log::{Aside, Log, decoder};
+use log::{Log, decoder};
 use topics::{Kafka, Spans};
 
 /// Where to look, and what to expect.
@@ -130,7 +141,7 @@ pub async fn check(config: &CheckConfig, history: Option<&History>) -> Result<Re
     let settled = config.settled;
     let finished = spawn_blocking(move || {
         let [_, events, letters] = &others;
-        let aside = Aside::read(&kafka, [events, letters], &decoder(&registered))?;
+        let aside = Aside::read(&kafka, [events, letters], &ledger.owed_events, &decoder(&registered))?;
         against_each_other(&ledger, &log, &aside, settled, &mut report);
         let [responses, ..] = &others;
         let decodes = decoder(&registered);
@@ -146,7 +157,6 @@ pub async fn check(config: &CheckConfig, history: Option<&History>) -> Result<Re
     }
     let probes: Vec<String> = config.worker_probes.iter().chain(&config.api_probes).cloned().collect();
     memory::bounded(&probes, &mut report).await;
-    report.not_applicable(Invariant::I11, "no holds in this version");
     Ok(report)
 }
 
@@ -162,9 +172,17 @@ fn against_each_other(ledger: &Ledger, log: &Log, aside: &Aside, settled: bool, 
     stock::limits(ledger, report);
     outcomes::all_decided(ledger, log, aside, settled, report);
     outcomes::one_each(ledger, report);
-    outcomes::sold_out_in_time(ledger, log, aside, report);
+    stock::deadlines(ledger, settled, report);
+    let lapses = lapses::lapses(ledger, log, aside, report);
+    if aside.incomplete {
+        report.note("events were dropped by age: the lives of codes are unchecked".to_owned());
+    } else {
+        life::lives(ledger, log, &lapses, report);
+        timeline::in_order(ledger, log, aside, &lapses, report);
+    }
+    money::prices(ledger, report);
     offsets::none_skipped(ledger, log, aside, settled, report);
-    events::aside(ledger, aside, report);
+    events::aside(ledger, log, aside, report);
     if ledger.outbox_entries > 0 {
         let entries = ledger.outbox_entries;
         if settled {

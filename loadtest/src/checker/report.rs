@@ -27,16 +27,16 @@ macro_rules! invariants {
 invariants! {
     /// The counters of every coupon add up, and are what its rows say.
     I1: "counters add up and equal the rows",
-    /// No code is in two live claims.
-    I2: "no code is held twice",
+    /// No code is in two live claims, or redeemed more often than allowed.
+    I2: "no code is held or used twice",
     /// Every request answered 202 has exactly one final outcome.
     I3: "every accepted request has one outcome",
     /// Whoever is told, is told the same.
     I4: "every telling of an outcome is the same",
     /// What is told is durable, and what is durable is told.
     I5: "every event is a row, every row an event",
-    /// Nobody has more than allowed.
-    I6: "no limit is exceeded",
+    /// Nobody has more than allowed, or pays less.
+    I6: "no limit is exceeded, no price wrong",
     /// No record of the log is skipped.
     I7: "every offset has its result",
     /// A request is decided once.
@@ -45,7 +45,7 @@ invariants! {
     I9: "nobody is told sold out too early",
     /// What the group has committed is durable.
     I10: "the group is never ahead of Postgres",
-    /// A lapsed hold is in stock again, once.
+    /// A lapsed hold is in stock again, once; nothing lapses early, and nothing is done with what has lapsed.
     I11: "holds lapse once and in time",
     /// Memory is bounded.
     I12: "memory stays bounded",

@@ -11,8 +11,11 @@ use super::{CheckConfig, CheckError};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// Waits until every record of `coupon.requests` is consumed and every outbox entry acknowledged. What is produced
-/// meanwhile is waited for too, so nobody should.
+/// Nothing lapses while a check of a settled stack is made, if nothing does within this time.
+const NOTHING_LAPSES_WITHIN: Duration = Duration::from_secs(3);
+
+/// Waits until every record of `coupon.requests` is consumed and every outbox entry acknowledged, and what is to lapse
+/// within a few seconds has lapsed. What is produced meanwhile is waited for too, so nobody should.
 ///
 /// # Errors
 /// When it is not so within `limit`, or cannot be told at the end of it.
@@ -36,6 +39,10 @@ async fn left_to_do(config: &CheckConfig) -> Result<Option<String>, CheckError> 
     let mut connection = PgConnection::connect(&config.postgres_url).await?;
     let sql = "select partition, next_offset, next_emit_seq - 1 - emitted_seq from stampede.partitions";
     let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
+    let soon = i64::try_from(NOTHING_LAPSES_WITHIN.as_millis()).unwrap_or(0);
+    let sql = "select count(*) from stampede.claims
+                where deadline_ms < (extract(epoch from clock_timestamp()) * 1000)::bigint + $1";
+    let due: i64 = sqlx::query_scalar(sql).bind(soon).fetch_one(&mut connection).await?;
     connection.close().await?;
     let mut missing: Spans = spans.into_iter().next().unwrap_or_default();
     missing.retain(|_, span| span.from < span.to);
@@ -48,7 +55,8 @@ async fn left_to_do(config: &CheckConfig) -> Result<Option<String>, CheckError> 
             missing.remove(&partition);
         }
     }
-    Ok(missing.first_key_value().map(|(partition, span)| {
-        format!("partition {partition} has not consumed its records up to {}", span.to)
-    }))
+    if let Some((partition, span)) = missing.first_key_value() {
+        return Ok(Some(format!("partition {partition} has not consumed its records up to {}", span.to)));
+    }
+    Ok((due > 0).then(|| format!("{due} claims are about to lapse")))
 }

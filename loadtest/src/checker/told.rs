@@ -1,6 +1,7 @@
 //! The outcome of one request, as a row, a response event, or an answer to a client says it: written as one line of
 //! text, so that two tellings are the same if, and only if, their texts are.
 
+use coupon_core::ids::RequestId;
 use schemas::{CouponResponse, status};
 use std::fmt::Write as _;
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,11 +20,37 @@ pub(super) struct Outcome<'a> {
 
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(super) enum Verdict<'a> {
-    /// The user has this code; its number, and when it was claimed.
-    Claimed { code: &'a str, number: i64, claimed_ms: i64 },
+    /// It was granted, and left the code like this.
+    Accepted(Accepted<'a>),
     /// Rejected for this reason.
     Rejected(&'a str),
+}
+
+/// A code as an accepted request left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Accepted<'a> {
+    pub(super) code: &'a str,
+    pub(super) number: i64,
+    /// The word for the state of its claim.
+    pub(super) state: Option<&'a str>,
+    pub(super) claimed_ms: Option<i64>,
+    pub(super) hold_until_ms: Option<i64>,
+    pub(super) lock_until_ms: Option<i64>,
+    pub(super) order: Option<&'a str>,
+    pub(super) paid: Option<Paid<'a>>,
+}
+
+/// A redemption; its order is that of the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paid<'a> {
+    pub(super) id: RequestId,
+    pub(super) amount: &'a str,
+    pub(super) discount: &'a str,
+    pub(super) final_price: &'a str,
+    pub(super) currency: &'a str,
+    pub(super) redeemed_ms: i64,
 }
 
 impl Outcome<'_> {
@@ -31,53 +58,83 @@ impl Outcome<'_> {
     pub(super) fn write(&self, text: &mut String) -> u64 {
         text.clear();
         let Self { kind, coupon, user, partition, offset, decided_ms, verdict } = self;
-        let written = match verdict {
-            Verdict::Claimed { code, number, claimed_ms } => write!(
-                text,
-                "{kind} of {coupon} by {user:?} at {partition}@{offset}, decided {decided_ms}: accepted {code} (number {number}, claimed {claimed_ms})"
-            ),
-            Verdict::Rejected(reason) => write!(
-                text,
-                "{kind} of {coupon} by {user:?} at {partition}@{offset}, decided {decided_ms}: rejected {reason}"
-            ),
+        write!(text, "{kind} of {coupon} by {user:?} at {partition}@{offset}, decided {decided_ms}: ")
+            .unwrap_or_default();
+        match verdict {
+            Verdict::Accepted(accepted) => {
+                write!(text, "accepted {} (number {})", accepted.code, accepted.number).unwrap_or_default();
+                accepted.terms(text);
+                accepted.payment(text);
+            }
+            Verdict::Rejected(reason) => write!(text, "rejected {reason}").unwrap_or_default(),
+        }
+        xxh3_64(text.as_bytes())
+    }
+
+    /// Digest of what the user sees of it, which a row and an answer of the API have in common; `text` is overwritten.
+    ///
+    /// That a code is somebody else's is shown as if there were no such code. What is shown of a claim that was
+    /// withdrawn is left out: there may have been none.
+    pub(super) fn shown(&self, text: &mut String) -> u64 {
+        text.clear();
+        let Self { kind, coupon, decided_ms, .. } = self;
+        let written = match &self.verdict {
+            Verdict::Rejected("not_your_code" | "code_unknown") => {
+                write!(text, "{kind}\0{decided_ms}\0rejected code_unknown")
+            }
+            Verdict::Rejected(reason) => write!(text, "{kind}\0{coupon}\0{decided_ms}\0rejected {reason}"),
+            Verdict::Accepted(accepted) => {
+                write!(text, "{kind}\0{coupon}\0{decided_ms}\0accepted {}", accepted.code)
+            }
         };
         written.unwrap_or_default();
+        if let Verdict::Accepted(accepted) = &self.verdict {
+            if *kind != "revoke" {
+                accepted.terms(text);
+            }
+            if accepted.paid.is_some() {
+                accepted.payment(text);
+            }
+        }
         xxh3_64(text.as_bytes())
     }
 }
 
-/// The part of an outcome that its user sees: a digest that an answer of the API and a row have in common.
-pub(super) fn shown_digest(kind: &str, coupon: &str, verdict: Shown<'_>, decided_ms: i64) -> u64 {
-    let (accepted, word) = match verdict {
-        Shown::Accepted(code) => (1, code),
-        Shown::Rejected(reason) => (0, reason),
-    };
-    xxh3_64(format!("{kind}\0{coupon}\0{accepted}{word}\0{decided_ms}").as_bytes())
+impl Accepted<'_> {
+    fn terms(&self, text: &mut String) {
+        let Self { state, claimed_ms, hold_until_ms, lock_until_ms, .. } = self;
+        text.push_str(", ");
+        text.push_str(state.unwrap_or("no claim"));
+        for (name, at) in
+            [("claimed", claimed_ms), ("hold until", hold_until_ms), ("lock until", lock_until_ms)]
+        {
+            if let Some(at) = at {
+                write!(text, ", {name} {at}").unwrap_or_default();
+            }
+        }
+    }
+
+    fn payment(&self, text: &mut String) {
+        if let Some(order) = self.order {
+            write!(text, ", order {order:?}").unwrap_or_default();
+        }
+        if let Some(Paid { id, amount, discount, final_price, currency, redeemed_ms }) = self.paid {
+            write!(
+                text,
+                ", redemption {id}: {amount:?} less {discount:?} is {final_price:?} {currency:?}, at {redeemed_ms}"
+            )
+            .unwrap_or_default();
+        }
+    }
 }
 
-/// What a user is shown of a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown<'a> {
-    /// The code.
-    Accepted(&'a str),
-    /// The reason.
-    Rejected(&'a str),
-}
-
-/// Writes what a response event says over what is in `text`, and answers its digest. A field that no outcome of
-/// this version has is written too, so that it cannot be the same as a row.
+/// Writes what a response event says over what is in `text`, and answers its digest. What no outcome says like this
+/// is written whole, so that it cannot be the same as a row.
 pub(super) fn write_response(response: &CouponResponse, text: &mut String) -> u64 {
-    let accepted = response.status == status::ACCEPTED && response.reason.is_none();
-    let verdict = match (&response.code, response.code_number, response.claimed_at_ms, &response.reason) {
-        (Some(code), Some(number), Some(claimed_ms), None) if accepted => {
-            Verdict::Claimed { code, number, claimed_ms }
-        }
-        (None, None, None, Some(reason)) if response.status == status::REJECTED => Verdict::Rejected(reason),
-        _ => {
-            text.clear();
-            write!(text, "{response:?}").unwrap_or_default();
-            return xxh3_64(text.as_bytes());
-        }
+    let Some(verdict) = verdict_of(response) else {
+        text.clear();
+        write!(text, "{response:?}").unwrap_or_default();
+        return xxh3_64(text.as_bytes());
     };
     let outcome = Outcome {
         kind: &response.kind,
@@ -88,30 +145,61 @@ pub(super) fn write_response(response: &CouponResponse, text: &mut String) -> u6
         decided_ms: response.decided_at_ms,
         verdict,
     };
-    let digest = outcome.write(text);
-    let surplus = [&response.redemption_id, &response.order_id, &response.order_amount, &response.discount]
-        .into_iter()
-        .chain([&response.final_price, &response.currency])
-        .any(Option::is_some)
-        || [response.hold_until_ms, response.lock_until_ms, response.redeemed_at_ms]
-            .iter()
-            .any(Option::is_some)
-        || response.claim_state.as_deref() != accepted.then_some("CLAIMED");
-    if !surplus {
-        return digest;
+    outcome.write(text)
+}
+
+fn verdict_of(response: &CouponResponse) -> Option<Verdict<'_>> {
+    match (response.status.as_str(), &response.reason) {
+        (status::ACCEPTED, None) => Some(Verdict::Accepted(Accepted {
+            code: response.code.as_deref()?,
+            number: response.code_number?,
+            state: response.claim_state.as_deref(),
+            claimed_ms: response.claimed_at_ms,
+            hold_until_ms: response.hold_until_ms,
+            lock_until_ms: response.lock_until_ms,
+            order: response.order_id.as_deref(),
+            paid: paid_of(response)?,
+        })),
+        (status::REJECTED, Some(reason)) => {
+            let says_more = [&response.code, &response.claim_state, &response.order_id]
+                .into_iter()
+                .chain(redemption_of(response))
+                .any(Option::is_some);
+            let times = [response.claimed_at_ms, response.hold_until_ms, response.lock_until_ms];
+            let has_times = times.iter().chain([&response.redeemed_at_ms, &response.code_number]);
+            (!says_more && has_times.copied().all(|time| time.is_none())).then_some(Verdict::Rejected(reason))
+        }
+        _ => None,
     }
-    write!(text, ", and more than a claim has: {response:?}").unwrap_or_default();
-    xxh3_64(text.as_bytes())
+}
+
+fn redemption_of(response: &CouponResponse) -> [&Option<String>; 5] {
+    let CouponResponse { redemption_id, order_amount, discount, final_price, currency, .. } = response;
+    [redemption_id, order_amount, discount, final_price, currency]
+}
+
+/// All of a redemption, or nothing; `None` where there is something in between.
+fn paid_of(response: &CouponResponse) -> Option<Option<Paid<'_>>> {
+    match (redemption_of(response).map(Option::as_deref), response.redeemed_at_ms) {
+        ([None, None, None, None, None], None) => Some(None),
+        ([Some(id), Some(amount), Some(discount), Some(final_price), Some(currency)], Some(redeemed_ms)) => {
+            let id = RequestId::parse(id).ok()?;
+            Some(Some(Paid { id, amount, discount, final_price, currency, redeemed_ms }))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn claimed() -> CouponResponse {
+    const ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+    fn redeemed() -> CouponResponse {
         CouponResponse {
             request_id: "id".to_owned(),
-            kind: "claim".to_owned(),
+            kind: "redeem".to_owned(),
             coupon_id: "spring".to_owned(),
             user_id: "ann".to_owned(),
             status: "accepted".to_owned(),
@@ -120,27 +208,47 @@ mod tests {
             offset: 17,
             code: Some("ABC".to_owned()),
             code_number: Some(3),
-            claim_state: Some("CLAIMED".to_owned()),
-            claimed_at_ms: Some(5),
+            claim_state: Some("REDEEMED".to_owned()),
+            claimed_at_ms: Some(4),
+            redemption_id: Some(ID.to_owned()),
+            order_id: Some("o-1".to_owned()),
+            order_amount: Some("10.00".to_owned()),
+            discount: Some("1.00".to_owned()),
+            final_price: Some("9.00".to_owned()),
+            currency: Some("EUR".to_owned()),
+            redeemed_at_ms: Some(5),
             ..CouponResponse::default()
         }
+    }
+
+    fn as_a_row() -> Outcome<'static> {
+        let accepted = Accepted {
+            code: "ABC",
+            number: 3,
+            state: Some("REDEEMED"),
+            claimed_ms: Some(4),
+            hold_until_ms: None,
+            lock_until_ms: None,
+            order: Some("o-1"),
+            paid: Some(Paid {
+                id: RequestId { identity: 1, body: 0 },
+                amount: "10.00",
+                discount: "1.00",
+                final_price: "9.00",
+                currency: "EUR",
+                redeemed_ms: 5,
+            }),
+        };
+        let (kind, coupon, user, verdict) = ("redeem", "spring", "ann", Verdict::Accepted(accepted));
+        Outcome { kind, coupon, user, partition: 2, offset: 17, decided_ms: 5, verdict }
     }
 
     #[test]
     fn any_field_that_differs_makes_another_outcome() {
         let mut text = String::new();
-        let row = Outcome {
-            kind: "claim",
-            coupon: "spring",
-            user: "ann",
-            partition: 2,
-            offset: 17,
-            decided_ms: 5,
-            verdict: Verdict::Claimed { code: "ABC", number: 3, claimed_ms: 5 },
-        };
-        let expected = row.write(&mut text);
-        assert_eq!(write_response(&claimed(), &mut text), expected, "{text}");
-        let changes: [fn(&mut CouponResponse); 9] = [
+        let expected = as_a_row().write(&mut text);
+        assert_eq!(write_response(&redeemed(), &mut text), expected, "{text}");
+        let changes: [fn(&mut CouponResponse); 19] = [
             |r| r.code = Some("ABD".to_owned()),
             |r| r.code_number = None,
             |r| r.reason = Some("sold_out".to_owned()),
@@ -148,13 +256,46 @@ mod tests {
             |r| r.offset += 1,
             |r| r.user_id = "bob".to_owned(),
             |r| r.hold_until_ms = Some(1),
+            |r| r.lock_until_ms = Some(1),
+            |r| r.claimed_at_ms = Some(5),
             |r| r.claim_state = Some("LOCKED".to_owned()),
-            |r| r.discount = Some("1".to_owned()),
+            |r| r.claim_state = None,
+            |r| r.redemption_id = None,
+            |r| r.redemption_id = Some("AAAAAAAAAAAAAAAAAAAAAg".to_owned()),
+            |r| r.order_id = Some("o-2".to_owned()),
+            |r| r.order_amount = Some("10.0".to_owned()),
+            |r| r.discount = Some("1.01".to_owned()),
+            |r| r.final_price = None,
+            |r| r.currency = Some("USD".to_owned()),
+            |r| r.redeemed_at_ms = Some(6),
         ];
         for (n, change) in changes.into_iter().enumerate() {
-            let mut other = claimed();
+            let mut other = redeemed();
             change(&mut other);
             assert_ne!(write_response(&other, &mut text), expected, "change {n}: {text}");
         }
+    }
+
+    #[test]
+    fn a_rejection_that_says_more_than_its_reason_is_none() {
+        let mut text = String::new();
+        let rejected = CouponResponse {
+            status: "rejected".to_owned(),
+            reason: Some("sold_out".to_owned()),
+            ..CouponResponse::default()
+        };
+        let expected = write_response(&rejected, &mut text);
+        assert!(text.ends_with("rejected sold_out"), "{text}");
+        let more = CouponResponse { lock_until_ms: Some(1), ..rejected };
+        assert_ne!(write_response(&more, &mut text), expected, "{text}");
+    }
+
+    #[test]
+    fn a_strangers_code_is_shown_as_none_at_all() {
+        let mut text = String::new();
+        let mut shown =
+            |reason| Outcome { verdict: Verdict::Rejected(reason), ..as_a_row() }.shown(&mut text);
+        assert_eq!(shown("not_your_code"), shown("code_unknown"));
+        assert_ne!(shown("not_claimed"), shown("code_unknown"));
     }
 }

@@ -212,12 +212,14 @@ async fn clients_that_were_told_otherwise_than_postgres_says_are_seen() {
         );
         history.heard(asked, Heard::Answer { status: 200, body });
     };
-    hear("ann", id(1, 0), r#""status":"accepted","code":"AAA""#);
+    let won = r#""status":"accepted","code":"AAA",
+                 "claim":{"coupon_id":"spring","code":"AAA","state":"CLAIMED","claimed_at":"2025-11-21T04:40:00Z"}"#;
+    hear("ann", id(1, 0), won);
     let report = check(&world.config, Some(&history)).await.unwrap();
     assert!(report.is_clean(), "\n{report}");
     assert_eq!(report.unresolved, 0);
 
-    hear("bob", id(2, 0), r#""status":"accepted","code":"AAA""#);
+    hear("bob", id(2, 0), won);
     hear("dora", id(7, 0), r#""status":"rejected","reason":"expired""#);
     let lost = history.sent("zoe", COUPON, None);
     let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(4_711, 0));

@@ -99,8 +99,12 @@ pub(crate) async fn forge(stack: &Stack, name: &str) -> World {
     let endpoints = stack.endpoints();
     let config = CheckConfig { postgres_url: url_of(stack, name), ..CheckConfig::running(&endpoints) };
     let mut connection = PgConnection::connect(&config.postgres_url).await.unwrap();
-    let migration = include_str!("../../../workers/migrations/0001_spine.sql");
-    sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+    for migration in [
+        include_str!("../../../workers/migrations/0001_spine.sql"),
+        include_str!("../../../workers/migrations/0002_life_of_a_code.sql"),
+    ] {
+        sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+    }
     connection.close().await.unwrap();
     let postgres = PostgresArgs { postgres_url: config.postgres_url.clone().into() };
     let pool = runtime::postgres::pool(runtime::postgres::options(&postgres, "forger").unwrap(), 2);
@@ -118,7 +122,8 @@ pub(crate) async fn forge(stack: &Stack, name: &str) -> World {
 async fn forge_rows(pool: &sqlx::PgPool) {
     let next = 1 + ASKED.len() as i64 - 1;
     let frame = format!(
-        "insert into coupons (coupon_id, partition, definition, claims_per_user) values ('{COUPON}', {p}, '{{}}', 1);
+        "insert into coupons (coupon_id, partition, definition, claims_per_user, redemptions_per_code)
+         values ('{COUPON}', {p}, '{{}}', 1, 1);
          insert into stock (coupon_no, top, cursor, claimed) values (1, 3, 3, 3);
          insert into loads (job_id, coupon_no, state, wanted, count, maker, lease_until, base)
          values (gen_random_uuid(), 1, 'applied', 3, 3, gen_random_uuid(), now(), 0);

@@ -25,6 +25,7 @@ use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::request_ids::{Minted, Scope};
 use crate::request_sink::SinkError;
+use crate::said::Said;
 use crate::undecided::{Full, Waiter};
 
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -40,14 +41,14 @@ pub(crate) struct Submission<'a> {
     pub(crate) user: &'a str,
     /// A word of [`schemas::kinds`].
     pub(crate) kind: &'static str,
-    /// The coupon, which is the record's key.
+    /// The coupon, which is the record's key; for a code or redemption that nobody knows, its own text.
     pub(crate) coupon_id: &'a str,
-    /// The named code, if one is named.
-    pub(crate) code: Option<String>,
+    /// The whole target as the address names it: a coupon, a code (normalised), a redemption.
+    pub(crate) target: &'a str,
+    /// What else it says.
+    pub(crate) said: Said,
     /// The Idempotency-Key.
     pub(crate) key: Option<&'a str>,
-    /// The body in one canonical form: what the digest of the body is made from.
-    pub(crate) body: &'a str,
     /// How long the client waits.
     pub(crate) wait: Option<Wait>,
 }
@@ -125,11 +126,11 @@ fn mint(app: &App, submission: &Submission<'_>, partition: i32) -> Minted {
                 caller: submission.caller,
                 user: submission.user,
                 operation: submission.kind,
-                target: submission.coupon_id,
+                target: submission.target,
                 partition,
                 key,
             };
-            app.ids.mint_keyed(&scope, submission.body, unix_ms())
+            app.ids.mint_keyed(&scope, &submission.said.canonical(), unix_ms())
         }
     }
 }
@@ -141,9 +142,8 @@ fn record(minted: &Minted, submission: Submission<'_>) -> CouponRequest {
         coupon_id: submission.coupon_id.to_owned(),
         user_id: submission.user.to_owned(),
         minted_at_ms: minted.at_ms,
-        code: submission.code,
         caller: (submission.caller != submission.user).then(|| submission.caller.to_owned()),
-        ..CouponRequest::default()
+        ..submission.said.record()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
 use crate::config::{Config, WeakSecret, strong};
+use crate::known_codes::KnownCodes;
 use crate::known_coupons::KnownCoupons;
 use crate::loads::Loads;
 use crate::metrics::{self, Handles};
@@ -40,6 +41,7 @@ const CHECK: Duration = Duration::from_secs(2);
 const LOAD_CONNECTIONS: u32 = 4;
 const GATES: usize = 10_000;
 const COUPONS: usize = 100_000;
+const CODES: usize = 200_000;
 
 /// Why an instance cannot start.
 #[derive(Debug, Error)]
@@ -84,6 +86,7 @@ pub struct App {
     pub(crate) sink: Arc<RequestSink>,
     pub(crate) hub: Arc<ResultHub>,
     pub(crate) coupons: KnownCoupons,
+    pub(crate) codes: KnownCodes,
     pub(crate) loads: Arc<Loads>,
     /// Recorded partitions of `coupon.requests`.
     pub(crate) partitions: i32,
@@ -159,6 +162,7 @@ impl App {
             ids: RequestIds::new(&config.request_id_secret),
             hub: ResultHub::new(recent, undecided, SoldOutGate::new(GATES)),
             coupons: KnownCoupons::new(COUPONS),
+            codes: KnownCodes::new(CODES),
             loads: Loads::new(load_pool, Arc::clone(&sink), partitions, stopping.clone()),
             handles: Handles::new(),
             config,

@@ -14,7 +14,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::app::App;
-use crate::fields::fault_of_text;
+use crate::fields::fault_of_line;
 use crate::problem::Problem;
 
 /// How long a user's id may be, in characters.
@@ -170,8 +170,8 @@ impl Tokens {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
             .map_err(|error| Problem::unauthenticated(reason(error.kind())))?
             .claims;
-        if fault_of_text(&claims.sub, USER_ID_CHARACTERS).is_some() {
-            return Err(Problem::unauthenticated("the token's sub must have 1 to 256 characters"));
+        if fault_of_line(&claims.sub, USER_ID_CHARACTERS).is_some() {
+            return Err(Problem::unauthenticated("the token's sub must have 1 to 256 printable characters"));
         }
         Ok(Caller { sub: claims.sub, roles: claims.roles })
     }
@@ -299,7 +299,7 @@ mod tests {
             assert_eq!(refused(&none).code(), "unauthenticated");
         }
         let long = "x".repeat(257);
-        for sub in ["", "a\0b", &long] {
+        for sub in ["", "a\0b", "a\nb", &long] {
             let token = tokens().issue(sub, roles, now(), 60).expect("a token");
             assert_eq!(refused(&token).code(), "unauthenticated");
         }

@@ -3,27 +3,28 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::State;
 use axum::response::Response;
+use coupon_core::codes::CodeKey;
 use schemas::kinds;
 use utoipa::ToSchema;
 
-use crate::accept::{Accepted, Submission, submit};
 use crate::app::App;
-use crate::auth::{Caller, USER_ID_CHARACTERS};
+use crate::asked::{Asked, Target};
+use crate::auth::USER_ID_CHARACTERS;
 use crate::coupons::is_coupon_id;
-use crate::extract::{JsonBody, Wait, idempotency_key};
+use crate::extract::JsonBody;
 use crate::fields::{Faults, Fields};
-use crate::known_coupons::Known;
-use crate::outcome::RequestView;
+use crate::openapi::{Refusals, RequestAnswers, RequestHeaders, WaitParameter};
 use crate::problem::{Problem, ProblemBody};
+use crate::remembered::Known;
+use crate::said::Said;
 
 /// A claim. `{}` asks for any code.
 #[derive(Debug, Default, ToSchema)]
 #[expect(dead_code, reason = "describes the body in the OpenAPI document; ClaimRequest is what is read")]
 pub(crate) struct ClaimBody {
-    /// The code that is wanted; any, if none is named.
+    /// The code that is wanted; any, if none is named. Case, spaces, hyphens and look-alikes make no difference.
     #[schema(max_length = 256)]
     code: Option<String>,
     /// For whom; a service's token only.
@@ -33,6 +34,7 @@ pub(crate) struct ClaimBody {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ClaimRequest {
+    /// Normalised.
     code: Option<String>,
     user_id: Option<String>,
 }
@@ -41,8 +43,8 @@ impl ClaimRequest {
     fn read(JsonBody(body): JsonBody) -> Result<Self, Problem> {
         let mut faults = Faults::default();
         let mut fields = Fields::of(body)?;
-        let code = fields.text("code", 1..=256, &mut faults);
-        let user_id = fields.text("user_id", USER_ID_CHARACTERS, &mut faults);
+        let code = fields.code("code", &mut faults).map(CodeKey::into_string);
+        let user_id = fields.line("user_id", USER_ID_CHARACTERS, &mut faults);
         fields.end(&mut faults);
         faults.finish()?;
         Ok(Self { code, user_id })
@@ -53,56 +55,39 @@ impl ClaimRequest {
 ///
 /// Answers 202 once the request is durable; with `?wait=N` or `Prefer: wait=N`, 200 with the outcome if it comes
 /// in time. A rejection is an outcome, not an error.
+///
+/// Reasons of a rejection, any code: `ended`, `paused`, `not_started`, `expired`, `sold_out`, `user_limit_reached`;
+/// a named one: `ended`, `paused`, `not_started`, `expired`, `code_unknown`, `code_revoked`, `code_taken`,
+/// `user_limit_reached`; the first that applies.
 #[utoipa::path(
     post, path = "/v1/coupons/{coupon_id}/claims", tag = "requests",
-    params(
-        ("coupon_id" = String, Path, description = "The coupon"),
-        ("wait" = Option<u32>, Query, description = "Seconds to wait for the outcome, at most 30"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`, as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes a retry the same request; up to 255 printable characters"),
-    ),
+    params(("coupon_id" = String, Path, description = "The coupon"), WaitParameter, RequestHeaders),
     request_body = ClaimBody,
     responses(
-        (status = 200, description = "Decided", body = RequestView),
-        (status = 202, description = "Accepted, and will be decided", body = Accepted),
+        RequestAnswers, Refusals,
         (status = 404, description = "There is no such coupon", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "Sold out a moment ago; not a decided request (Retry-After)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "Invalid values, or a key used with another body", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Too much at once, or not acknowledged (Retry-After)", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn claim(
     State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(coupon_id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
+    asked: Asked,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let request = ClaimRequest::read(body)?;
-    let user = caller.acts_for(request.user_id.as_deref())?;
-    let wait = Wait::of(&uri, &headers)?;
-    let key = idempotency_key(&headers)?;
+    let user = asked.caller.acts_for(request.user_id.as_deref())?;
+    let coupon_id = &asked.named;
     // A retry of a winner must hear that it won; a named code may be free although the rest is gone.
-    if request.code.is_none() && key.is_none() && !app.hub.gate.lets_through(&coupon_id, Instant::now()) {
+    let gated = request.code.is_none() && asked.key()?.is_none();
+    if gated && !app.hub.gate.lets_through(coupon_id, Instant::now()) {
         app.handles.gated.increment(1);
         return Err(Problem::sold_out());
     }
-    if !is_coupon_id(&coupon_id) || app.coupons.look(&coupon_id, &app.pool).await == Known::Absent {
+    if !is_coupon_id(coupon_id) || app.coupons.look(coupon_id, &app.pool).await == Known::Absent {
         return Err(Problem::not_found("there is no such coupon"));
     }
-    let body = request.code.as_deref().map_or_else(String::new, |code| ["code:", code].concat());
-    let submission = Submission {
-        caller: &caller.sub,
-        user,
-        kind: kinds::CLAIM,
-        coupon_id: &coupon_id,
-        code: request.code.clone(),
-        key,
-        body: &body,
-        wait,
-    };
-    submit(&app, submission).await
+    let said = Said { code: request.code, ..Said::default() };
+    asked.submit(&app, kinds::CLAIM, user, Target { coupon_id, name: coupon_id }, said).await
 }
 
 #[cfg(test)]
@@ -114,10 +99,19 @@ mod tests {
     fn a_claim_asks_for_any_code_or_a_named_one_and_nothing_else() {
         let read = |body| ClaimRequest::read(JsonBody(body)).map_err(|problem| problem.status().as_u16());
         assert_eq!(read(json!({})), Ok(ClaimRequest::default()));
-        assert_eq!(read(json!({"code": "AB-1"})).map(|claim| claim.code), Ok(Some("AB-1".to_owned())));
-        for wrong in
-            [json!([]), json!({"cod": "A"}), json!({"code": "A\u{0}"}), json!({"code": ""}), json!(null)]
-        {
+        assert_eq!(read(json!({"code": "ab-1o"})).map(|claim| claim.code), Ok(Some("AB10".to_owned())));
+        let long = "A".repeat(65);
+        for wrong in [
+            json!([]),
+            json!(null),
+            json!({"cod": "ABCD"}),
+            json!({"code": "ABCD\u{0}"}),
+            json!({"code": "A-B-C"}),
+            json!({"code": "AB_CD"}),
+            json!({"code": long}),
+            json!({"code": 1234}),
+            json!({"user_id": "a\nb"}),
+        ] {
             assert_eq!(read(wrong), Err(422));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use coupon_core::codes::{Pattern, PatternError, PatternSpec};
@@ -13,7 +13,7 @@ use crate::accept::json;
 use crate::app::App;
 use crate::auth::{Caller, Role};
 use crate::coupons::is_coupon_id;
-use crate::extract::JsonBody;
+use crate::extract::{JsonBody, Named};
 use crate::fields::{Faults, Fields};
 use crate::jobs::JobView;
 use crate::problem::{Problem, ProblemBody};
@@ -128,7 +128,7 @@ fn field(error: &PatternError) -> String {
 pub(crate) async fn generate(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(coupon_id): Path<String>,
+    Named(coupon_id): Named,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     caller.require(&[Role::Admin])?;

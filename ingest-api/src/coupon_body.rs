@@ -1,5 +1,6 @@
 //! The body of a new coupon: what it may say, and everything that is wrong with it at once.
 
+use coupon_core::money::{self, Rate, is_currency};
 use schemas::partition_for;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,13 +8,14 @@ use utoipa::ToSchema;
 
 use crate::coupons::is_coupon_id;
 use crate::fields::{Faults, Fields};
-use crate::money::{Amount, is_currency};
 use crate::problem::Problem;
 
 const LONGEST_HOLD_SECONDS: i64 = 30 * 24 * 3600;
 const LARGEST_LIMIT: i64 = 1_000_000;
 const LARGEST_TOTAL: i64 = 1_000_000_000_000;
 const DEFAULT_LOCK_SECONDS: i64 = 300;
+const PERCENTAGE: &str = "PERCENTAGE";
+const FIXED_AMOUNT: &str = "FIXED_AMOUNT";
 
 /// What a coupon takes off a price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -34,6 +36,26 @@ pub(crate) struct Discount {
     /// Never more off than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     maximum_discount: Option<String>,
+}
+
+impl Discount {
+    /// As the owner of the coupon computes with it; `None` for a row that no version of the API wrote.
+    pub(crate) fn rules(&self) -> Option<money::Discount> {
+        let value = money::parse(&self.value)?;
+        let rate = match self.kind.as_str() {
+            PERCENTAGE => Rate::Percentage(value),
+            FIXED_AMOUNT => Rate::Fixed(value),
+            _ => return None,
+        };
+        let amount =
+            |text: &Option<String>| text.as_deref().map(|text| money::parse(text).ok_or(())).transpose();
+        Some(money::Discount {
+            rate,
+            currency: self.currency.as_deref().map(Into::into),
+            minimum_order: amount(&self.minimum_order).ok()?,
+            maximum_discount: amount(&self.maximum_discount).ok()?,
+        })
+    }
 }
 
 /// How often.
@@ -181,20 +203,21 @@ fn discount(mut fields: Fields, faults: &mut Faults) -> Option<Discount> {
         fields.missing("value", faults);
     }
     let fixed = match kind.as_deref() {
-        Some("PERCENTAGE") | None => false,
-        Some("FIXED_AMOUNT") => true,
+        Some(PERCENTAGE) | None => false,
+        Some(FIXED_AMOUNT) => true,
         Some(_) => {
             faults.add(fields.path("type"), "must be PERCENTAGE or FIXED_AMOUNT");
             false
         }
     };
     if let Some(value) = &value {
-        match Amount::parse(value) {
-            None | Some(Amount::ZERO) => faults.add(fields.path("value"), NOT_AN_AMOUNT),
-            Some(percent) if !fixed && percent > Amount::HUNDRED => {
+        match money::parse(value) {
+            Some(value) if value.is_zero() => faults.add(fields.path("value"), NOT_AN_AMOUNT),
+            Some(percent) if !fixed && Some(percent) > money::parse("100") => {
                 faults.add(fields.path("value"), "must be at most 100 per cent");
             }
             Some(_) => {}
+            None => faults.add(fields.path("value"), NOT_AN_AMOUNT),
         }
     }
     if currency.as_deref().is_some_and(|currency| !is_currency(currency)) {
@@ -212,7 +235,7 @@ const NOT_AN_AMOUNT: &str =
 
 fn amount(fields: &mut Fields, name: &str, faults: &mut Faults) -> Option<String> {
     let text = fields.text(name, 1..=32, faults)?;
-    if Amount::parse(&text).is_none_or(|amount| amount == Amount::ZERO) {
+    if money::parse(&text).is_none_or(|amount| amount.is_zero()) {
         faults.add(fields.path(name), NOT_AN_AMOUNT);
     }
     Some(text)
@@ -308,5 +331,19 @@ mod tests {
         assert!(faults(body).contains("discount.currency"));
         assert!(faults(json!({"name": "n"})).contains("discount"));
         assert!(faults(json!({"name": null, "discount": null})).contains("discount"));
+    }
+
+    #[test]
+    fn what_was_accepted_can_be_computed_with() {
+        let body = json!({"name": "n", "discount": {"type": "FIXED_AMOUNT", "value": "5", "currency": "EUR",
+            "minimum_order": "20.00", "maximum_discount": "4.50"}});
+        let discount = NewCoupon::read(body).expect("it is valid").described.discount;
+        let rules = discount.rules().expect("it is a discount");
+        let price = money::parse("20").map(|amount| rules.price(amount, "EUR"));
+        assert_eq!(
+            price.and_then(Result::ok).map(|price| price.discount.to_string()),
+            Some("4.50".to_owned())
+        );
+        assert_eq!(Discount { value: "a lot".to_owned(), ..discount }.rules(), None);
     }
 }

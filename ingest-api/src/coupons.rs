@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::accept::json;
 use crate::app::App;
 use crate::auth::{Caller, Role};
 use crate::coupon_body::{CouponBody, Described, Discount, Limits, NewCoupon};
-use crate::extract::JsonBody;
+use crate::extract::{JsonBody, Named};
 use crate::fields::rfc3339;
 use crate::problem::{Problem, ProblemBody};
 
@@ -56,7 +56,7 @@ pub(crate) struct Counts {
     claimed: i64,
     locked: i64,
     redeemed: i64,
-    /// What was available when the coupon's window ended.
+    /// What was available, claimed or locked when the coupon's window ended, and cannot be used any more.
     expired: i64,
     revoked: i64,
 }
@@ -87,15 +87,12 @@ struct Row {
 
 impl Row {
     fn counts(&self) -> Counts {
-        let (available, expired) = if self.is_over { (0, self.available) } else { (self.available, 0) };
-        Counts {
-            generated: self.top,
-            available,
-            claimed: self.claimed,
-            locked: self.locked,
-            redeemed: self.redeemed,
-            expired,
-            revoked: self.revoked,
+        let Self { available, claimed, locked, redeemed, revoked, .. } = *self;
+        let counts = Counts { generated: self.top, redeemed, revoked, ..Counts::default() };
+        if self.is_over {
+            Counts { expired: available + claimed + locked, ..counts }
+        } else {
+            Counts { available, claimed, locked, ..counts }
         }
     }
 
@@ -192,7 +189,7 @@ pub(crate) async fn create(
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     _: Caller,
-    Path(coupon_id): Path<String>,
+    Named(coupon_id): Named,
 ) -> Result<Response, Problem> {
     if !is_coupon_id(&coupon_id) {
         return Err(Problem::not_found("there is no such coupon"));

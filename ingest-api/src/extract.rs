@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -103,6 +104,46 @@ async fn drain(mut stream: BodyDataStream) {
         match stream.next().await {
             Some(Ok(chunk)) => drained += chunk.len(),
             _ => return,
+        }
+    }
+}
+
+/// The one part of a path that is a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(name)| Self(name)).map_err(|_| Problem::unreadable("the address is not UTF-8"))
+    }
+}
+
+/// The parameters of a query, decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Of an address.
+    ///
+    /// # Errors
+    /// 400 for what cannot be read.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Problem> {
+        let query = Query::try_from_uri(uri).map_err(|_| Problem::unreadable("the query cannot be read"))?;
+        Ok(Self(query.0))
+    }
+
+    /// One parameter.
+    ///
+    /// # Errors
+    /// 422 for one that is there twice: two readers could take it for two different things.
+    pub(crate) fn get(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(Problem::invalid_field(name, "must be given once")),
         }
     }
 }
@@ -206,6 +247,17 @@ mod tests {
         for wrong in [b"".as_slice(), b"\"\"", b"a\xffb", b"a\tb", &[b'a'; 256]] {
             assert_eq!(key(wrong), Err("unreadable"), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_none_is_there_twice() {
+        let of = |uri: &'static str| Parameters::of(&Uri::from_static(uri)).expect("it can be read");
+        let parameters = of("/x?user_id=a%20b%2Bc+d&user_id2=&a=1&a=2");
+        assert_eq!(parameters.get("user_id").ok(), Some(Some("a b+c d")));
+        assert_eq!(parameters.get("user_id2").ok(), Some(Some("")));
+        assert_eq!(parameters.get("b").ok(), Some(None));
+        assert_eq!(parameters.get("a").map_err(|problem| problem.status().as_u16()), Err(422));
+        assert_eq!(of("/x"), Parameters::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use coupon_core::codes::{CodeKey, normalise};
 use serde_json::{Map, Value};
 
 use crate::problem::{Fault, Problem};
@@ -86,6 +87,44 @@ impl Fields {
             },
             other => self.wrong(name, "a string", &other, faults),
         }
+    }
+
+    /// A text that must be there.
+    pub(crate) fn required(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        faults: &mut Faults,
+    ) -> Option<String> {
+        if self.map.get(name).is_none_or(Value::is_null) {
+            self.map.remove(name);
+            self.missing(name, faults);
+            return None;
+        }
+        self.line(name, length, faults)
+    }
+
+    /// A text of one line: a name that goes into records, logs and exports as it is.
+    pub(crate) fn line(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        faults: &mut Faults,
+    ) -> Option<String> {
+        let text = self.text(name, length.clone(), faults)?;
+        match fault_of_line(&text, length) {
+            None => Some(text),
+            Some(fault) => {
+                faults.add(self.path(name), fault);
+                None
+            }
+        }
+    }
+
+    /// A code, normalised.
+    pub(crate) fn code(&mut self, name: &str, faults: &mut Faults) -> Option<CodeKey> {
+        let text = self.text(name, 1..=256, faults)?;
+        normalise(&text).map_err(|fault| faults.add(self.path(name), fault.to_string())).ok()
     }
 
     /// A whole number within bounds.
@@ -178,6 +217,13 @@ pub(crate) fn fault_of_text(text: &str, length: RangeInclusive<usize>) -> Option
     None
 }
 
+/// What is wrong with a text of one line. Stricter than [`fault_of_text`]: workers refuse every control character in
+/// ids, and a request that they cannot read could not even be answered.
+pub(crate) fn fault_of_line(text: &str, length: RangeInclusive<usize>) -> Option<Cow<'static, str>> {
+    let broken = text.chars().any(char::is_control).then_some("must not contain control characters");
+    fault_of_text(text, length).or(broken.map(Cow::Borrowed))
+}
+
 /// A time as the API writes it.
 pub(crate) fn rfc3339(ms: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(ms)
@@ -217,5 +263,23 @@ mod tests {
         assert_eq!(fault_of_text("äöü", 1..=3), None);
         assert!(fault_of_text("äöüß", 1..=3).is_some());
         assert!(fault_of_text("a\0", 1..=3).is_some());
+    }
+
+    #[test]
+    fn a_name_has_one_line_and_a_code_is_one_wherever_it_is_read() {
+        for wrong in ["", "a\n", "a\tb", "abcd", "a\u{85}"] {
+            assert!(fault_of_line(wrong, 1..=3).is_some(), "{wrong:?}");
+        }
+        assert_eq!(fault_of_line("äé1", 1..=3), None);
+        let mut faults = Faults::default();
+        let mut fields =
+            Fields::of(json!({"a": "so-lo", "b": "so_lo", "c": 4, "d": null})).expect("an object");
+        assert_eq!(fields.code("a", &mut faults).map(CodeKey::into_string), Some("S010".to_owned()));
+        assert_eq!((fields.code("b", &mut faults), fields.code("c", &mut faults)), (None, None));
+        assert_eq!(fields.required("d", 1..=9, &mut faults), None);
+        assert_eq!(fields.required("e", 1..=9, &mut faults), None);
+        fields.end(&mut faults);
+        let named: Vec<_> = faults.0.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(named, ["b", "c", "d", "e"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::accept::json;
 use crate::app::App;
 use crate::auth::{Caller, Role};
+use crate::extract::Named;
 use crate::loads::Job;
 use crate::problem::{Problem, ProblemBody};
 
@@ -54,7 +55,7 @@ impl JobView {
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(job_id): Path<String>,
+    Named(job_id): Named,
 ) -> Result<Response, Problem> {
     caller.require(&[Role::Admin])?;
     let no_job = || Problem::not_found("there is no such job");

@@ -4,12 +4,14 @@
 //! Reading order, which is the way of a claim:
 //! 1. `router`: every route. `auth`, `extract`, `fields`, `problem`: who asks, what is read, how refusals look.
 //! 2. `claims`: one claim. `known_coupons` and `sold_out_gate` answer what needs no decision.
-//! 3. `accept`: the one way by which a request is accepted. `request_ids` mints its id, `undecided` gives it a
+//! 3. `asked`, `said`: what every route shares that makes a request. `locks`, `returns`, `redemptions`, `revocations`:
+//!    those about a code; `known_codes` tells whose partition it belongs to (`remembered` keeps what is known).
+//! 4. `accept`: the one way by which a request is accepted. `request_ids` mints its id, `undecided` gives it a
 //!    place, `request_sink` sends it.
-//! 4. `response_reader`, `result_hub`, `recent`, `lookup`: how its outcome comes back, and is never missed.
-//! 5. `requests`: asking for an outcome later.
-//! 6. `coupons`, `coupon_body`, `codes`, `jobs`, `loads`: definitions and stock.
-//! 7. `config`, `app`, `server`: settings, parts, start and stop.
+//! 5. `response_reader`, `result_hub`, `recent`, `lookup`: how its outcome comes back, and is never missed.
+//! 6. `requests`: asking for an outcome later. `wallet`, `history`, `validation`: what Postgres knows; `pages`.
+//! 7. `coupons`, `coupon_body`, `codes`, `jobs`, `loads`: definitions and stock.
+//! 8. `config`, `app`, `server`: settings, parts, start and stop.
 
 pub mod app;
 pub mod auth;
@@ -19,6 +21,7 @@ pub mod problem;
 pub mod server;
 
 mod accept;
+mod asked;
 mod claims;
 mod clock;
 mod codes;
@@ -27,19 +30,30 @@ mod coupons;
 mod crash_points;
 mod extract;
 mod fields;
+mod history;
 mod jobs;
+mod known_codes;
 mod known_coupons;
 mod loads;
+mod locks;
 mod lookup;
-mod money;
 mod openapi;
+mod orders;
 mod outcome;
+mod pages;
 mod recent;
+mod redemptions;
+mod remembered;
 mod request_ids;
 mod request_sink;
 mod requests;
 mod response_reader;
 mod result_hub;
+mod returns;
+mod revocations;
 mod router;
+mod said;
 mod sold_out_gate;
 mod undecided;
+mod validation;
+mod wallet;

@@ -1,34 +1,73 @@
 //! Outcomes from Postgres, by identity. Always the primary: a replica may not know yet what was told already.
+//!
+//! Guarantees: an outcome that is rebuilt from rows is the one that its response event told, whatever became of the
+//! code since.
 
 use coupon_core::ids::RequestId;
 use coupon_core::vocabulary::ClaimState;
-use schemas::kinds;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::outcome::{Claim, Outcome};
+use crate::outcome::{Claim, Outcome, Redemption};
 
 /// How many are looked up by one query.
 pub(crate) const BATCH: usize = 1_000;
 
-/// The outcome of a claim never changes, whatever became of the claim since: its state here is what was decided.
-const CLAIMS: &str = "
-    select c.identity, c.body, p.coupon_id, c.claimed_ms, c.\"offset\", k.code
-      from claims c
-      join coupons p on p.coupon_no = c.coupon_no
-      left join lateral (
-           select l.load_id, l.base from loads l
-            where l.coupon_no = c.coupon_no and l.base < c.number order by l.base desc limit 1) l on true
-      left join codes k on k.load_id = l.load_id and k.idx = c.number - l.base
-     where c.identity = any($1)";
-
+/// One snapshot: a key that is seen as reused was used first by something that is seen, too. What is joined is
+/// looked up row by row (`offset 0`), however small the planner believes a table to be.
 const OUTCOMES: &str = "
-    select o.identity, o.body, coalesce(p.coupon_id, o.target, ''), o.decided_ms, o.\"offset\", o.kind, o.reason
-      from outcomes o left join coupons p on p.coupon_no = o.coupon_no
-     where o.identity = any($1)";
+    select f.identity, f.body, f.kind, coalesce(p.coupon_id, f.target, '') as coupon_id, f.reason, f.decided_ms,
+           f.\"offset\", k.code, f.state, f.claimed_ms, f.hold_until_ms, f.lock_until_ms,
+           m.identity as redemption, m.body as redemption_body, m.order_id, m.order_amount::text as order_amount,
+           m.discount::text as discount, m.final_price::text as final_price, m.currency, m.redeemed_ms
+      from (select identity, body, 'claim' as kind, coupon_no, null as target, null as reason,
+                   claimed_ms as decided_ms, \"offset\", number, 1::smallint as state, claimed_ms,
+                   first_hold_ms as hold_until_ms, null::bigint as lock_until_ms, null::uuid as redemption
+              from claims where identity = any ($1)
+            union all
+            select identity, body, 'redeem', coupon_no, null, null, redeemed_ms, \"offset\", number,
+                   case when claimed_ms is not null then 3::smallint end, claimed_ms, null, null, identity
+              from redemptions where identity = any ($1)
+            union all
+            select identity, body, kind, coupon_no, target, reason, decided_ms, \"offset\", number, claim_state,
+                   claimed_ms, hold_until_ms, lock_until_ms, redemption
+              from outcomes where identity = any ($1)) f
+      left join lateral (select coupon_id from coupons p where p.coupon_no = f.coupon_no offset 0) p on true
+      left join lateral (select load_id, base from loads l
+                          where l.coupon_no = f.coupon_no and l.base < f.number order by l.base desc limit 1) l on true
+      left join lateral (select code from codes k
+                          where k.load_id = l.load_id and k.idx = f.number - l.base offset 0) k on true
+      left join lateral (select * from redemptions m where m.identity = f.redemption offset 0) m on true";
 
-type ClaimRow = (Uuid, i64, String, i64, i64, Option<String>);
-type OutcomeRow = (Uuid, i64, String, i64, i64, String, String);
+#[derive(sqlx::FromRow)]
+struct Row {
+    identity: Uuid,
+    body: i64,
+    kind: String,
+    coupon_id: String,
+    reason: Option<String>,
+    decided_ms: i64,
+    offset: i64,
+    code: Option<String>,
+    state: Option<i16>,
+    claimed_ms: Option<i64>,
+    hold_until_ms: Option<i64>,
+    lock_until_ms: Option<i64>,
+    #[sqlx(flatten)]
+    redemption: RedemptionRow,
+}
+
+#[derive(sqlx::FromRow)]
+struct RedemptionRow {
+    redemption: Option<Uuid>,
+    redemption_body: Option<i64>,
+    order_id: Option<String>,
+    order_amount: Option<String>,
+    discount: Option<String>,
+    final_price: Option<String>,
+    currency: Option<String>,
+    redeemed_ms: Option<i64>,
+}
 
 /// Every outcome of these identities; of one that was used with several bodies, all of them.
 ///
@@ -36,41 +75,61 @@ type OutcomeRow = (Uuid, i64, String, i64, i64, String, String);
 /// Whatever Postgres reports.
 pub(crate) async fn outcomes(pool: &PgPool, identities: &[u128]) -> Result<Vec<Outcome>, sqlx::Error> {
     let identities: Vec<Uuid> = identities.iter().map(|identity| Uuid::from_u128(*identity)).collect();
-    // In this order: a key that is seen as reused here was used first by something that is seen there.
-    let others: Vec<OutcomeRow> = sqlx::query_as(OUTCOMES).bind(&identities).fetch_all(pool).await?;
-    let claims: Vec<ClaimRow> = sqlx::query_as(CLAIMS).bind(&identities).fetch_all(pool).await?;
-    Ok(claims.into_iter().map(of_claim).chain(others.into_iter().map(of_outcome)).collect())
+    let rows: Vec<Row> = sqlx::query_as(OUTCOMES).bind(&identities).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(Row::outcome).collect())
 }
 
-fn of_claim((identity, body, coupon_id, claimed_ms, offset, code): ClaimRow) -> Outcome {
-    Outcome {
-        id: RequestId { identity: identity.as_u128(), body },
-        kind: kinds::CLAIM.into(),
-        coupon_id: coupon_id.into_boxed_str(),
-        reason: None,
-        decided_ms: claimed_ms,
-        offset,
-        code: code.map(String::into_boxed_str),
-        claim: Some(Claim {
-            state: ClaimState::Claimed.as_str().into(),
-            claimed_ms,
-            hold_until_ms: None,
-            lock_until_ms: None,
-        }),
-        redemption: None,
+/// The state that a row names by its number.
+pub(crate) fn state_of(number: i16) -> Option<ClaimState> {
+    ClaimState::ALL.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
+}
+
+impl Row {
+    fn outcome(self) -> Outcome {
+        let accepted = self.reason.is_none();
+        let claim = self.state.and_then(state_of).filter(|_| accepted).map(|state| Claim {
+            state: state.as_str().into(),
+            claimed_ms: self.claimed_ms,
+            hold_until_ms: self.hold_until_ms,
+            lock_until_ms: self.lock_until_ms,
+        });
+        Outcome {
+            id: RequestId { identity: self.identity.as_u128(), body: self.body },
+            kind: self.kind.into_boxed_str(),
+            coupon_id: self.coupon_id.into_boxed_str(),
+            reason: self.reason.map(String::into_boxed_str),
+            decided_ms: self.decided_ms,
+            offset: self.offset,
+            code: self.code.filter(|_| accepted).map(String::into_boxed_str),
+            claim,
+            redemption: self.redemption.outcome().filter(|_| accepted).map(Box::new),
+        }
     }
 }
 
-fn of_outcome((identity, body, coupon_id, decided_ms, offset, kind, reason): OutcomeRow) -> Outcome {
-    Outcome {
-        id: RequestId { identity: identity.as_u128(), body },
-        kind: kind.into_boxed_str(),
-        coupon_id: coupon_id.into_boxed_str(),
-        reason: Some(reason.into_boxed_str()),
-        decided_ms,
-        offset,
-        code: None,
-        claim: None,
-        redemption: None,
+impl RedemptionRow {
+    fn outcome(self) -> Option<Redemption> {
+        let id = RequestId { identity: self.redemption?.as_u128(), body: self.redemption_body? };
+        Some(Redemption {
+            redemption_id: id.to_string(),
+            order_id: self.order_id?,
+            order_amount: self.order_amount?,
+            discount: self.discount?,
+            final_price: self.final_price?,
+            currency: self.currency?,
+            redeemed_ms: self.redeemed_ms?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_stored_as_its_place_among_the_words() {
+        let words: Vec<_> = (0..=6).map(|number| state_of(number).map(ClaimState::as_str)).collect();
+        let known = ["CLAIMED", "LOCKED", "REDEEMED", "RETURNED", "REVOKED"].map(Some);
+        assert_eq!(words, [&[None], known.as_slice(), &[None]].concat());
     }
 }

@@ -1,7 +1,7 @@
 //! An outcome as the API keeps and shows it. Small, because hundreds of thousands of them are kept.
 
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::Reason;
+use coupon_core::vocabulary::{ClaimState, Reason};
 use schemas::{CouponResponse, kinds, status};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ pub(crate) struct Outcome {
     pub(crate) id: RequestId,
     /// What it asked for.
     pub(crate) kind: Box<str>,
-    /// Of which coupon.
+    /// Of which coupon, as the record was keyed: for a code or redemption that nobody knows, its own text.
     pub(crate) coupon_id: Box<str>,
     /// Why it was rejected; `None`: it was accepted.
     pub(crate) reason: Option<Box<str>>,
@@ -27,7 +27,7 @@ pub(crate) struct Outcome {
     pub(crate) code: Option<Box<str>>,
     /// The claim as this decision left it.
     pub(crate) claim: Option<Claim>,
-    /// The redemption that this decision made.
+    /// The redemption that this decision made, or rolled back.
     pub(crate) redemption: Option<Box<Redemption>>,
 }
 
@@ -35,7 +35,8 @@ pub(crate) struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) state: Box<str>,
-    pub(crate) claimed_ms: i64,
+    /// Absent for a code that was withdrawn and that nobody had.
+    pub(crate) claimed_ms: Option<i64>,
     pub(crate) hold_until_ms: Option<i64>,
     pub(crate) lock_until_ms: Option<i64>,
 }
@@ -59,11 +60,11 @@ impl Outcome {
         let accepted = response.status == status::ACCEPTED;
         let claim = response.claim_state.filter(|_| accepted).map(|state| Claim {
             state: state.into_boxed_str(),
-            claimed_ms: response.claimed_at_ms.unwrap_or(response.decided_at_ms),
+            claimed_ms: response.claimed_at_ms,
             hold_until_ms: response.hold_until_ms,
             lock_until_ms: response.lock_until_ms,
         });
-        let redemption = response.redemption_id.map(|redemption_id| {
+        let redemption = response.redemption_id.filter(|_| accepted).map(|redemption_id| {
             Box::new(Redemption {
                 redemption_id,
                 order_id: response.order_id.unwrap_or_default(),
@@ -82,20 +83,37 @@ impl Outcome {
             reason: (!accepted).then(|| response.reason.unwrap_or_else(unnamed).into_boxed_str()),
             decided_ms: response.decided_at_ms,
             offset: response.offset,
-            code: response.code.map(String::into_boxed_str),
+            code: response.code.filter(|_| accepted).map(String::into_boxed_str),
             claim,
             redemption,
         })
     }
 
-    /// Whether this is a claim that was accepted: a sign that there was stock.
-    pub(crate) fn is_won_claim(&self) -> bool {
-        self.reason.is_none() && &*self.kind == kinds::CLAIM
+    /// Whether it proves that there was a code to be had: a claim that was accepted, a code that came back.
+    pub(crate) fn is_sign_of_stock(&self) -> bool {
+        let came_back = || self.claim.as_ref().is_some_and(|c| &*c.state == ClaimState::Returned.as_str());
+        self.reason.is_none() && (&*self.kind == kinds::CLAIM || came_back())
     }
 
     /// Whether it was rejected for this reason.
     pub(crate) fn is_rejected_as(&self, reason: Reason) -> bool {
         self.reason.as_deref() == Some(reason.as_str())
+    }
+
+    /// The coupon, where the user may know it. A code that nobody knows and a code of somebody else look the same:
+    /// so does everything that may be said of both.
+    fn shown_coupon(&self) -> Option<&str> {
+        const ABOUT_CODES: [&str; 6] =
+            [kinds::LOCK, kinds::UNLOCK, kinds::RETURN, kinds::REDEEM, kinds::ROLLBACK, kinds::REVOKE];
+        const OF_BOTH: [Reason; 5] = [
+            Reason::CodeUnknown,
+            Reason::NotYourCode,
+            Reason::RedemptionUnknown,
+            Reason::IdempotencyKeyReused,
+            Reason::Unprocessable,
+        ];
+        let untold = ABOUT_CODES.contains(&&*self.kind) && OF_BOTH.iter().any(|r| self.is_rejected_as(*r));
+        if untold { None } else { Some(&self.coupon_id) }
     }
 
     /// As its user sees it.
@@ -107,7 +125,7 @@ impl Outcome {
         RequestView {
             request_id: shown_id,
             kind: Some(&self.kind),
-            coupon_id: Some(&self.coupon_id),
+            coupon_id: self.shown_coupon(),
             status: if reason.is_none() { status::ACCEPTED } else { status::REJECTED },
             reason,
             code,
@@ -115,7 +133,7 @@ impl Outcome {
                 coupon_id: &self.coupon_id,
                 code: code.unwrap_or_default(),
                 state: &claim.state,
-                claimed_at: rfc3339(claim.claimed_ms),
+                claimed_at: claim.claimed_ms.map(rfc3339),
                 hold_until: claim.hold_until_ms.map(rfc3339),
                 lock_until: claim.lock_until_ms.map(rfc3339),
             }),
@@ -141,7 +159,7 @@ pub(crate) struct RequestView<'a> {
     request_id: &'a str,
     /// claim, lock, unlock, return, redeem, rollback or revoke; null while pending.
     kind: Option<&'a str>,
-    /// null while pending.
+    /// null while pending, and for a code or redemption that is unknown.
     coupon_id: Option<&'a str>,
     /// pending, accepted or rejected.
     #[schema(example = "accepted")]
@@ -178,10 +196,12 @@ impl<'a> RequestView<'a> {
 struct ClaimView<'a> {
     coupon_id: &'a str,
     code: &'a str,
-    /// CLAIMED, LOCKED, REDEEMED or REVOKED.
+    /// CLAIMED, LOCKED, REDEEMED, RETURNED or REVOKED: as this request left it.
     #[schema(example = "CLAIMED")]
     state: &'a str,
-    claimed_at: String,
+    /// Absent for a code that was withdrawn and that nobody had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hold_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +212,7 @@ struct ClaimView<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Redemption)]
 struct RedemptionView<'a> {
+    /// By which it can be rolled back.
     redemption_id: &'a str,
     code: &'a str,
     order_id: &'a str,
@@ -218,6 +239,7 @@ mod tests {
             offset: 4,
             code: reason.is_none().then(|| "AB-CD".to_owned()),
             claim_state: reason.is_none().then(|| "CLAIMED".to_owned()),
+            claimed_at_ms: reason.is_none().then_some(1_000),
             ..CouponResponse::default()
         }
     }
@@ -240,8 +262,35 @@ mod tests {
     }
 
     #[test]
-    fn whose_code_it_is_stays_untold() {
-        assert_eq!(shown(Some("not_your_code"))["reason"], "code_unknown");
+    fn a_code_of_somebody_else_looks_like_one_that_nobody_knows() {
+        for kind in ["lock", "unlock", "return", "redeem", "revoke"] {
+            let shown = |reason: &str, coupon_id: &str| {
+                let (kind, coupon_id) = (kind.to_owned(), coupon_id.to_owned());
+                let outcome = Outcome::of(CouponResponse { kind, coupon_id, ..response(Some(reason)) });
+                serde_json::to_value(outcome.expect("a response of ours").view("x.y")).expect("it is JSON")
+            };
+            let unknown = shown("code_unknown", "THEC0DE1TSE1F");
+            assert_eq!(unknown["coupon_id"], serde_json::Value::Null);
+            assert_eq!(shown("not_your_code", "spring"), unknown);
+            // Nor does a reused key tell them apart.
+            let reused = shown("idempotency_key_reused", "THEC0DE1TSE1F");
+            assert_eq!(shown("idempotency_key_reused", "spring"), reused);
+            assert_eq!(shown("already_locked", "spring")["coupon_id"], "spring");
+        }
+        assert_eq!(shown(Some("code_unknown"))["coupon_id"], "spring", "a claim names its coupon itself");
+    }
+
+    #[test]
+    fn a_code_that_came_back_is_a_sign_of_stock() {
+        let sign = |kind: &str, state: &str| {
+            let (kind, claim_state) = (kind.to_owned(), Some(state.to_owned()));
+            Outcome::of(CouponResponse { kind, claim_state, ..response(None) }).map(|o| o.is_sign_of_stock())
+        };
+        assert_eq!(sign("claim", "CLAIMED"), Some(true));
+        assert_eq!(sign("return", "RETURNED"), Some(true));
+        assert_eq!(sign("unlock", "RETURNED"), Some(true));
+        assert_eq!(sign("unlock", "CLAIMED"), Some(false));
+        assert_eq!(sign("rollback", "CLAIMED"), Some(false));
     }
 
     #[test]

@@ -122,6 +122,13 @@ impl RequestIds {
         self.owner_input(user).verify_truncated_left(&verified.owner).is_ok()
     }
 
+    /// An id that was given out before, as its user may ask for it again. What tells its age is when it was decided
+    /// at the latest.
+    pub(crate) fn show_again(&self, id: RequestId, user: &str, decided_ms: i64) -> String {
+        let minted_ms = from_six_bytes(&id.identity.to_be_bytes()[..6]);
+        self.show(id, user, if id.is_keyed() { decided_ms } else { minted_ms }).shown
+    }
+
     fn show(&self, id: RequestId, user: &str, at_ms: i64) -> Minted {
         let owner: Tag = first(&self.owner_input(user).finalize().into_bytes());
         let tag: Tag = first(&self.tag_input(id, at_ms, owner).finalize().into_bytes());
@@ -193,6 +200,16 @@ mod tests {
             assert!(!ids().belongs_to(&verified, "bob"));
             assert!(RequestIds::new(&SecretString::from("other")).verify(&minted.shown).is_none());
         }
+    }
+
+    #[test]
+    fn an_id_from_a_row_is_shown_in_a_form_that_its_user_can_ask_for() {
+        let unkeyed = ids().mint("ann", NOW);
+        assert_eq!(ids().show_again(unkeyed.id, "ann", NOW + 50), unkeyed.shown);
+        let keyed = ids().mint_keyed(&scope(), "{}", NOW).id;
+        let verified = ids().verify(&ids().show_again(keyed, "ann", NOW + 50)).expect("it is one of ours");
+        assert_eq!((verified.id, verified.at_ms), (keyed, NOW + 50));
+        assert!(ids().belongs_to(&verified, "ann") && !ids().belongs_to(&verified, "bob"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 
@@ -14,7 +14,7 @@ use crate::accept::{in_time, json, set_applied};
 use crate::app::App;
 use crate::auth::{Caller, Role};
 use crate::clock::unix_ms;
-use crate::extract::Wait;
+use crate::extract::{Named, Wait};
 use crate::lookup;
 use crate::outcome::{Outcome, RequestView};
 use crate::problem::{Problem, ProblemBody};
@@ -39,17 +39,12 @@ use crate::request_ids::Verified;
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(shown): Path<String>,
+    Named(shown): Named,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    caller.require(&[Role::User, Role::Service])?;
     let wait = Wait::of(&uri, &headers)?;
-    let verified = app
-        .ids
-        .verify(&shown)
-        .filter(|id| caller.roles.has(Role::Service) || app.ids.belongs_to(id, &caller.sub))
-        .ok_or_else(|| Problem::not_found("there is no such request"))?;
+    let verified = allowed(&app, &caller, &shown)?;
     let now = Instant::now();
     // Registered before looking: nothing falls between.
     let waiter = wait.map(|wait| (wait, app.hub.undecided.wait_for(verified.id, now)));
@@ -61,6 +56,17 @@ pub(crate) async fn read(
         None => None,
     };
     Ok(answer(&shown, outcome.as_deref(), wait))
+}
+
+/// The request, if it is the caller's, or the caller is a service. An admin sees what an admin asked for.
+fn allowed(app: &App, caller: &Caller, shown: &str) -> Result<Verified, Problem> {
+    let verified = app.ids.verify(shown);
+    if let Some(own) = verified.filter(|id| app.ids.belongs_to(id, &caller.sub)) {
+        return Ok(own);
+    }
+    caller.require(&[Role::User, Role::Service])?;
+    let known = verified.filter(|_| caller.roles.has(Role::Service));
+    known.ok_or_else(|| Problem::not_found("there is no such request"))
 }
 
 async fn find(app: &App, verified: Verified) -> Result<Option<Arc<Outcome>>, Problem> {

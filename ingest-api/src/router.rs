@@ -17,7 +17,10 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::metrics::Route;
 use crate::problem::Problem;
-use crate::{claims, codes, coupons, jobs, openapi, requests};
+use crate::{
+    claims, codes, coupons, history, jobs, locks, openapi, redemptions, requests, returns, revocations,
+    validation, wallet,
+};
 
 type Routes = UtoipaMethodRouter<Arc<App>>;
 
@@ -29,6 +32,15 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(measured("generate", routes!(codes::generate)))
         .routes(measured("job", routes!(jobs::read)))
         .routes(measured("claims", routes!(claims::claim)))
+        .routes(measured("lock", routes!(locks::lock)))
+        .routes(measured("unlock", routes!(locks::unlock)))
+        .routes(measured("return", routes!(returns::give_back)))
+        .routes(measured("redeem", routes!(redemptions::redeem)))
+        .routes(measured("rollback", routes!(redemptions::roll_back)))
+        .routes(measured("revoke", routes!(revocations::revoke)))
+        .routes(measured("validation", routes!(validation::validate)))
+        .routes(measured("user_codes", routes!(wallet::list)))
+        .routes(measured("user_requests", routes!(history::list)))
         .routes(measured("request", routes!(requests::read)))
         .split_for_parts();
     let document = document.to_json().unwrap_or_default();

@@ -76,7 +76,7 @@ impl SoldOutGate {
     /// Learns from an outcome that was just told.
     pub(crate) fn observe(&self, outcome: &Outcome, now: Instant) {
         let sold_out = outcome.is_rejected_as(Reason::SoldOut);
-        if !sold_out && !outcome.is_won_claim() {
+        if !sold_out && !outcome.is_sign_of_stock() {
             return;
         }
         let mut shard = self.shard(&outcome.coupon_id);

@@ -73,10 +73,19 @@ fn certain(known: Known<Arc<str>>) -> Result<Option<Arc<str>>, Problem> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_request_is_sent_nowhere_while_nobody_knows_where_it_belongs() {
-        assert_eq!(certain(Known::Absent).ok(), Some(None));
-        let refused = certain(Known::Unsure).expect_err("nobody knows");
-        assert_eq!((refused.status().as_u16(), refused.code()), (503, "unavailable"));
+    #[tokio::test]
+    async fn a_request_is_sent_nowhere_while_nobody_knows_where_it_belongs() {
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .connect_lazy("postgres://nobody@127.0.0.1:1/none")
+            .expect("an address");
+        let code = coupon_core::codes::normalise("ABCD").expect("a code");
+        let known = KnownCodes::new(1_000);
+        let id = RequestId { identity: 7, body: 0 };
+        for refused in [known.coupon_of(&code, &pool).await, coupon_of_redemption(id, &pool).await] {
+            let problem = refused.expect_err("nobody answers there");
+            assert_eq!((problem.status().as_u16(), problem.code()), (503, "unavailable"));
+        }
+        known.0.insert("ABCD", Arc::from("spring"));
+        assert_eq!(known.coupon_of(&code, &pool).await.ok().flatten().as_deref(), Some("spring"));
     }
 }

@@ -7,6 +7,7 @@ use local_stack::{Child, Stack, StackConfig, testing};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::OnceCell;
 
 /// Long enough for a machine that does other things too.
@@ -21,6 +22,12 @@ pub(crate) async fn stack() -> &'static Stack {
             Stack::start(config).await.expect("the stack starts")
         })
         .await
+}
+
+/// Straight to the database.
+pub(crate) async fn connection() -> PgConnection {
+    let url = stack().await.endpoints().postgres_url;
+    PgConnection::connect(&url).await.expect("Postgres answers")
 }
 
 /// Somebody with a token, in front of one instance.
@@ -71,9 +78,34 @@ impl Client {
         Answer::of(request.send().await.expect("an answer")).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path).send().await.expect("an answer")).await
+    }
+
+    /// The outcome of a request that is decided while the client waits.
+    pub(crate) async fn decided(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let path = format!("{path}{}wait=25", if path.contains('?') { '&' } else { '?' });
+        let request = self.request(method, &path);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = Answer::of(request.send().await.expect("an answer")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+        answer.body
+    }
+
     /// A coupon with so many codes that can be claimed.
     pub(crate) async fn coupon(&self, codes: i64) -> String {
-        let body = json!({"name": "Spring", "discount": {"type": "PERCENTAGE", "value": "10.00"}});
+        self.coupon_like(&json!({}), codes).await
+    }
+
+    /// The same, with more in its definition.
+    pub(crate) async fn coupon_like(&self, more: &Value, codes: i64) -> String {
+        let mut body = json!({"name": "Spring", "discount": {"type": "PERCENTAGE", "value": "10.00"}});
+        for (name, value) in more.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
         let made = self.post("/v1/coupons", &body).await;
         assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
         let id = made.body["id"].as_str().expect("an id").to_owned();
@@ -84,6 +116,31 @@ impl Client {
             self.job_applied(job.header("location")).await;
         }
         id
+    }
+
+    /// A code of the coupon, claimed.
+    pub(crate) async fn claimed(&self, coupon: &str) -> String {
+        let path = format!("/v1/coupons/{coupon}/claims");
+        let won = self.decided(Method::POST, &path, Some(&json!({}))).await;
+        won["code"].as_str().unwrap_or_else(|| unreachable!("no code: {won}")).to_owned()
+    }
+
+    /// A code of the coupon that nobody was told, as the database has it.
+    pub(crate) async fn code_of(&self, coupon: &str) -> String {
+        let sql = "select k.code from stampede.codes k join stampede.loads l using (load_id)
+                     join stampede.coupons p using (coupon_no) where p.coupon_id = $1 order by k.idx desc limit 1";
+        let mut connection = connection().await;
+        let code = sqlx::query_scalar(sql).bind(coupon).fetch_one(&mut connection).await;
+        code.expect("the coupon has a code")
+    }
+
+    /// Where the coupon's codes are; they always add up.
+    pub(crate) async fn counts(&self, coupon: &str) -> Value {
+        let counts = self.get(&format!("/v1/coupons/{coupon}")).await.body["counts"].clone();
+        let number = |name: &str| counts[name].as_i64().expect("a number");
+        let places = ["available", "claimed", "locked", "redeemed", "expired", "revoked"];
+        assert_eq!(places.map(number).iter().sum::<i64>(), number("generated"), "{counts}");
+        counts
     }
 
     pub(crate) async fn job_applied(&self, path: &str) -> Value {

@@ -1,6 +1,4 @@
-//! The HTTP interface in front of the real stack: a claim from start to outcome, retries, refusals, faults.
-
-mod stack;
+//! A claim from start to outcome: retries, the sold-out gate, refusals, faults of the API itself.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,7 +12,7 @@ use local_stack::Child;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use stack::{Answer, Client, now, one_more, stack as real_stack, tokens};
+use crate::stack::{Answer, Client, now, one_more, stack as real_stack, tokens};
 
 fn claims(coupon: &str) -> String {
     format!("/v1/coupons/{coupon}/claims")
@@ -373,6 +371,15 @@ async fn the_document_lists_every_route_and_probes_tell_the_truth() {
         ("get", "/v1/jobs/{job_id}"),
         ("post", "/v1/coupons/{coupon_id}/claims"),
         ("get", "/v1/requests/{request_id}"),
+        ("post", "/v1/codes/{code}/lock"),
+        ("delete", "/v1/codes/{code}/lock"),
+        ("delete", "/v1/codes/{code}/claim"),
+        ("post", "/v1/codes/{code}/redemptions"),
+        ("delete", "/v1/codes/{code}"),
+        ("delete", "/v1/redemptions/{redemption_id}"),
+        ("get", "/v1/codes/{code}/validation"),
+        ("get", "/v1/users/{user_id}/codes"),
+        ("get", "/v1/users/{user_id}/requests"),
     ] {
         assert!(document["paths"][path][method].is_object(), "{method} {path}");
     }

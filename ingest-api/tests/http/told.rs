@@ -1,0 +1,100 @@
+//! An outcome is the same wherever it comes from: told by its response event, or rebuilt from rows by an instance that
+//! never saw the event.
+
+use std::time::Duration;
+
+use ingest_api::auth::Role;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::stack::{Client, one_more};
+
+fn order(id: &str) -> Value {
+    json!({"order_id": id, "order_amount": "50.5", "currency": "EUR"})
+}
+
+/// One request of every kind, accepted and rejected, in every form that its outcome can have.
+async fn everything() -> Vec<(Client, Value)> {
+    let admin = Client::new("boss", Role::Admin, 0).await;
+    let ann = Client::new("ann", Role::User, 0).await;
+    let bob = Client::new("bob", Role::User, 0).await;
+    let limits = json!({"claims_per_user": 9});
+    let held =
+        admin.coupon_like(&json!({"hold_seconds": 2, "lock_seconds": 4, "limits": limits.clone()}), 3).await;
+    let plain = admin.coupon_like(&json!({"limits": limits}), 3).await;
+    let shared = admin.coupon_like(&json!({"limits": {"redemptions_per_code": null}}), 1).await;
+    let shared_code = admin.code_of(&shared).await;
+    let mut told = Vec::new();
+    let mut ask = async |client: &Client, method: Method, path: String, body: Option<Value>| {
+        let outcome = client.decided(method, &path, body.as_ref()).await;
+        told.push((client.clone(), outcome.clone()));
+        outcome
+    };
+    let text = |outcome: &Value, name: &str| outcome[name].as_str().unwrap_or_default().to_owned();
+
+    // A hold, and a lock that outlives it: released, its code goes back to stock.
+    let won = ask(&ann, Method::POST, format!("/v1/coupons/{held}/claims"), Some(json!({}))).await;
+    assert!(won["claim"]["hold_until"].is_string(), "{won}");
+    let path = format!("/v1/codes/{}", text(&won, "code"));
+    let locked = ask(&ann, Method::POST, format!("{path}/lock"), Some(json!({"order_id": "o"}))).await;
+    assert_eq!(locked["status"], "accepted", "{locked}");
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let unlocked = ask(&ann, Method::DELETE, format!("{path}/lock"), None).await;
+    assert_eq!(unlocked["claim"]["state"], "RETURNED", "{unlocked}");
+    let won = ask(&ann, Method::POST, format!("/v1/coupons/{held}/claims"), Some(json!({}))).await;
+    let path = format!("/v1/codes/{}", text(&won, "code"));
+    let redeemed = ask(&ann, Method::POST, format!("{path}/redemptions"), Some(order("held"))).await;
+    let redemption = text(&redeemed["redemption"], "redemption_id");
+    // A fresh hold.
+    let undone = ask(&admin, Method::DELETE, format!("/v1/redemptions/{redemption}"), None).await;
+    assert!(undone["claim"]["hold_until"].is_string(), "{undone}");
+
+    let won = ask(&ann, Method::POST, format!("/v1/coupons/{plain}/claims"), Some(json!({}))).await;
+    let path = format!("/v1/codes/{}", text(&won, "code"));
+    ask(&ann, Method::POST, format!("{path}/lock"), Some(json!({}))).await;
+    ask(&ann, Method::DELETE, format!("{path}/lock"), None).await;
+    ask(&ann, Method::DELETE, format!("{path}/lock"), None).await;
+    ask(&ann, Method::DELETE, format!("{path}/claim"), None).await;
+    ask(&ann, Method::DELETE, format!("{path}/claim"), None).await;
+    let code = json!({"code": text(&won, "code")});
+    let named = ask(&ann, Method::POST, format!("/v1/coupons/{plain}/claims"), Some(code)).await;
+    assert_eq!(named["status"], "accepted", "{named}");
+    let code = json!({"code": text(&won, "code")});
+    ask(&bob, Method::POST, format!("/v1/coupons/{plain}/claims"), Some(code)).await;
+    ask(&bob, Method::POST, format!("{path}/redemptions"), Some(order("theirs"))).await;
+    ask(&ann, Method::POST, format!("{path}/redemptions"), Some(order("o"))).await;
+    ask(&admin, Method::DELETE, path.clone(), None).await;
+    let free = admin.code_of(&plain).await;
+    let revoked = ask(&admin, Method::DELETE, format!("/v1/codes/{free}"), None).await;
+    assert_eq!(revoked["claim"]["state"], "REVOKED", "{revoked}");
+    let won = ask(&bob, Method::POST, format!("/v1/coupons/{plain}/claims"), Some(json!({}))).await;
+    ask(&admin, Method::DELETE, format!("/v1/codes/{}", text(&won, "code")), None).await;
+    ask(&bob, Method::POST, "/v1/codes/NEVERMADE/lock".to_owned(), Some(json!({}))).await;
+
+    let redeemed =
+        ask(&bob, Method::POST, format!("/v1/codes/{shared_code}/redemptions"), Some(order("o"))).await;
+    assert_eq!((&redeemed["status"], &redeemed["claim"]), (&"accepted".into(), &Value::Null), "{redeemed}");
+    let redemption = text(&redeemed["redemption"], "redemption_id");
+    ask(&admin, Method::DELETE, format!("/v1/redemptions/{redemption}"), None).await;
+    ask(&admin, Method::DELETE, format!("/v1/redemptions/{redemption}"), None).await;
+    ask(&admin, Method::DELETE, format!("/v1/redemptions/{}A", "B".repeat(21)), None).await;
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_outcome_is_rebuilt_from_rows_as_its_event_told_it() {
+    let told = everything().await;
+    // It reads responses from their end: whatever was told before, it has to look up.
+    let (_, base) = one_more(&[]).await;
+    for (client, outcome) in &told {
+        let id = outcome["request_id"].as_str().expect("an id");
+        let fresh = Client { base: base.clone(), ..client.clone() };
+        assert_eq!(fresh.get(&format!("/v1/requests/{id}")).await.body, *outcome);
+    }
+    for kind in ["claim", "lock", "unlock", "return", "redeem", "rollback", "revoke"] {
+        for status in ["accepted", "rejected"] {
+            let has_one = told.iter().any(|(_, o)| o["kind"] == kind && o["status"] == status);
+            assert!(has_one, "no {kind} was {status}");
+        }
+    }
+}

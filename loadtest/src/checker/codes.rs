@@ -24,6 +24,8 @@ struct Block {
     texts: String,
     /// Where the text of code `idx` is, at `idx − 1`; length 0 where there is none.
     places: Vec<(u32, u32)>,
+    /// Digests of the normalised codes, in the same order.
+    keys: Vec<u64>,
     count: i64,
     /// Codes outside `1..=count`, or twice at the same place.
     misplaced: i64,
@@ -34,7 +36,8 @@ impl Codes {
         let mut codes = Self::default();
         for load in loads {
             let places = vec![(0, 0); usize::try_from(load.count).unwrap_or(0)];
-            codes.loads.insert(load.load, Block { places, ..Block::default() });
+            let keys = vec![0; places.len()];
+            codes.loads.insert(load.load, Block { places, keys, ..Block::default() });
             if let Some(base) = load.base {
                 codes.applied.entry(load.coupon).or_default().push((base, load.count, load.load));
             }
@@ -44,9 +47,10 @@ impl Codes {
             sqlx::query("select load_id, idx, code, code_key from stampede.codes").fetch(connection);
         while let Some(row) = rows.try_next().await? {
             let (code, key): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
-            codes.loads.entry(row.try_get(0)?).or_default().add(row.try_get(1)?, code);
+            let digest = xxh3_64(key.as_bytes());
+            codes.loads.entry(row.try_get(0)?).or_default().add(row.try_get(1)?, code, digest);
             codes.count += 1;
-            if !seen[0].insert(xxh3_64(code.as_bytes())) || !seen[1].insert(xxh3_64(key.as_bytes())) {
+            if !seen[0].insert(xxh3_64(code.as_bytes())) || !seen[1].insert(digest) {
                 codes.doubles.push(format!("code {code} ({key}) is there more than once"));
             }
         }
@@ -55,11 +59,23 @@ impl Codes {
 
     /// The text of a code of a coupon.
     pub(super) fn text_of(&self, coupon: i64, number: i64) -> Option<&str> {
+        let (block, idx) = self.find(coupon, number)?;
+        block.text(idx)
+    }
+
+    /// Whether this, normalised, is a code of a coupon.
+    pub(super) fn is_key_of(&self, coupon: i64, number: i64, key: &str) -> bool {
+        let found =
+            self.find(coupon, number).and_then(|(block, idx)| block.keys.get(usize::try_from(idx - 1).ok()?));
+        found == Some(&xxh3_64(key.as_bytes()))
+    }
+
+    fn find(&self, coupon: i64, number: i64) -> Option<(&Block, i64)> {
         let applied = self.applied.get(&coupon)?;
         let index = applied.partition_point(|(base, ..)| *base < number).checked_sub(1)?;
         let (base, count, load) = applied.get(index)?;
         let idx = number - base;
-        if idx > *count { None } else { self.loads.get(load)?.text(idx) }
+        if idx > *count { None } else { Some((self.loads.get(load)?, idx)) }
     }
 
     /// The numbers of a coupon's codes, by the digests of their texts.
@@ -79,11 +95,12 @@ impl Codes {
 }
 
 impl Block {
-    fn add(&mut self, idx: i64, code: &str) {
+    fn add(&mut self, idx: i64, code: &str, key: u64) {
         let start = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
-        let place = usize::try_from(idx - 1).ok().and_then(|place| self.places.get_mut(place));
-        match place {
-            Some(place) if place.1 == 0 => {
+        let at = usize::try_from(idx - 1).unwrap_or(usize::MAX);
+        match (self.places.get_mut(at), self.keys.get_mut(at)) {
+            (Some(place), Some(at)) if place.1 == 0 => {
+                *at = key;
                 *place = (start, u32::try_from(code.len()).unwrap_or(0));
                 self.texts.push_str(code);
                 self.count += 1;
@@ -107,16 +124,17 @@ mod tests {
     fn a_number_leads_to_its_code_across_loads_and_a_gap_leads_nowhere() {
         let mut codes = Codes::default();
         for (load, base, texts) in [(7, 0, ["A", "BB"]), (3, 2, ["CCC", ""])] {
-            let mut block = Block { places: vec![(0, 0); 2], ..Block::default() };
+            let mut block = Block { places: vec![(0, 0); 2], keys: vec![0; 2], ..Block::default() };
             texts
                 .iter()
                 .zip(1..)
                 .filter(|(text, _)| !text.is_empty())
-                .for_each(|(text, idx)| block.add(idx, text));
+                .for_each(|(text, idx)| block.add(idx, text, xxh3_64(text.as_bytes())));
             codes.loads.insert(load, block);
             codes.applied.entry(1).or_default().push((base, 2, load));
         }
         let texts: Vec<_> = (0..6).map(|number| codes.text_of(1, number)).collect();
+        assert!(codes.is_key_of(1, 2, "BB") && !codes.is_key_of(1, 2, "A"));
         assert_eq!(texts, [None, Some("A"), Some("BB"), Some("CCC"), None, None]);
         let load = |load| Load { load, coupon: 1, count: 2, base: Some(0), open: false };
         assert!(codes.is_complete(&load(7)) && !codes.is_complete(&load(3)));

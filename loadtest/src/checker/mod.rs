@@ -9,10 +9,11 @@
 //!
 //! Reading order: [`check`] here; `ledger.rs`, `frame.rs`, `rows.rs`, `codes.rs` (Postgres); `topics.rs`, `log.rs`,
 //! `aside.rs` (Kafka); `history.rs` (clients); then one file for each group of invariants: `stock.rs`, `outcomes.rs`,
-//! `events.rs`, `offsets.rs`, `clients.rs`, `memory.rs`; and for the life of a code `lapses.rs`, `steps.rs`, `life.rs`
-//! with `shared.rs`, `timeline.rs`, `money.rs`.
+//! `events.rs`, `offsets.rs`, `asked.rs`, `clients.rs`, `memory.rs`; and for the life of a code `lapses.rs`,
+//! `steps.rs`, `life.rs` with `shared.rs`, `timeline.rs`, `money.rs`.
 
 mod aside;
+mod asked;
 mod clients;
 mod codes;
 mod events;
@@ -181,6 +182,7 @@ fn against_each_other(ledger: &Ledger, log: &Log, aside: &Aside, settled: bool, 
         timeline::in_order(ledger, log, aside, &lapses, report);
     }
     money::prices(ledger, report);
+    asked::granted(ledger, log, report);
     offsets::none_skipped(ledger, log, aside, settled, report);
     events::aside(ledger, log, aside, report);
     if ledger.outbox_entries > 0 {

@@ -130,7 +130,7 @@ fn minor_unit(currency: &str) -> i128 {
 
 /// A decimal of at most four digits behind the point, in ten-thousandths. Zeros beyond them are allowed: Postgres
 /// may show more than it was given.
-fn units(text: &str) -> Option<i128> {
+pub(super) fn units(text: &str) -> Option<i128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let fraction = fraction.trim_end_matches('0');
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -8,6 +8,8 @@ use schemas::topics::{DEAD_LETTERS, RESPONSES};
 use crate::forged::{ASKED, Became, COUPON, copy_of_the_forged, forge, id, partition, response_of};
 use crate::support::log::Planted;
 
+mod life;
+
 /// The forged world with one thing changed: these invariants, and no others, are broken, and the offender is named.
 async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
     let world = copy_of_the_forged().await;

@@ -14,6 +14,8 @@ use tokio::sync::OnceCell;
 
 use crate::support::log::{Planted, Producer};
 
+pub(crate) mod life;
+
 pub(crate) const COUPON: &str = "spring";
 const PARTITIONS: i32 = 2;
 const DAY: &str = "2025-11-21";
@@ -93,12 +95,8 @@ fn url_of(stack: &Stack, database: &str) -> String {
     format!("{}/{database}", url.rsplit_once('/').unwrap().0)
 }
 
-/// Forges the world in a new database and in the topics of a stack.
-pub(crate) async fn forge(stack: &Stack, name: &str) -> World {
-    database(stack, format!("create database {name}")).await;
-    let endpoints = stack.endpoints();
-    let config = CheckConfig { postgres_url: url_of(stack, name), ..CheckConfig::running(&endpoints) };
-    let mut connection = PgConnection::connect(&config.postgres_url).await.unwrap();
+async fn migrate(postgres_url: &str) {
+    let mut connection = PgConnection::connect(postgres_url).await.unwrap();
     for migration in [
         include_str!("../../../workers/migrations/0001_spine.sql"),
         include_str!("../../../workers/migrations/0002_life_of_a_code.sql"),
@@ -106,6 +104,14 @@ pub(crate) async fn forge(stack: &Stack, name: &str) -> World {
         sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
+}
+
+/// Forges the world in a new database and in the topics of a stack.
+pub(crate) async fn forge(stack: &Stack, name: &str) -> World {
+    database(stack, format!("create database {name}")).await;
+    let endpoints = stack.endpoints();
+    let config = CheckConfig { postgres_url: url_of(stack, name), ..CheckConfig::running(&endpoints) };
+    migrate(&config.postgres_url).await;
     let postgres = PostgresArgs { postgres_url: config.postgres_url.clone().into() };
     let pool = runtime::postgres::pool(runtime::postgres::options(&postgres, "forger").unwrap(), 2);
     let kafka = KafkaArgs { kafka_brokers: endpoints.kafka.clone(), partitions: PARTITIONS, replication: 1 };
@@ -250,15 +256,19 @@ pub(crate) async fn copy_of_the_forged() -> World {
     let forge_once = async || drop(forge(&stack, "forged").await);
     FORGED.get_or_init(forge_once).await;
     let name = format!("copy_{}", COPIES.fetch_add(1, Ordering::SeqCst));
+    copy(&stack, "forged", &name).await
+}
+
+async fn copy(stack: &Stack, template: &str, name: &str) -> World {
     // A template must not be in use, not even by another copy being made.
     static COPYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _one_at_a_time = COPYING.lock().await;
-    database(&stack, format!("create database {name} template forged")).await;
-    let postgres = PostgresArgs { postgres_url: url_of(&stack, &name).into() };
+    database(stack, format!("create database {name} template {template}")).await;
+    let postgres = PostgresArgs { postgres_url: url_of(stack, name).into() };
     let pool = runtime::postgres::pool(runtime::postgres::options(&postgres, "forger").unwrap(), 1);
     let registry = Registry::register(&pool).await.unwrap();
     pool.close().await;
     let config =
-        CheckConfig { postgres_url: url_of(&stack, &name), ..CheckConfig::running(&stack.endpoints()) };
+        CheckConfig { postgres_url: url_of(stack, name), ..CheckConfig::running(&stack.endpoints()) };
     World { config, producer: Producer::to(&stack.endpoints().kafka), registry }
 }

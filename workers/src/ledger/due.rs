@@ -8,16 +8,18 @@ use super::LedgerError;
 use super::rows::{claim, millis};
 
 /// One statement, so that no claim lapses between the two answers; and one row at least, which says when the next one
-/// does. The order is the index's own: what is read is what was asked for, however many claims have a deadline.
+/// does. The order is the index's own: what is read is what was asked for, however many claims have a deadline. (`min`
+/// is planned to read them all as long as there are none.)
 const DUE: &str = "
-    select (select min(n.deadline_ms) from stampede.claims n
-             where n.partition = $1 and n.deadline_ms is not null and n.deadline_ms > $2),
+    select (select n.deadline_ms from stampede.claims n
+             where n.partition = $1 and n.deadline_ms is not null and n.deadline_ms > $2
+             order by n.deadline_ms limit 1),
            k.coupon_id, x.code, c.coupon_no, c.number, c.identity, c.body, c.user_id, c.claimed_ms, c.state,
            c.hold_until_ms, c.lock_until_ms, c.order_id, c.lapsed_ms
       from (select) one
       left join lateral (select * from stampede.claims c
                           where c.partition = $1 and c.deadline_ms is not null and c.deadline_ms <= $2
-                          order by c.partition, c.deadline_ms, c.coupon_no, c.number limit $3) c on true
+                          order by c.deadline_ms, c.coupon_no, c.number limit $3) c on true
       left join lateral (select coupon_id from stampede.coupons k where k.coupon_no = c.coupon_no offset 0) k on true
       left join lateral (select load_id, base from stampede.loads l
                           where l.coupon_no = c.coupon_no and l.base < c.number order by l.base desc limit 1) l on true

@@ -18,7 +18,7 @@ use super::rows::state_no;
 use super::write::{Call, DAY, WRITE_BATCH, WRITE_BATCH_PARAMETERS};
 
 /// Arrays that `write_life` takes, beside the parameters that it shares with `write_batch`.
-const ARRAYS: usize = 64;
+const ARRAYS: usize = 65;
 
 /// Both calls. Postgres works the list off from left to right.
 pub(super) static WRITE_LIFE: LazyLock<String> = LazyLock::new(|| {
@@ -89,6 +89,9 @@ impl<'b> Life<'b> {
             (_, Some(coupon)) => coupon,
             (_, None) => return lost("accepted without a coupon"),
         };
+        if (decision.kind == Kind::Claim) != matches!(decision.verdict, Verdict::Claimed { .. }) {
+            return lost("its kind has no such verdict");
+        }
         match (&decision.verdict, decision.kind) {
             (Verdict::Claimed { number, hold_until, .. }, _) => {
                 let terms = match folded.claims.remove(&decision.id) {

@@ -30,13 +30,13 @@ const DAYS_AHEAD: i32 = 3;
 /// The day of a batch, of days since 1970.
 pub(super) const DAY: &str = "date '1970-01-01' + $12::int";
 /// How many parameters [`WRITE_BATCH`] has.
-pub(super) const WRITE_BATCH_PARAMETERS: usize = 53;
+pub(super) const WRITE_BATCH_PARAMETERS: usize = 57;
 pub(super) const WRITE_BATCH: &str = "select stampede.write_batch(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, date '1970-01-01' + $12::int,
     $13, $14, $15, $16, $17, $18, $19,
     $20, $21, $22, $23, $24, $25, $26, $27, $28,
-    $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43,
-    $44, $45, $46, $47, $48, $49, $50, $51, $52, $53)";
+    $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47,
+    $48, $49, $50, $51, $52, $53, $54, $55, $56, $57)";
 
 /// The one connection that writes to a partition. It is taken out for each call and put back only after a clear
 /// answer, so that a call that was given up never shares a connection with the next.
@@ -237,6 +237,10 @@ fn bind_stock<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
         .bind(stock.iter().map(|s| s.was.cursor).bind_iter())
         .bind(stock.iter().map(|s| s.was.ahead).bind_iter())
         .bind(stock.iter().map(|s| s.was.returned).bind_iter())
+        .bind(stock.iter().map(|s| s.was.locked).bind_iter())
+        .bind(stock.iter().map(|s| s.was.redeemed).bind_iter())
+        .bind(stock.iter().map(|s| s.was.revoked).bind_iter())
+        .bind(stock.iter().map(|s| s.was.redemptions).bind_iter())
         .bind(stock.iter().map(|s| s.is.top).bind_iter())
         .bind(stock.iter().map(|s| s.is.cursor).bind_iter())
         .bind(stock.iter().map(|s| s.is.ahead).bind_iter())

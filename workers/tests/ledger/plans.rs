@@ -4,15 +4,18 @@
 
 use std::time::Duration;
 
-use coupon_core::batch::{Batch, StockChange, StockRow};
-use coupon_core::effect::{ReadCodes, ReturnedOf, UsersOf, Wants};
-use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId};
-use coupon_core::vocabulary::Reason;
+use coupon_core::batch::{Batch, Mark, StockChange, StockRow};
+use coupon_core::effect::{CodeOf, DueUntil, OrderOf, ReadCodes, ReturnedOf, UsersOf, Wants};
+use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Millis};
+use coupon_core::vocabulary::{ClaimState, Reason};
 
+use crate::claims::{HOLD, change, folded, holding, id, mark, redeem, redemption, returned, rollback, terms};
 use crate::fixture::{COUPON, Fixture, PARTITION, claim, rejection};
 
 const CODES: i64 = 200_000;
 const BATCH: i64 = 1_000;
+/// A redemption of the first batch.
+const REDEEMED: u128 = 2_000_001;
 
 /// Rows that sequential scans read, and rows that index scans read, since the server began to count.
 async fn touched(owner: &mut Fixture) -> (i64, i64) {
@@ -25,30 +28,61 @@ async fn touched(owner: &mut Fixture) -> (i64, i64) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let read = |column: &str| {
         format!("select coalesce(sum({column}), 0)::bigint from pg_stat_user_tables where schemaname = 'stampede'
-                    and relname in ('claims', 'codes', 'loads', 'stock', 'coupons', 'stock_returned', 'stock_ahead')")
+                    and relname in ('claims', 'codes', 'loads', 'stock', 'coupons', 'stock_returned', 'stock_ahead',
+                                    'redemptions', 'code_marks')")
     };
     let rows = "select coalesce(sum(idx_tup_read), 0)::bigint from pg_stat_user_indexes where schemaname = 'stampede'";
     (owner.number(&read("seq_tup_read")).await, owner.number(rows).await)
 }
 
-/// One call of everything, with few keys.
+/// One call of everything that is read, with few keys.
 async fn everything(owner: &Fixture, after: i64) {
     let reader = owner.ledger.reader();
+    let users =
+        |redemptions| UsersOf { coupon: COUPON, users: vec!["user-1".into(), "nobody".into()], redemptions };
+    let code = |key: &str| CodeOf { key: key.into(), user: "user-1".into() };
     let wants = Wants {
         coupons: vec!["sale".into()],
-        decided: vec![1, 2],
+        decided: vec![1, 2, REDEEMED],
         loads: vec![LoadId(1)],
-        users: vec![UsersOf {
-            coupon: COUPON,
-            users: vec!["user-1".into(), "nobody".into()],
-            redemptions: false,
-        }],
+        users: vec![users(false), users(true)],
         returned: vec![ReturnedOf { coupon: COUPON, limit: 3 }],
-        ..Wants::default()
+        codes: vec![code("1-1"), code("1-7"), code("nothing")],
+        redemptions: vec![id(REDEEMED), id(77)],
+        orders: vec![OrderOf { coupon: COUPON, number: CodeNumber(1), order: "order-1".into() }],
+        due: Some(DueUntil { until: Millis(HOLD.0 + 50), limit: 3 }),
     };
     reader.load(PARTITION, &wants).await.unwrap();
     reader.read_codes(&[ReadCodes { coupon: COUPON, after: CodeNumber(after), count: 10 }]).await.unwrap();
     reader.outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap();
+}
+
+/// One batch with a little of everything that happens to codes, of the code `number`, which is in no claim; it leaves
+/// that code returned.
+async fn little_of_life(owner: &mut Fixture, identity: u128, number: i64) {
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let mut back = terms(ClaimState::Returned, Some(HOLD), None, None);
+    back.lapsed = Some(HOLD);
+    let order = format!("order-{identity}");
+    let ahead = (COUPON, CodeNumber(CODES + number));
+    let used = |uses| Mark { uses, revoked: false };
+    let mut steps = [owner.batch(), owner.batch(), owner.batch()];
+    steps[0].decisions = vec![holding(identity, "zoe", number), redeem(identity + 1, "zoe", number, &order)];
+    steps[0].ahead_taken = vec![ahead];
+    steps[0].marks = vec![mark(number, used(0), used(1))];
+    steps[1].decisions =
+        vec![rollback(identity + 2, "boss", number, &held, redemption(identity + 1, &order))];
+    steps[1].rolled_back = vec![returned(identity + 1, false)];
+    steps[1].ahead_freed = vec![ahead];
+    steps[1].marks = vec![mark(number, used(1), used(0))];
+    steps[2].claims = vec![change(&held, folded(identity, "zoe", number, back))];
+    steps[2].returned_added = vec![(COUPON, CodeNumber(number))];
+    for mut step in steps {
+        step.fence.write_no = owner.batch().fence.write_no;
+        let step = Batch { emit_seq: None, ..step };
+        let step = owner.telling(step);
+        owner.write(&step).await;
+    }
 }
 
 fn full(owner: &Fixture, n: i64) -> Batch {
@@ -67,6 +101,7 @@ async fn calls_touch_as_much_of_a_full_database_as_of_an_empty_one() {
     owner.run("analyze").await;
     for n in 0..7 {
         everything(&owner, n).await;
+        little_of_life(&mut owner, 2_000_000 + 10 * u128::try_from(n).unwrap(), 1 + n).await;
         let mut write =
             owner.deciding(vec![rejection(1_000_000 + u128::try_from(n).unwrap(), "ann", Reason::Paused)]);
         write.stock = vec![same(COUPON, owner.stock), same(other, StockRow::default())];
@@ -88,9 +123,24 @@ async fn calls_touch_as_much_of_a_full_database_as_of_an_empty_one() {
         let batch = full(&owner, n);
         owner.write(&batch).await;
     }
+    // Most of the claims have a hold, and half of all were redeemed.
+    owner
+        .run(
+            "update claims set first_hold_ms = 1, hold_until_ms = 1767226200000 + number,
+                    deadline_ms = 1767226200000 + number, partition = 5
+              where number % 4 <> 0 and state = 1;
+             insert into redemptions
+             select gen_random_uuid(), 0, 1, number, 1, 1, claimed_ms, user_id, 'order-' || number, 1, 1, 0, 'EUR'
+               from claims where number % 2 = 0 and state = 1;
+             insert into code_marks select 1, number, 1 from generate_series(1, 20000) number
+                 on conflict do nothing;
+             insert into stock_returned select 2, number from generate_series(1, 20000) number",
+        )
+        .await;
 
     let before = touched(&mut owner).await;
     everything(&owner, owner.stock.cursor).await;
+    little_of_life(&mut owner, 3_000_000, CODES - 100).await;
     let claims = owner.claims(900_000, &["zoe", "yan"]);
     let mut batch = owner.deciding(claims);
     batch.stock.extend([2, 3, 4].map(|n| same(CouponNo(n), StockRow::default())));

@@ -27,6 +27,13 @@ async fn stock_is_written_only_over_what_the_owner_knew() {
     let mut wrong = good.clone();
     wrong.stock[0].was.cursor += 1;
     assert!(matches!(refused(&owner, &wrong).await, WriteResult::Mismatch(_)));
+    let counters: [fn(&mut StockRow); 4] =
+        [|was| was.locked += 1, |was| was.redeemed += 1, |was| was.revoked += 1, |was| was.redemptions += 1];
+    for miscount in counters {
+        let mut wrong = good.clone();
+        miscount(&mut wrong.stock[0].was);
+        assert!(matches!(refused(&owner, &wrong).await, WriteResult::Mismatch(_)));
+    }
     let mut impossible = good.clone();
     impossible.stock[0].is.claimed += 1;
     assert!(
@@ -40,9 +47,11 @@ async fn stock_is_written_only_over_what_the_owner_knew() {
     let empty = StockRow::default();
     let mut both = owner.deciding(owner.claims(2, &["bob"]));
     both.stock.push(StockChange { coupon: other, was: empty, is: empty, passed: 0 });
-    let mut one_wrong = both.clone();
-    one_wrong.stock[1].was.top = 1;
-    assert!(matches!(refused(&owner, &one_wrong).await, WriteResult::Mismatch(_)));
+    for miscount in counters.into_iter().chain([(|was| was.top += 1) as fn(&mut StockRow)]) {
+        let mut one_wrong = both.clone();
+        miscount(&mut one_wrong.stock[1].was);
+        assert!(matches!(refused(&owner, &one_wrong).await, WriteResult::Mismatch(_)));
+    }
     owner.write(&both).await;
     assert_eq!(owner.number("select cursor from stock where coupon_no = 1").await, 2);
 }

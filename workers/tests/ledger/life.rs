@@ -1,0 +1,384 @@
+//! What becomes of codes once they are given: every transition is written over what the owner knew, or not at all.
+
+use coupon_core::batch::{Batch, Decision, Event, EventKind, Lapsed, Mark, StockRow};
+use coupon_core::effect::WriteResult;
+use coupon_core::ids::{CodeNumber, Millis, Offset};
+use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+
+use crate::claims::{
+    DAY_MS, HOLD, LOCK, change, changed, code_as_read, folded, holding, mark, redeem, redemption, returned,
+    rollback, terms,
+};
+use crate::fixture::{COUPON, Fixture, NOW, claim, rejection};
+
+/// Every row of every table that a batch writes.
+const ROWS: &str = "
+    select hashtextextended(string_agg(r, '|' order by r), 0) from (
+        select 'c' || t from claims t union all select 'o' || t from outcomes t
+        union all select 'r' || t from redemptions t union all select 'm' || t from code_marks t
+        union all select 's' || t from stock t union all select 'a' || t from stock_ahead t
+        union all select 'b' || t from stock_returned t union all select 'x' || t from outbox t
+        union all select 'y' || t from outbox_messages t union all select 'p' || t from partitions t) r (r)";
+
+/// The text with which a batch is refused, after making sure that nothing of it was written.
+async fn mismatch(owner: &Fixture, batch: &Batch) -> String {
+    let before = owner.number(ROWS).await;
+    let result = owner.ledger.write(batch).await;
+    assert_eq!(owner.number(ROWS).await, before, "a refused batch writes nothing");
+    let WriteResult::Mismatch(why) = result else { unreachable!("{result:?}") };
+    why
+}
+
+/// What is wrong with a batch, and how it gets wrong.
+type Spoilt = (&'static str, fn(&mut Batch));
+
+/// A batch that decides this, with the stock that follows from it.
+fn batch(owner: &Fixture, decisions: Vec<Decision>, is: StockRow) -> Batch {
+    let mut batch = owner.batch();
+    batch.position.next_offset.0 += decisions.len() as i64;
+    batch.decisions = decisions;
+    batch.stock.push(owner.stock_becomes(is));
+    owner.telling(batch)
+}
+
+/// With the first code claimed by ann, with a hold.
+async fn held() -> Fixture {
+    let mut owner = Fixture::new(10).await;
+    let is = StockRow { cursor: 1, claimed: 1, ..owner.stock };
+    owner.write(&batch(&owner, vec![holding(1, "ann", 1)], is)).await;
+    owner
+}
+
+#[tokio::test]
+async fn a_code_goes_through_its_whole_life_and_is_read_back_after_every_step() {
+    let mut owner = held().await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(1, "ann", 1, held.clone())));
+
+    // Locked for an order, released, locked again.
+    let locked = terms(ClaimState::Locked, Some(HOLD), Some(LOCK), Some("order-1"));
+    let mut was = held.clone();
+    for (n, kind, now) in [(2, Kind::Lock, &locked), (3, Kind::Unlock, &held), (4, Kind::Lock, &locked)] {
+        let is = match now.state {
+            ClaimState::Locked => StockRow { claimed: 0, locked: 1, ..owner.stock },
+            _ => StockRow { claimed: 1, locked: 0, ..owner.stock },
+        };
+        let mut step = batch(&owner, vec![changed(n, kind, "ann", 1, now)], is);
+        step.claims = vec![change(&was, folded(1, "ann", 1, now.clone()))];
+        owner.write(&step).await;
+        assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(1, "ann", 1, now.clone())), "{kind}");
+        was = now.clone();
+    }
+
+    // Redeemed, and rolled back with a fresh hold.
+    let redeemed = terms(ClaimState::Redeemed, Some(HOLD), None, Some("order-1"));
+    let is = StockRow { locked: 0, redeemed: 1, redemptions: 1, ..owner.stock };
+    let mut step = batch(&owner, vec![redeem(5, "ann", 1, "order-1")], is);
+    step.claims = vec![change(&was, folded(1, "ann", 1, redeemed.clone()))];
+    owner.write(&step).await;
+    assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(1, "ann", 1, redeemed.clone())));
+    let fresh = terms(ClaimState::Claimed, Some(Millis(HOLD.0 + 7)), None, None);
+    let is = StockRow { claimed: 1, redeemed: 0, redemptions: 0, ..owner.stock };
+    let mut step = batch(&owner, vec![rollback(6, "boss", 1, &fresh, redemption(5, "order-1"))], is);
+    step.claims = vec![change(&redeemed, folded(1, "ann", 1, fresh.clone()))];
+    step.rolled_back = vec![returned(5, false)];
+    owner.write(&step).await;
+    assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(1, "ann", 1, fresh.clone())));
+
+    // The hold lapses: nobody has the code, and it is free.
+    let mut lapsed = terms(ClaimState::Returned, fresh.hold_until, None, None);
+    lapsed.lapsed = fresh.hold_until;
+    let mut step = batch(&owner, Vec::new(), StockRow { claimed: 0, returned: 1, ..owner.stock });
+    step.claims = vec![change(&fresh, folded(1, "ann", 1, lapsed))];
+    step.returned_added = vec![(COUPON, CodeNumber(1))];
+    let lapse = Lapsed { code: crate::fixture::code(1), user: "ann".into() };
+    step.events = vec![Event {
+        kind: EventKind::HoldLapsed,
+        coupon_id: "sale".into(),
+        available: 10,
+        lapsed: Some(lapse),
+        offset: Offset(6),
+        at: HOLD,
+    }];
+    owner.write(&owner.telling(step)).await;
+    let free = code_as_read(&owner, 1).await;
+    assert_eq!((free.claim, free.mark), (None, Mark::default()));
+    assert_eq!(owner.number("select number from stock_returned").await, 1);
+
+    // Given again, and withdrawn for good.
+    let is = StockRow { claimed: 1, returned: 0, ..owner.stock };
+    let mut step = batch(&owner, vec![claim(7, "bob", 1)], is);
+    step.returned_taken = vec![(COUPON, CodeNumber(1))];
+    owner.write(&step).await;
+    let plain = terms(ClaimState::Claimed, None, None, None);
+    assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(7, "bob", 1, plain.clone())));
+    let revoked = terms(ClaimState::Revoked, None, None, None);
+    let is = StockRow { claimed: 0, revoked: 1, ..owner.stock };
+    let mut step = batch(&owner, vec![changed(8, Kind::Revoke, "boss", 1, &revoked)], is);
+    step.claims = vec![change(&plain, folded(7, "bob", 1, revoked.clone()))];
+    step.marks = vec![mark(1, Mark::default(), Mark { uses: 0, revoked: true })];
+    owner.write(&step).await;
+    let gone = code_as_read(&owner, 1).await;
+    assert_eq!(gone.claim, Some(folded(7, "bob", 1, revoked)));
+    assert!(gone.mark.revoked);
+}
+
+#[tokio::test]
+async fn a_claim_changes_only_if_state_and_deadline_are_as_the_owner_knew_them() {
+    let mut owner = held().await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let locked = terms(ClaimState::Locked, Some(HOLD), Some(LOCK), None);
+    let is = StockRow { claimed: 0, locked: 1, ..owner.stock };
+    let mut good = batch(&owner, vec![changed(2, Kind::Lock, "ann", 1, &locked)], is);
+    good.claims = vec![change(&held, folded(1, "ann", 1, locked.clone()))];
+    let wrong: [Spoilt; 4] = [
+        ("another state", |batch| batch.claims[0].was = Some((ClaimState::Redeemed, Some(HOLD)))),
+        ("another deadline", |batch| batch.claims[0].was = Some((ClaimState::Claimed, Some(LOCK)))),
+        ("no deadline", |batch| batch.claims[0].was = Some((ClaimState::Claimed, None))),
+        ("no such claim", |batch| batch.claims[0].claim.id.identity = 99),
+    ];
+    for (what, spoil) in wrong {
+        let mut spoilt = good.clone();
+        spoil(&mut spoilt);
+        let why = mismatch(&owner, &spoilt).await;
+        assert!(why.contains("partition 5: 0 of 1 claims"), "{what}: {why}");
+    }
+    owner.write(&good).await;
+    assert!(mismatch(&owner, &Batch { fence: owner.batch().fence, ..good }).await.contains("stock rows"));
+}
+
+#[tokio::test]
+async fn a_redemption_is_rolled_back_once_and_an_order_is_paid_once_with_a_code() {
+    let mut owner = held().await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let redeemed = terms(ClaimState::Redeemed, Some(HOLD), None, Some("order-1"));
+    let is = StockRow { claimed: 0, redeemed: 1, redemptions: 1, ..owner.stock };
+    let mut step = batch(&owner, vec![redeem(5, "ann", 1, "order-1")], is);
+    step.claims = vec![change(&held, folded(1, "ann", 1, redeemed.clone()))];
+    owner.write(&step).await;
+
+    let mut twice = owner.batch();
+    twice.decisions = vec![redeem(6, "ann", 1, "order-1")];
+    assert!(mismatch(&owner, &owner.telling(twice)).await.contains("redemptions_live"));
+    let mut again = owner.batch();
+    again.decisions = vec![redeem(5, "ann", 1, "order-2")];
+    assert_eq!(owner.ledger.write(&owner.telling(again)).await, WriteResult::AlreadyDecided);
+
+    let mut unknown = owner.batch();
+    unknown.rolled_back = vec![returned(77, false)];
+    assert!(mismatch(&owner, &unknown).await.contains("0 of 1 redemptions"));
+    let mut another = owner.batch();
+    another.rolled_back = vec![returned(5, false)];
+    another.rolled_back[0].id.body = 3;
+    assert!(
+        mismatch(&owner, &another).await.contains("0 of 1 redemptions"),
+        "the same identity, another body"
+    );
+
+    // Undone and paid again in one batch, with the same order.
+    let mut step = batch(&owner, Vec::new(), owner.stock);
+    step.decisions =
+        vec![rollback(7, "boss", 1, &held, redemption(5, "order-1")), redeem(8, "ann", 1, "order-1")];
+    step.rolled_back = vec![returned(5, false)];
+    let step = owner.telling(step);
+    owner.write(&step).await;
+    let mut late = owner.batch();
+    late.rolled_back = vec![returned(5, false)];
+    assert!(mismatch(&owner, &late).await.contains("0 of 1 redemptions"), "it was rolled back before");
+    assert_eq!(owner.number("select count(*) from redemptions where rolled_back_ms is null").await, 1);
+}
+
+#[tokio::test]
+async fn what_happens_to_a_claim_in_the_batch_that_made_it_ends_in_one_row() {
+    let mut owner = Fixture::new(10).await;
+    let locked = terms(ClaimState::Locked, Some(HOLD), Some(LOCK), Some("order-1"));
+    let redeemed = terms(ClaimState::Redeemed, Some(HOLD), None, Some("order-1"));
+    let mut decisions = vec![holding(1, "ann", 1)];
+    decisions.push(changed(2, Kind::Lock, "ann", 1, &locked));
+    decisions.push(redeem(3, "ann", 1, "order-1"));
+    // Made, redeemed, undone and given back, and then given to somebody else: all within the batch.
+    let free = terms(ClaimState::Returned, None, None, None);
+    decisions.extend([holding(4, "bob", 2), redeem(5, "bob", 2, "order-1")]);
+    let fresh = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    decisions.push(rollback(6, "boss", 2, &fresh, redemption(5, "order-1")));
+    decisions.extend([changed(7, Kind::Return, "bob", 2, &free), holding(8, "cid", 2)]);
+    let is = StockRow { cursor: 2, claimed: 1, redeemed: 1, redemptions: 1, ..owner.stock };
+    let mut all = batch(&owner, decisions.clone(), is);
+    let made = |claim| coupon_core::batch::ClaimChange { was: None, claim };
+    all.claims = vec![made(folded(1, "ann", 1, redeemed.clone())), made(folded(4, "bob", 2, free))];
+    all.rolled_back = vec![returned(5, true)];
+    owner.write(&all).await;
+    assert_eq!(owner.number("select count(*) from claims").await, 3);
+    assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(1, "ann", 1, redeemed)));
+    assert_eq!(code_as_read(&owner, 2).await.claim, Some(folded(8, "cid", 2, fresh)));
+    assert_eq!(owner.number("select count(*) from redemptions where rolled_back_ms is null").await, 1);
+}
+
+#[tokio::test]
+async fn a_code_that_comes_back_is_given_again_in_the_same_batch() {
+    let mut owner = held().await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let free = terms(ClaimState::Returned, None, None, None);
+    let give = vec![changed(2, Kind::Return, "ann", 1, &free), holding(3, "bob", 1)];
+    let mut step = batch(&owner, give, owner.stock);
+    let mut without = step.clone();
+    without.claims.clear();
+    assert!(mismatch(&owner, &without).await.contains("claims_live"), "ann still has it");
+    step.claims = vec![change(&held, folded(1, "ann", 1, free))];
+    owner.write(&step).await;
+    assert_eq!(code_as_read(&owner, 1).await.claim, Some(folded(3, "bob", 1, held)));
+    assert_eq!(owner.number("select count(*) from stock_returned").await, 0);
+}
+
+#[tokio::test]
+async fn a_mark_is_written_only_over_the_mark_that_the_owner_knew() {
+    let mut owner = Fixture::new(10).await;
+    let none = Mark::default();
+    let used = |uses| Mark { uses, revoked: false };
+    let marking = |owner: &Fixture, number, was, is| {
+        let mut batch = owner.batch();
+        batch.marks = vec![mark(number, was, is)];
+        batch
+    };
+    // A row that nothing was done to any more is as good as none.
+    for (was, is) in [(none, used(1)), (used(1), used(2)), (used(2), none), (none, used(1))] {
+        for wrong in [used(7), Mark { revoked: true, ..was }] {
+            let why = mismatch(&owner, &marking(&owner, 1, wrong, is)).await;
+            assert!(why.contains("0 of 1 codes are marked"), "{why}");
+        }
+        let batch = marking(&owner, 1, was, is);
+        owner.write(&batch).await;
+        assert_eq!(code_as_read(&owner, 1).await.mark, is);
+    }
+    assert!(mismatch(&owner, &marking(&owner, 1, none, used(1))).await.contains("0 of 1 codes"));
+
+    // New and old marks together.
+    let revoked = Mark { uses: 1, revoked: true };
+    let mut both = marking(&owner, 1, used(1), revoked);
+    both.marks.push(mark(2, none, used(1)));
+    let mut one_wrong = both.clone();
+    one_wrong.marks[1].was = used(3);
+    assert!(mismatch(&owner, &one_wrong).await.contains("1 of 2 codes are marked"));
+    owner.write(&both).await;
+    assert_eq!(code_as_read(&owner, 1).await.mark, revoked);
+    assert_eq!(code_as_read(&owner, 2).await.mark, used(1));
+}
+
+#[tokio::test]
+async fn numbers_ahead_of_the_cursor_and_behind_it_are_counted_one_by_one() {
+    let mut owner = Fixture::new(10).await;
+    let number = |n| (COUPON, CodeNumber(n));
+    // Three named claims.
+    let named = vec![claim(1, "ann", 3), claim(2, "bob", 5), claim(3, "cid", 8)];
+    let mut step = batch(&owner, named, StockRow { ahead: 3, claimed: 3, ..owner.stock });
+    step.ahead_taken = [3, 5, 8].map(number).to_vec();
+    owner.write(&step).await;
+    let mut again = owner.batch();
+    again.ahead_taken = vec![number(8)];
+    assert!(mismatch(&owner, &again).await.contains("stock_ahead_pkey"));
+
+    // The cursor passes the first two; the second comes back behind it, the third ahead of it.
+    let free = terms(ClaimState::Returned, None, None, None);
+    let decisions = [(4, 1), (5, 2), (6, 4)].map(|(id, n)| claim(id, "dan", n));
+    let mut step = batch(&owner, decisions.to_vec(), owner.stock);
+    step.decisions.push(changed(7, Kind::Return, "bob", 5, &free));
+    step.decisions.push(changed(8, Kind::Return, "cid", 8, &free));
+    let plain = terms(ClaimState::Claimed, None, None, None);
+    step.claims = vec![
+        change(&plain, folded(2, "bob", 5, free.clone())),
+        change(&plain, folded(3, "cid", 8, free.clone())),
+    ];
+    step.stock[0].is = StockRow { cursor: 5, ahead: 0, returned: 1, claimed: 4, ..owner.stock };
+    step.stock[0].passed = 2;
+    step.ahead_freed = vec![number(8)];
+    step.returned_added = vec![number(5)];
+    let mut wrong = step.clone();
+    wrong.ahead_freed.push(number(9));
+    assert!(mismatch(&owner, &wrong).await.contains("1 of 2 numbers are ahead"));
+    owner.write(&step).await;
+    assert_eq!(owner.number("select count(*) from stock_ahead").await, 0);
+    assert_eq!(owner.number("select number from stock_returned").await, 5);
+    let mut again = owner.batch();
+    again.returned_added = vec![number(5)];
+    assert!(mismatch(&owner, &again).await.contains("stock_returned_pkey"));
+}
+
+#[tokio::test]
+async fn a_batch_of_plain_claims_calls_nothing_but_what_it_always_called() {
+    let mut owner = Fixture::new(10).await;
+    owner.run("drop function write_life").await;
+    let mut decisions = owner.claims(1, &["ann", "bob"]);
+    decisions.push(rejection(3, "cid", Reason::SoldOut));
+    let mut plain = owner.deciding(decisions);
+    plain.events = vec![Event {
+        kind: EventKind::SoldOut,
+        coupon_id: "sale".into(),
+        available: 0,
+        lapsed: None,
+        offset: Offset(3),
+        at: NOW,
+    }];
+    owner.write(&plain).await;
+    let is = StockRow { cursor: 3, claimed: 3, ..owner.stock };
+    let holding = batch(&owner, vec![holding(4, "dan", 3)], is);
+    assert_eq!(owner.ledger.write(&holding).await, WriteResult::Retry, "a hold needs the other function");
+}
+
+#[tokio::test]
+async fn nothing_is_written_past_the_fence() {
+    let owner = held().await;
+    let arrays = vec!["'{}'"; 65].join(", ");
+    let alone = format!("select write_life(5, 1, gen_random_uuid(), 1, date '2026-01-01', {arrays})");
+    let error = sqlx::raw_sql(sqlx::AssertSqlSafe(alone)).execute(&owner.pool).await.unwrap_err();
+    assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("SP001"));
+}
+
+#[tokio::test]
+async fn text_that_postgres_refuses_is_data_wherever_it_stands() {
+    let owner = held().await;
+    let long = "o".repeat(129);
+    for order in [long.as_str(), "n\0l", ""] {
+        let locked = terms(ClaimState::Locked, Some(HOLD), Some(LOCK), Some(order));
+        let lock = changed(2, Kind::Lock, "ann", 1, &locked);
+        for decision in [redeem(5, "ann", 1, order), lock] {
+            let mut batch = owner.batch();
+            batch.decisions = vec![decision];
+            let result = owner.ledger.write(&owner.telling(batch)).await;
+            assert!(matches!(result, WriteResult::DataRefused(_)), "{order:?}: {result:?}");
+        }
+        let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+        let mut batch = owner.batch();
+        batch.claims = vec![change(&held, folded(1, "ann", 1, locked))];
+        let result = owner.ledger.write(&batch).await;
+        assert!(matches!(result, WriteResult::DataRefused(_)), "{order:?}: {result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_says_more_than_its_rows_can_hold_is_not_written() {
+    let owner = held().await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let lost = async |spoil: &dyn Fn(&mut Batch)| {
+        let mut batch = owner.batch();
+        spoil(&mut batch);
+        mismatch(&owner, &owner.telling(batch)).await
+    };
+    let why = lost(&|batch| {
+        batch.claims =
+            vec![coupon_core::batch::ClaimChange { was: None, claim: folded(9, "ann", 2, held.clone()) }];
+    })
+    .await;
+    assert!(why.contains("not made by this batch"));
+    let why = lost(&|batch| batch.rolled_back = vec![returned(9, true)]).await;
+    assert!(why.contains("not made by this batch"));
+    let why = lost(&|batch| {
+        batch.decisions = vec![redeem(5, "ann", 1, "order-1")];
+        batch.decisions[0].decided.0 += DAY_MS;
+    })
+    .await;
+    assert!(why.contains("more than a redemption's row"));
+    let why = lost(&|batch| batch.decisions = vec![changed(5, Kind::Redeem, "ann", 1, &held)]).await;
+    assert!(why.contains("without a redemption"));
+    let why = lost(&|batch| batch.decisions = vec![changed(5, Kind::Claim, "ann", 1, &held)]).await;
+    assert!(why.contains("kind"));
+}

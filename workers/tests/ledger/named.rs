@@ -1,0 +1,285 @@
+//! What requests about codes depend on is read as it is; and what was decided about them is told again as it was.
+
+use coupon_core::batch::{Decision, Mark, StockRow, Verdict};
+use coupon_core::coupon::Status;
+use coupon_core::effect::{Answers, CodeOf, DueUntil, OrderOf, UsersOf, Wants};
+use coupon_core::ids::{CodeNumber, EmitSeq, LoadId, Millis, Nonce, RequestId};
+use coupon_core::money::Rate;
+use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+use workers::response::response_of;
+
+use crate::claims::{
+    HOLD, LOCK, change, changed, folded, holding, id, mark, redeem, redemption, returned, rollback, terms,
+    with_redemption,
+};
+use crate::fixture::{COUPON, Fixture, PARTITION, ledger, rejection};
+
+async fn load(owner: &Fixture, wants: Wants) -> Answers {
+    owner.ledger.reader().load(PARTITION, &wants).await.unwrap()
+}
+
+/// Writes decisions about codes that were claimed, whatever that does to the counters.
+async fn write(owner: &mut Fixture, decisions: Vec<Decision>) {
+    let mut batch = owner.batch();
+    batch.decisions = decisions;
+    owner.write(&owner.telling(batch)).await;
+}
+
+fn asks(key: &str, user: &str) -> CodeOf {
+    CodeOf { key: key.into(), user: user.into() }
+}
+
+#[tokio::test]
+async fn every_outcome_is_told_again_to_the_last_digit_whatever_became_of_its_code() {
+    let mut owner = Fixture::new(10).await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let locked = terms(ClaimState::Locked, Some(HOLD), Some(LOCK), Some("order-1"));
+    let free = terms(ClaimState::Returned, None, None, None);
+    let revoked = terms(ClaimState::Revoked, None, None, None);
+    let mut shared = redeem(20, "eve", 9, "order-9");
+    let mut unshared = rollback(21, "boss", 9, &held, redemption(20, "order-9"));
+    let mut nobodys = changed(22, Kind::Revoke, "boss", 8, &revoked);
+    for decision in [&mut shared, &mut unshared, &mut nobodys] {
+        let Verdict::Changed(changed) = &mut decision.verdict else { unreachable!() };
+        changed.state = changed.state.filter(|state| *state == ClaimState::Revoked);
+        (changed.claimed, changed.hold_until) = (None, None);
+    }
+    let mut fine = redemption(23, "order-3");
+    fine.amount = "0.1000".parse().unwrap();
+    fine.discount = "0.0000".parse().unwrap();
+    fine.final_price = "0.1000".parse().unwrap();
+    fine.currency = "CLF".into();
+    let mut whole = redemption(24, "order-4");
+    whole.amount = "999999999999".parse().unwrap();
+    whole.discount = "999999999999".parse().unwrap();
+    whole.final_price = "0".parse().unwrap();
+    whole.currency = "JPY".into();
+    let mut keyed = redeem(25, "cid", 5, "order-5");
+    keyed.id.body = 77;
+    let Verdict::Changed(inner) = &mut keyed.verdict else { unreachable!() };
+    inner.redemption.as_mut().unwrap().id.body = 77;
+    let undone = inner.redemption.clone().unwrap();
+
+    let decisions = vec![
+        holding(1, "ann", 1),
+        changed(2, Kind::Lock, "ann", 1, &locked),
+        changed(3, Kind::Unlock, "ann", 1, &held),
+        redeem(4, "ann", 1, "order-1"),
+        rollback(5, "boss", 1, &held, redemption(4, "order-1")),
+        changed(6, Kind::Return, "ann", 1, &free),
+        changed(7, Kind::Revoke, "boss", 2, &revoked),
+        crate::fixture::claim(8, "bob", 3),
+        rejection(9, "bob", Reason::OrderAlreadyUsed),
+        Decision { kind: Kind::Lock, ..rejection(10, "bob", Reason::NotYourCode) },
+        shared,
+        unshared,
+        nobodys,
+        with_redemption(redeem(23, "bob", 3, "order-3"), fine),
+        with_redemption(redeem(24, "bob", 4, "order-4"), whole),
+        keyed,
+        rollback(26, "boss", 5, &held, undone),
+    ];
+    let mut batch = owner.batch();
+    batch.decisions = decisions.clone();
+    batch.rolled_back = vec![returned(4, true)];
+    let batch = owner.telling(batch);
+    owner.write(&batch).await;
+    // Life goes on; what was told stays as it was.
+    owner.run("update claims set state = 4, hold_until_ms = null, deadline_ms = null, lapsed_ms = 5").await;
+
+    let told = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap().remove(0);
+    let identities = decisions.iter().map(|decision| decision.id.identity).collect();
+    let read = load(&owner, Wants { decided: identities, ..Wants::default() }).await.decided;
+    for mut again in [told.decisions, read] {
+        again.sort_by_key(|decision| decision.id);
+        let mut first = decisions.clone();
+        first.sort_by_key(|decision| decision.id);
+        assert_eq!(again, first);
+        for (again, first) in again.iter().zip(&first) {
+            // Amounts are equal whatever their scale; their text is what is told.
+            assert_eq!(response_of(again, PARTITION), response_of(first, PARTITION));
+        }
+    }
+}
+
+#[tokio::test]
+async fn codes_are_found_by_name_with_their_claims_and_marks() {
+    let mut owner = Fixture::new(4).await;
+    write(&mut owner, vec![holding(1, "ann", 1), holding(2, "bob", 2)]).await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let mut lapsed = terms(ClaimState::Returned, Some(HOLD), None, None);
+    lapsed.lapsed = Some(HOLD);
+    let given_back = terms(ClaimState::Returned, None, None, None);
+    let mut batch = owner.batch();
+    batch.claims =
+        vec![change(&held, folded(1, "ann", 1, lapsed)), change(&held, folded(2, "bob", 2, given_back))];
+    batch.marks = vec![mark(3, Mark::default(), Mark { uses: 2, revoked: false })];
+    owner.write(&batch).await;
+    write(&mut owner, vec![holding(3, "cid", 1)]).await;
+    owner
+        .run(
+            "insert into loads (job_id, coupon_no, state, wanted, count, maker, lease_until)
+         values (gen_random_uuid(), 1, 'sealed', 1, 1, gen_random_uuid(), now());
+         insert into codes values (2, 1, 'Not-Yet', 'NOTYET')",
+        )
+        .await;
+
+    let codes = vec![
+        asks("1-1", "ann"),
+        asks("1-1", "cid"),
+        asks("1-2", "bob"),
+        asks("1-3", "ann"),
+        asks("NOTYET", "ann"),
+    ];
+    let codes = codes.into_iter().chain([asks("nothing", "ann")]).collect();
+    let mut answers = load(&owner, Wants { codes, ..Wants::default() }).await;
+    answers.codes.sort_by(|a, b| a.key.cmp(&b.key));
+    let [one, two, three, unapplied] = answers.codes.as_slice() else { panic!("{:?}", answers.codes) };
+    assert_eq!((&*one.key, &*one.code, one.coupon), ("1-1", "1-1", COUPON));
+    assert_eq!((one.load, one.idx, one.base), (LoadId(1), 1, Some(0)));
+    assert_eq!(one.claim, Some(folded(3, "cid", 1, held)));
+    assert_eq!((&two.claim, two.mark), (&None, Mark::default()));
+    assert_eq!(three.mark, Mark { uses: 2, revoked: false });
+    assert_eq!((&*unapplied.code, unapplied.base, unapplied.idx), ("Not-Yet", None, 1));
+    // Ann's hold lapsed; bob gave his code back, and cid has it.
+    assert_eq!(answers.lapsed, [(COUPON, CodeNumber(1), "ann".into())]);
+}
+
+#[tokio::test]
+async fn redemptions_are_found_by_their_whole_id_with_the_codes_that_they_used() {
+    let mut owner = Fixture::new(4).await;
+    write(
+        &mut owner,
+        vec![holding(1, "ann", 2), redeem(5, "ann", 2, "order-1"), redeem(6, "ann", 2, "order-2")],
+    )
+    .await;
+    let mut batch = owner.batch();
+    batch.rolled_back = vec![returned(5, false)];
+    owner.write(&batch).await;
+
+    let redemptions = vec![id(5), id(6), RequestId { identity: 6, body: 9 }, id(7)];
+    let wants =
+        Wants { redemptions, codes: vec![asks("1-2", "ann"), asks("1-1", "ann")], ..Wants::default() };
+    let mut answers = load(&owner, wants).await;
+    answers.redemptions.sort_by_key(|stored| stored.redemption.id);
+    let [undone, live] = answers.redemptions.as_slice() else { panic!("{:?}", answers.redemptions) };
+    assert_eq!((&undone.redemption, undone.rolled_back), (&redemption(5, "order-1"), true));
+    assert_eq!((&live.redemption, live.rolled_back), (&redemption(6, "order-2"), false));
+    assert_eq!((live.coupon, live.number, &*live.user), (COUPON, CodeNumber(2), "ann"));
+    assert_eq!(live.redemption.discount.to_string(), "10.00");
+    let mut keys: Vec<_> = answers.codes.iter().map(|code| &*code.key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["1-1", "1-2"], "each once");
+
+    let order =
+        |number, order: &str| OrderOf { coupon: COUPON, number: CodeNumber(number), order: order.into() };
+    let orders = vec![order(2, "order-1"), order(2, "order-2"), order(1, "order-2"), order(2, "order-3")];
+    let wants = Wants { orders, redemptions: vec![id(6)], ..Wants::default() };
+    let answers = load(&owner, wants).await;
+    assert_eq!(answers.orders, [order(2, "order-2")], "the other one was rolled back");
+    assert_eq!(answers.codes.iter().map(|code| &*code.key).collect::<Vec<_>>(), ["1-2"]);
+
+    let users = |redemptions| {
+        let users = vec!["ann".into(), "bob".into()];
+        Wants { users: vec![UsersOf { coupon: COUPON, users, redemptions }], ..Wants::default() }
+    };
+    let counts = |answers: &Answers| {
+        answers.users.iter().map(|live| (live.count, live.redemptions)).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&load(&owner, users(true)).await), [(1, 1)]);
+    assert_eq!(counts(&load(&owner, users(false)).await), [(1, 0)]);
+}
+
+#[tokio::test]
+async fn due_claims_come_in_their_order_and_the_next_deadline_with_them() {
+    let mut owner = Fixture::new(9).await;
+    let at = |identity, number, until: i64| {
+        let mut decision = holding(identity, "ann", number);
+        let Verdict::Claimed { hold_until, .. } = &mut decision.verdict else { unreachable!() };
+        *hold_until = Some(Millis(until));
+        decision
+    };
+    let decisions = vec![at(1, 5, 20), at(2, 4, 20), at(3, 3, 10), at(4, 2, 30), at(5, 1, 40)];
+    write(&mut owner, decisions).await;
+    owner
+        .run(
+            "update claims set partition = 6 where identity = (select identity from claims where number = 1)",
+        )
+        .await;
+    let due = async |until, limit| {
+        let wants = Wants { due: Some(DueUntil { until: Millis(until), limit }), ..Wants::default() };
+        let due = load(&owner, wants).await.due.unwrap();
+        let numbers: Vec<i64> = due.claims.iter().map(|(_, claim)| claim.number.0).collect();
+        (numbers, due.next.map(|next| next.0))
+    };
+    assert_eq!(due(9, 5).await, (vec![], Some(10)));
+    assert_eq!(due(10, 5).await, (vec![3], Some(20)));
+    assert_eq!(due(20, 2).await, (vec![3, 4], Some(30)), "the earliest, then by number");
+    assert_eq!(due(99, 9).await, (vec![3, 4, 5, 2], None), "what another partition has is not ours");
+
+    let wants = Wants { due: Some(DueUntil { until: Millis(10), limit: 1 }), ..Wants::default() };
+    let answers = load(&owner, wants).await.due.unwrap();
+    let held = terms(ClaimState::Claimed, Some(Millis(10)), None, None);
+    assert_eq!(answers.claims, [("sale".into(), folded(3, "ann", 3, held))]);
+    assert_eq!(load(&owner, Wants::default()).await.due, None, "nobody asked");
+}
+
+#[tokio::test]
+async fn a_takeover_knows_when_the_next_claim_lapses() {
+    let mut owner = Fixture::new(9).await;
+    assert_eq!(owner.row.next_deadline, None);
+    write(&mut owner, vec![holding(1, "ann", 1), crate::fixture::claim(2, "bob", 2)]).await;
+    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
+    let locked = terms(ClaimState::Locked, Some(HOLD), Some(LOCK), None);
+    let taken = ledger(&owner.options, &owner.pool, "worker-b").take_over(Nonce(2)).await.unwrap();
+    assert_eq!(taken.next_deadline, Some(HOLD));
+
+    let mut second = Fixture { row: taken, ledger: ledger(&owner.options, &owner.pool, "worker-b"), ..owner };
+    let mut batch = second.batch();
+    batch.claims = vec![change(&held, folded(1, "ann", 1, locked))];
+    second.write(&batch).await;
+    assert_eq!(second.ledger.read_back().await.unwrap().next_deadline, None, "told by a takeover only");
+    let taken = second.ledger.take_over(Nonce(3)).await.unwrap();
+    assert_eq!(taken.next_deadline, Some(LOCK), "a lock suspends the hold");
+}
+
+#[tokio::test]
+async fn a_coupon_is_read_with_all_its_rules_and_counters() {
+    let owner = Fixture::new(9).await;
+    owner
+        .run(
+            "update coupons set status = 'paused', starts_at_ms = 1, expires_at_ms = 2, claims_per_user = null,
+                    redemptions_per_user = 3, redemptions_per_code = null, redemptions_total = 5000000000,
+                    hold_seconds = 60, lock_seconds = 30, requires_lock = true, definition = '{\"name\": \"Sale\",
+                    \"discount\": {\"type\": \"FIXED_AMOUNT\", \"value\": \"5.00\", \"currency\": \"EUR\",
+                                   \"minimum_order\": \"20\", \"maximum_discount\": \"5\"}}'",
+        )
+        .await;
+    owner
+        .run(
+            "update stock set cursor = 4, claimed = 1, locked = 1, redeemed = 1, revoked = 1, redemptions = 8
+              where coupon_no = 1",
+        )
+        .await;
+    let wants = || Wants { coupons: vec!["sale".into()], ..Wants::default() };
+    let sale = load(&owner, wants()).await.coupons.remove(0);
+    let counters = StockRow { claimed: 1, locked: 1, redeemed: 1, revoked: 1, redemptions: 8, ..sale.stock };
+    assert_eq!(sale.stock, StockRow { top: 9, cursor: 4, ahead: 0, returned: 0, ..counters });
+    let rules = &sale.definition;
+    assert_eq!(
+        (rules.status, rules.starts, rules.expires),
+        (Status::Paused, Some(Millis(1)), Some(Millis(2)))
+    );
+    assert_eq!((rules.hold, rules.lock, rules.requires_lock), (Some(60_000), 30_000, true));
+    assert_eq!((rules.claims_per_user, rules.redemptions_per_user), (None, Some(3)));
+    assert_eq!((rules.redemptions_per_code, rules.redemptions_total), (None, Some(5_000_000_000)));
+    assert!(rules.is_shared());
+    assert_eq!(rules.discount.rate, Rate::Fixed("5".parse().unwrap()));
+    assert_eq!(rules.discount.currency.as_deref(), Some("EUR"));
+    assert_eq!(rules.discount.minimum_order, Some("20".parse().unwrap()));
+    assert_eq!(rules.discount.maximum_discount, Some("5".parse().unwrap()));
+
+    owner.run("update coupons set definition = jsonb_set(definition, '{discount,type}', '\"GIFT\"')").await;
+    let refused = owner.ledger.reader().load(PARTITION, &wants()).await;
+    assert!(refused.is_err(), "a discount of a newer version is not taken for none");
+}

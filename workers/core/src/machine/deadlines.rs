@@ -4,7 +4,7 @@
 //! with a `tick`. What is due is read from the ledger for each batch that may need it, in bounded slices: a batch that
 //! cannot know all of what has lapsed fires what it knows, and ends there.
 
-use super::deciding::Draft;
+use super::draft::Draft;
 use super::{Effect, Machine, Phase};
 use crate::batch::EventKind;
 use crate::ids::Millis;

@@ -4,16 +4,19 @@
 //! batch is being written (n) and one is gathered or decided on top of it (n+1). If n is not written exactly as
 //! it was decided, both are undone: memory is dropped, and their records are decided again.
 //!
-//! Files: `gathering` (what a batch needs), `deciding` (records to a batch), `requests` (what is asked of a code),
-//! `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and users), `codes` (what one
-//! batch knows of codes and claims), `outbox` (what is told, and how far).
+//! Files: `gathering` and `planning` (what a batch needs), `deciding` and `draft` (records to a batch), `requests`
+//! (what is asked of a code), `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and
+//! users), `codes` and `overlay` (what one batch knows of codes and claims), `outbox` (what is told, and how far).
 
 mod codes;
 mod deadlines;
 mod deciding;
+mod draft;
 mod gathering;
 mod memory;
 mod outbox;
+mod overlay;
+mod planning;
 mod requests;
 mod settling;
 

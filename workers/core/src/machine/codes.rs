@@ -47,6 +47,8 @@ pub(super) struct Codes {
     pub(super) lapsed: Set<(CouponNo, CodeNumber, Box<str>)>,
     pub(super) redemptions: Map<RequestId, StoredRedemption>,
     pub(super) orders: Set<OrderOf>,
+    /// Orders whose redemptions the batch that is being written rolls back: a read may show the time before.
+    pub(super) freed: Set<OrderOf>,
     /// Deadlines up to `until` that have not fired.
     pub(super) due: BTreeSet<(Millis, CouponNo, CodeNumber)>,
     /// The time of the last record that was gathered.
@@ -115,7 +117,8 @@ impl Codes {
         self.lapsed.extend(answers.lapsed.drain(..));
         let redemptions = answers.redemptions.drain(..);
         self.redemptions.extend(redemptions.map(|stored| (stored.redemption.id, stored)));
-        self.orders.extend(answers.orders.drain(..));
+        let freed = &self.freed;
+        self.orders.extend(answers.orders.drain(..).filter(|order| !freed.contains(order)));
         if let Some(due) = answers.due.take() {
             self.learn_due(due, limit);
         }

@@ -14,7 +14,8 @@ use crate::planted::Bug;
 impl Machine {
     /// Fires the deadlines up to the draft's time, earliest first. Answers whether every one of them has fired.
     pub(super) fn fire_deadlines(&mut self, draft: &mut Draft) -> bool {
-        let now = self.time_for_lapses(draft.now);
+        let record = draft.now;
+        let now = self.time_for_lapses(record);
         draft.at = draft.batch.position.next_offset;
         while let Some((deadline, place)) = draft.codes.pop_due(now) {
             let claim = draft.codes.standing(place).and_then(|standing| standing.claim.as_ref());
@@ -22,6 +23,7 @@ impl Machine {
                 continue;
             };
             let Some((terms, kind)) = lapse(&claim.terms, deadline) else { continue };
+            draft.now = draft.batch.position.time.max(deadline);
             let Ok(claim) = self.change_claim(place, terms, draft) else {
                 draft.codes.put_back_due(deadline, place);
                 return false;
@@ -29,9 +31,9 @@ impl Machine {
             if let (EventKind::LockLapsed, Some(coupon)) = (kind, self.memory.by_no(place.0)) {
                 draft.lapse(kind, coupon, &claim, deadline);
             }
-            let time = &mut draft.batch.position.time;
-            *time = deadline.max(*time);
+            draft.batch.position.time = draft.now;
         }
+        draft.now = record;
         draft.codes.sees(now)
     }
 

@@ -65,9 +65,11 @@ impl Codes {
             let Some((stored, order, code)) = redemption_of(decision) else { continue };
             let id = stored.redemption.id;
             if decision.kind == Kind::Redeem {
+                self.freed.remove(&order);
                 self.orders.insert(order);
             } else {
                 self.orders.remove(&order);
+                self.freed.insert(order);
             }
             if self.wanted.contains(&id) {
                 let place = (stored.coupon, stored.number);

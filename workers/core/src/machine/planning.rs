@@ -98,10 +98,15 @@ pub(super) fn orders_wanted(gathering: &Gathering, memory: &Memory) -> Vec<Order
 }
 
 /// What a batch wants of each coupon: codes for its claims, and the users whose claims or redemptions it counts. A
-/// sold-out coupon needs neither, unless something can come back to it.
+/// sold-out coupon of which nothing but claims is asked needs neither.
 pub(super) fn plan(gathering: &Gathering, memory: &mut Memory, batch: u64) -> Vec<Wanted> {
     let mut plan = Plan::default();
-    let stirred: HashSet<CouponNo, FixedState> = gathering.codes.coupons().collect();
+    let others = gathering.records.iter().filter_map(|record| match &record.payload {
+        Payload::Request(request) if request.kind != Kind::Claim => memory.get(&request.coupon_id),
+        _ => None,
+    });
+    let stirred: HashSet<CouponNo, FixedState> =
+        gathering.codes.coupons().chain(others.map(|coupon| coupon.no)).collect();
     for record in &gathering.records {
         let Payload::Request(request) = &record.payload else { continue };
         let Some(coupon) = memory.get(&request.coupon_id) else { continue };

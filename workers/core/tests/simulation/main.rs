@@ -3,19 +3,24 @@
 //! step, what was promised once everything is at rest. A seed that fails is printed with the command that plays it
 //! again and prints its trace.
 //!
-//! Reading order: [`world`] and [`schedule`] (what happens), [`owner`] and [`perform`] (calls and answers),
-//! [`ledger`], [`redis`], [`log`], [`broker`] (what is there), [`reference`], [`checks`], [`settled`] (what must
-//! be true), [`plan`], [`setup`], [`traffic`] (where a run comes from).
+//! Reading order: [`world`] and [`schedule`] (what happens), [`owner`], [`perform`] and [`loading`] (calls and
+//! answers), [`ledger`], [`redis`], [`log`], [`broker`] (what is there), [`reference`], [`checks`], [`quiet`],
+//! [`settled`] (what must be true), [`plan`], [`setup`], [`early`], [`traffic`] (where a run comes from), [`coverage`]
+//! (whether it went there).
 
 mod broker;
 mod checks;
+mod coverage;
+mod early;
 mod ledger;
+mod loading;
 mod log;
 mod owner;
 mod perform;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod quiet;
 mod redis;
 mod reference;
 mod rng;

@@ -4,25 +4,28 @@ use crate::broker::Broker;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::owner::Owner;
-use coupon_core::batch::{Batch, EventKind, Verdict};
+use coupon_core::batch::{Batch, Event, EventKind, Verdict};
 use coupon_core::effect::PartitionRow;
 use coupon_core::machine::Config;
 use coupon_core::vocabulary::{ClaimState, Kind};
 
 /// Records that one delivery brings at most.
 pub(crate) const DELIVERY: usize = 5;
+/// Lapses in a batch at most, for each record that it may have: a claim can lapse in two steps.
+const LAPSES: usize = 4;
 /// Records among which the latest is looked for; the time of those before is the partition's.
 const SEEN: usize = 50;
 
 /// I12: nothing that an owner keeps grows with the backlog or the log.
 pub(crate) fn memory_is_bounded(owner: &Owner, config: &Config) -> Result<(), String> {
     let status = owner.machine.status();
-    // Three batches hold on to what they need: the one being written, the next, and the one being gathered.
+    // Three batches hold on to what they need: the one being written, the next, and the one being gathered. Each may
+    // have a record's user, the user who has its code, and one whose claim lapses.
     let held = 3 * config.batch_records;
     let unacknowledged = config.unacknowledged.max(owner.inherited) + 1;
     let bounded = status.backlog <= config.backlog_high + DELIVERY + held
         && status.coupons <= config.coupons_remembered + held
-        && status.users <= config.users_remembered + held
+        && status.users <= config.users_remembered + 3 * held
         && status.unacknowledged <= unacknowledged;
     if bounded { Ok(()) } else { Err(format!("I12: {status:?} is beyond {config:?}")) }
 }
@@ -38,6 +41,10 @@ pub(crate) fn a_write_is_in_order(owner: &Owner, batch: &Batch, config: &Config)
     }
     if batch.decisions.len() + batch.repetitions.len() > config.batch_records {
         return Err(format!("I12: a batch of {} decisions", batch.decisions.len()));
+    }
+    let (lapses, most) = (lapses(batch).count(), LAPSES * config.batch_records);
+    if lapses > most {
+        return Err(format!("I12: a batch of {lapses} lapses, {most} at most"));
     }
     Ok(())
 }
@@ -87,15 +94,19 @@ pub(crate) fn a_hand_over_leaves_nothing(owner: &Owner) -> Result<(), String> {
     Ok(())
 }
 
+/// The lapses that a batch tells.
+pub(crate) fn lapses(batch: &Batch) -> impl Iterator<Item = &Event> {
+    let is_lapse = |kind| matches!(kind, EventKind::HoldLapsed | EventKind::LockLapsed);
+    batch.events.iter().filter(move |event| is_lapse(event.kind))
+}
+
 /// I11: no claim lapses before its deadline has passed by the time of records, and each lapses once, at its deadline.
 pub(crate) fn nothing_lapses_early(batch: &Batch, log: &Log, ledger: &Ledger) -> Result<(), String> {
     let seen = &log.records[..(log.index_of(batch.position.next_offset) + 1).min(log.records.len())];
     let latest = seen.iter().rev().take(SEEN).map(|record| record.appended).max();
     let latest = latest.unwrap_or_default().max(ledger.row.position.time);
-    for event in &batch.events {
-        if matches!(event.kind, EventKind::HoldLapsed | EventKind::LockLapsed) && event.at > latest {
-            return Err(format!("I11: {event:?}, and the latest record is of {latest}"));
-        }
+    if let Some(early) = lapses(batch).find(|event| event.at > latest) {
+        return Err(format!("I11: {early:?}, and the latest record is of {latest}"));
     }
     for change in &batch.claims {
         let terms = &change.claim.terms;

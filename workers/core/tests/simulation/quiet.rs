@@ -1,5 +1,5 @@
 //! The quiet after a run: nobody sends anything any more, and the time goes on. Every deadline that is left must pass
-//! by ticks alone, and by no more ticks than it takes.
+//! by ticks alone, and by no more ticks than there are lapses.
 
 use crate::world::World;
 use coupon_core::effect::Input;
@@ -14,11 +14,11 @@ pub(crate) fn every_deadline_passes(world: &mut World) -> Result<(), String> {
     if world.rng.chance(700) {
         world.log.mend_leader();
     }
-    let before = world.ticks;
-    let (mut useful, mut lagging, mut by) = (0, 0, 200);
+    let (ticks, lapses) = (world.ticks, world.lapses);
+    let (mut lagging, mut by) = (0, 200);
     for _ in 0..MOST_ROUNDS {
         let Some(next) = world.ledger.deadlines.first().cloned() else {
-            return ticks_are_bounded(world, world.ticks - before, useful, lagging);
+            return ticks_are_bounded(world, world.ticks - ticks, world.lapses - lapses, lagging);
         };
         world.log.pass(by);
         lagging += u64::from(world.log.broker_time() < world.ledger.row.position.time);
@@ -26,22 +26,18 @@ pub(crate) fn every_deadline_passes(world: &mut World) -> Result<(), String> {
         let (id, quiet) = (owner.id, owner.quiet(world.log.now()));
         world.feed(id, Input::Idle { quiet })?;
         world.come_to_rest()?;
-        if world.ledger.deadlines.first() == Some(&next) {
-            by = (2 * by).min(LONGEST);
-        } else {
-            useful += 1;
-            by = *world.rng.pick(&[200, 5_000, 60_000]);
-        }
+        let same = world.ledger.deadlines.first() == Some(&next);
+        by = if same { (2 * by).min(LONGEST) } else { *world.rng.pick(&[200, 5_000, 60_000]) };
     }
     let (left, time) = (&world.ledger.deadlines, world.ledger.row.position.time);
     Err(format!("I11: at {time}, the broker's {}, ticks never come to {left:?}", world.log.broker_time()))
 }
 
-fn ticks_are_bounded(world: &World, ticks: u64, useful: u64, lagging: u64) -> Result<(), String> {
+fn ticks_are_bounded(world: &World, ticks: u64, lapses: u64, lagging: u64) -> Result<(), String> {
     let early = if world.owners[0].rate > 1_000 { TOO_EARLY } else { 0 };
-    let most = 2 + lagging + useful * (1 + early);
+    let most = 2 + lagging + lapses * (1 + early);
     if ticks <= most {
         return Ok(());
     }
-    Err(format!("I12: {ticks} ticks where {most} do ({useful} useful rounds, {lagging} with a clock behind)"))
+    Err(format!("I12: {ticks} ticks where {most} do ({lapses} lapses, {lagging} rounds with a clock behind)"))
 }

@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) crashes: usize,
     /// Ticks that were appended for owners.
     pub(crate) ticks: u64,
+    /// Lapses that were written.
+    pub(crate) lapses: u64,
     pub(crate) trace: Option<Vec<String>>,
 }
 
@@ -82,6 +84,7 @@ impl World {
             last_write: WriteNo(0),
             crashes: 0,
             ticks: 0,
+            lapses: 0,
             trace: setup.traced.then(Vec::new),
         }
     }
@@ -243,6 +246,7 @@ impl World {
         self.reference.follow(batch, &self.log, &self.ledger)?;
         self.ledger.commit(batch);
         self.last_write = self.last_write.max(batch.fence.write_no);
+        self.lapses += checks::lapses(batch).count() as u64;
         checks::stock_adds_up(batch, &self.ledger)?;
         checks::redeemed_as_allowed(batch, &self.ledger)?;
         if let Some(seq) = batch.emit_seq {

@@ -22,7 +22,8 @@ pub(super) struct Coupon {
     pub(super) returned: BTreeSet<i64>,
     /// Codes that have a story.
     pub(super) codes: BTreeMap<i64, Code>,
-    loads: Vec<(i64, LoadId)>,
+    /// Its loads, each with its base and the number of its last code.
+    loads: Vec<(i64, LoadId, i64)>,
 }
 
 /// One code.
@@ -71,25 +72,25 @@ impl Coupon {
             ahead: row.ahead.clone(),
             returned: row.returned.clone(),
             codes,
-            loads: row.loads.clone(),
+            loads: row.loads.iter().map(|(base, load)| (*base, *load, *base + ledger.load(*load).map_or(0, |load| load.count))).collect(),
         }
     }
 
     pub(super) fn add(&mut self, load: LoadId, count: i64) -> i64 {
         let base = self.top;
-        self.loads.push((base, load));
         self.top += count;
+        self.loads.push((base, load, self.top));
         base
     }
 
     /// The number of a code of this coupon; `None` while its load is not stock.
     pub(super) fn number_of(&self, load: LoadId, idx: i64) -> Option<i64> {
-        let (base, _) = self.loads.iter().find(|(_, applied)| *applied == load)?;
-        Some(base + idx)
+        let (base, _, last) = self.loads.iter().find(|(_, applied, _)| *applied == load)?;
+        Some(base + idx).filter(|number| (base + 1..=*last).contains(number))
     }
 
     pub(super) fn text(&self, number: i64) -> Box<str> {
-        let (base, load) = self.loads.iter().rfind(|(base, _)| *base < number).expect("a number of stock");
+        let (base, load, _) = self.loads.iter().rfind(|(base, ..)| *base < number).expect("a number of stock");
         ledger::shown(*load, number - base)
     }
 

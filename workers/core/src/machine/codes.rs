@@ -53,8 +53,8 @@ pub(super) struct Codes {
     pub(super) due: BTreeSet<(Millis, CouponNo, CodeNumber)>,
     /// The time of the last record that was gathered.
     pub(super) until: Millis,
-    /// Deadlines from here on have not all been read.
-    horizon: Option<Millis>,
+    /// The last one that was read, where there are more: what comes after it may not be known.
+    horizon: Option<(Millis, CouponNo, CodeNumber)>,
     /// The earliest deadline beyond `until`.
     pub(super) beyond: Option<Millis>,
     /// Whether deadlines were looked for.
@@ -133,7 +133,8 @@ impl Codes {
         self.looked = true;
         self.beyond = due.next;
         if due.claims.len() >= limit {
-            self.horizon = due.claims.last().and_then(|(_, claim)| claim.terms.deadline());
+            let last = due.claims.last().map(|(_, claim)| claim);
+            self.horizon = last.and_then(|claim| Some((claim.terms.deadline()?, claim.coupon, claim.number)));
         }
         for (coupon_id, claim) in due.claims {
             let place = (claim.coupon, claim.number);
@@ -262,7 +263,8 @@ impl Codes {
 
     /// The next code whose claim has a deadline up to `now`.
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<(Millis, Place)> {
-        let first = self.due.first().filter(|(deadline, ..)| *deadline <= now)?;
+        let known = |due: &(Millis, CouponNo, CodeNumber)| self.horizon.is_none_or(|last| *due <= last);
+        let first = self.due.first().filter(|due| due.0 <= now && known(due))?;
         let (deadline, coupon, number) = *first;
         self.due.pop_first();
         Some((deadline, (coupon, number)))
@@ -275,7 +277,7 @@ impl Codes {
 
     /// Whether every deadline up to `now` is known.
     pub(super) fn sees(&self, now: Millis) -> bool {
-        self.horizon.is_none_or(|horizon| now < horizon)
+        self.horizon.is_none_or(|(horizon, ..)| now < horizon)
     }
 
     /// Whether more has lapsed than was read at once.
@@ -286,7 +288,8 @@ impl Codes {
     /// No live claim lapses before this, as far as this batch knows; `known` is what was known before it.
     pub(super) fn none_lapse_before(&self, known: Millis) -> Millis {
         let left = self.due.first().map(|(deadline, ..)| *deadline);
-        let found = earlier(earlier(left, self.horizon), self.beyond).unwrap_or(Millis(i64::MAX));
+        let found = earlier(earlier(left, self.horizon.map(|(horizon, ..)| horizon)), self.beyond)
+            .unwrap_or(Millis(i64::MAX));
         if self.looked { found } else { found.min(known) }
     }
 

@@ -132,7 +132,9 @@ pub(crate) fn redeemed_as_allowed(batch: &Batch, ledger: &Ledger) -> Result<(), 
         }
         let per_user = definition.redemptions_per_user.unwrap_or(u32::MAX);
         let of_user = coupon.redeemers.get(&decision.user).copied().unwrap_or(0);
-        if of_user > per_user || definition.redemptions_total.is_some_and(|total| coupon.stock.redemptions > total) {
+        if of_user > per_user
+            || definition.redemptions_total.is_some_and(|total| coupon.stock.redemptions > total)
+        {
             return Err(format!("I6: {decision:?} is beyond {definition:?}"));
         }
     }
@@ -149,9 +151,12 @@ pub(crate) fn locked_where_required(batch: &Batch, ledger: &Ledger) -> Result<()
             continue;
         }
         let before = coupon.live.get(&changed.number.0).map(|identity| &ledger.claims[identity].claim.terms);
-        let before = before.filter(|terms| terms.state == ClaimState::Locked).and_then(|terms| terms.lock_until);
+        let before =
+            before.filter(|terms| terms.state == ClaimState::Locked).and_then(|terms| terms.lock_until);
         let here = batch.decisions[..index].iter().rev().find_map(|earlier| match &earlier.verdict {
-            Verdict::Changed(lock) if (earlier.coupon, lock.number) == (Some(no), changed.number) => lock.lock_until,
+            Verdict::Changed(lock) if (earlier.coupon, lock.number) == (Some(no), changed.number) => {
+                lock.lock_until
+            }
             _ => None,
         });
         if here.or(before) <= Some(decision.decided) {

@@ -95,8 +95,14 @@ fn claim(
     let id = id(rng, decided);
     let (coupon_id, code) = (coupon.id.clone(), coupon.text(number));
     let user: Box<str> = format!("early-{number}").into();
-    let request =
-        Request { id, kind: Kind::Claim, coupon_id: coupon_id.clone(), user: user.clone(), code: None, details: None };
+    let request = Request {
+        id,
+        kind: Kind::Claim,
+        coupon_id: coupon_id.clone(),
+        user: user.clone(),
+        code: None,
+        details: None,
+    };
     let verdict = Verdict::Claimed { number: CodeNumber(number), code, hold_until: terms.hold_until };
     let (coupon, offset, kind) = (Some(no), Offset(number), Kind::Claim);
     let decision = Decision { id, kind, coupon_id, coupon, user, offset, decided, verdict };
@@ -114,7 +120,8 @@ fn redemption(
     start: Millis,
 ) {
     let coupon = &ledger.coupons[no.0 as usize - 1];
-    let decided = Millis(claimed.map_or(start.0 - rng.between(0, 9_000), |claimed| rng.between(claimed.0, start.0)));
+    let decided =
+        Millis(claimed.map_or(start.0 - rng.between(0, 9_000), |claimed| rng.between(claimed.0, start.0)));
     let id = id(rng, decided);
     let (coupon_id, code) = (coupon.id.clone(), coupon.text(number));
     let key = coupon.place(number).map(|(load, idx)| crate::ledger::key(load, idx));
@@ -131,7 +138,8 @@ fn redemption(
         currency: currency.clone(),
         redeemed: decided,
     };
-    let details = Details { order: Some(order), amount: Some(amount), currency: Some(currency), redemption: None };
+    let details =
+        Details { order: Some(order), amount: Some(amount), currency: Some(currency), redemption: None };
     let changed = Changed {
         number: CodeNumber(number),
         code,

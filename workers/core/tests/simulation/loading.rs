@@ -82,7 +82,8 @@ impl World {
             let Some(row) = self.ledger.coupon(wanted.coupon) else { continue };
             for user in &wanted.users {
                 let count = row.users.get(user).copied().unwrap_or(0);
-                let redemptions = row.redeemers.get(user).copied().filter(|_| wanted.redemptions).unwrap_or(0);
+                let redemptions =
+                    row.redeemers.get(user).copied().filter(|_| wanted.redemptions).unwrap_or(0);
                 if count + redemptions > 0 || self.rng.chance(300) {
                     let (coupon, user) = (wanted.coupon, user.clone());
                     load.answers.users.push(LiveClaims { coupon, user, count, redemptions });
@@ -105,7 +106,8 @@ impl World {
 
     fn load_codes(&self, load: &mut Load) -> bool {
         for wanted in &load.wants.codes {
-            let code = crate::ledger::named(&wanted.key).and_then(|(load, idx)| self.ledger.code_at(load, idx));
+            let code =
+                crate::ledger::named(&wanted.key).and_then(|(load, idx)| self.ledger.code_at(load, idx));
             once(&mut load.answers.codes, code);
         }
         !load.wants.codes.is_empty()
@@ -113,8 +115,11 @@ impl World {
 
     fn load_lapsed(&self, load: &mut Load) -> bool {
         for wanted in &load.wants.codes {
-            let code = crate::ledger::named(&wanted.key).and_then(|(load, idx)| self.ledger.code_at(load, idx));
-            let Some((code, base)) = code.and_then(|code| code.base.map(|base| (code, base))) else { continue };
+            let code =
+                crate::ledger::named(&wanted.key).and_then(|(load, idx)| self.ledger.code_at(load, idx));
+            let Some((code, base)) = code.and_then(|code| code.base.map(|base| (code, base))) else {
+                continue;
+            };
             let row = (code.coupon, CodeNumber(base + code.idx), wanted.user.clone());
             if self.ledger.lapsed.contains(&row) && !load.answers.lapsed.contains(&row) {
                 load.answers.lapsed.push(row);

@@ -32,6 +32,8 @@ pub(crate) struct Owner {
     pub(crate) misled: bool,
     /// A tick that it asked for, and that it has not got.
     pub(crate) ticking: bool,
+    /// Whether there was a deadline when it took over.
+    pub(crate) deadline: bool,
     /// How fast its clock runs, in thousandths; when it was given records last; and how far its clock has leapt since.
     pub(crate) rate: i64,
     heard: Millis,
@@ -60,6 +62,7 @@ impl Owner {
             inherited: 0,
             misled: false,
             ticking: false,
+            deadline: false,
             rate,
             heard: now,
             leap: 0,
@@ -71,6 +74,7 @@ impl Owner {
         match input {
             Input::TakenOver(row) => {
                 self.acknowledged = row.emitted_seq;
+                self.deadline = row.next_deadline.is_some();
                 self.inherited = (row.next_emit_seq.0 - 1 - row.emitted_seq.0).unsigned_abs();
             }
             Input::Written { .. } => self.writing = false,

@@ -133,7 +133,11 @@ impl World {
             self.rebalance()?;
         }
         if self.rng.chance(self.plan.redis_chaos) {
-            if self.rng.chance(200) { self.redis.flush_all() } else { self.redis.corrupt(&mut self.rng, &self.ledger) }
+            if self.rng.chance(200) {
+                self.redis.flush_all()
+            } else {
+                self.redis.corrupt(&mut self.rng, &self.ledger)
+            }
         }
         match self.rng.below(400) {
             0 => setup::add_coupon(&mut self.rng, &mut self.ledger, &self.log),
@@ -205,7 +209,8 @@ impl World {
             self.seal_load();
         }
         for load in self.ledger.loads.clone() {
-            if let Some(coupon) = self.ledger.coupon(load.coupon).filter(|_| load.state != LoadState::Applied) {
+            if let Some(coupon) = self.ledger.coupon(load.coupon).filter(|_| load.state != LoadState::Applied)
+            {
                 let coupon_id = coupon.id.clone();
                 self.append(Payload::StockAdded { coupon_id, load: load.id });
             }

@@ -101,8 +101,10 @@ fn add_coupon_in_use(rng: &mut Rng, ledger: &mut Ledger, traffic: &mut Traffic, 
     coupon.stock = StockRow { top, cursor, ..StockRow::default() };
     let load = LoadId(ledger.loads.len() as i64 + 1);
     let taken = 1..=cursor;
-    let taken: Vec<i64> =
-        taken.filter(|number| !coupon.returned.contains(number)).chain(coupon.ahead.iter().copied()).collect();
+    let taken: Vec<i64> = taken
+        .filter(|number| !coupon.returned.contains(number))
+        .chain(coupon.ahead.iter().copied())
+        .collect();
     let returned: Vec<i64> = coupon.returned.iter().copied().collect();
     coupon.loads.push((0, load));
     ledger.coupons.push(coupon);

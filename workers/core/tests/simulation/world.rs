@@ -148,6 +148,7 @@ impl World {
         self.trace(|| format!("{id:?} ← {}", brief(&format!("{input:?}"))));
         let Some(owner) = self.owners.iter_mut().find(|owner| owner.id == id) else { return Ok(()) };
         owner.note(&input, self.log.now());
+        let begins = input == Input::LogChecked(Ok(()));
         let mut effects = Vec::new();
         owner.machine.apply(input, &mut effects);
         for effect in effects {
@@ -155,6 +156,9 @@ impl World {
             self.accept(id, effect)?;
         }
         match self.owners.iter().find(|owner| owner.id == id) {
+            Some(owner) if begins && owner.deadline && !owner.ticking => {
+                Err(format!("I11: {id:?} took deadlines over and does not ask for the time"))
+            }
             Some(owner) => checks::memory_is_bounded(owner, &self.config),
             None => Ok(()),
         }

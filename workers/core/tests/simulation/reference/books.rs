@@ -72,7 +72,11 @@ impl Coupon {
             ahead: row.ahead.clone(),
             returned: row.returned.clone(),
             codes,
-            loads: row.loads.iter().map(|(base, load)| (*base, *load, *base + ledger.load(*load).map_or(0, |load| load.count))).collect(),
+            loads: row
+                .loads
+                .iter()
+                .map(|(base, load)| (*base, *load, *base + ledger.load(*load).map_or(0, |load| load.count)))
+                .collect(),
         }
     }
 
@@ -90,7 +94,8 @@ impl Coupon {
     }
 
     pub(super) fn text(&self, number: i64) -> Box<str> {
-        let (base, load, _) = self.loads.iter().rfind(|(base, ..)| *base < number).expect("a number of stock");
+        let (base, load, _) =
+            self.loads.iter().rfind(|(base, ..)| *base < number).expect("a number of stock");
         ledger::shown(*load, number - base)
     }
 
@@ -100,10 +105,6 @@ impl Coupon {
 
     pub(super) fn known(&self, number: i64) -> Option<&Code> {
         self.codes.get(&number)
-    }
-
-    pub(super) fn is_free(&self, number: i64) -> bool {
-        if number > self.cursor { !self.ahead.contains(&number) } else { self.returned.contains(&number) }
     }
 
     pub(super) fn available(&self) -> i64 {
@@ -146,7 +147,10 @@ impl Coupon {
 
     /// Live claims of a user.
     pub(super) fn claims_of(&self, user: &str) -> usize {
-        self.codes.values().filter(|code| code.claim.as_ref().is_some_and(|claim| &*claim.user == user)).count()
+        self.codes
+            .values()
+            .filter(|code| code.claim.as_ref().is_some_and(|claim| &*claim.user == user))
+            .count()
     }
 
     pub(super) fn redemptions_of(&self, user: &str) -> usize {

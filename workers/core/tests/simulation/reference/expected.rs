@@ -37,7 +37,8 @@ impl Expected {
         if batch.loads != self.loads {
             return Err(format!("I1: loads {:?}, expected {:?}", batch.loads, self.loads));
         }
-        let same = self.events.iter().zip(&batch.events).take_while(|(expected, found)| expected == found).count();
+        let same =
+            self.events.iter().zip(&batch.events).take_while(|(expected, found)| expected == found).count();
         let (expected, found) = (&self.events[same..], &batch.events[same..]);
         if expected != found {
             return Err(format!("I11: events {found:?}, expected {expected:?}"));

@@ -26,7 +26,10 @@ impl Reference {
         let lapses = batch.events.iter().filter(|event| is_lapse(event.kind) && beyond(event.offset)).count();
         for nth in 0..lapses {
             if self.fire_next(until, expected).is_none() {
-                return Err(format!("I11: {lapses} lapses by {until} where there are only {nth}: {:?}", batch.events));
+                return Err(format!(
+                    "I11: {lapses} lapses by {until} where there are only {nth}: {:?}",
+                    batch.events
+                ));
             }
         }
         self.coverage.saw_if(lapses > 0, "slice: lapses beyond the last record");

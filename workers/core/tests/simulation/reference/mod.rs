@@ -138,8 +138,7 @@ impl Reference {
         let reused = !earlier.is_empty();
         let found = followed.batch.decisions.iter().find(|decision| decision.offset == at);
         let no = self.coupon_of(request, at, found, followed.ledger);
-        let judged =
-            if reused { Err(Reason::IdempotencyKeyReused) } else { self.judge(request, no, found) };
+        let judged = if reused { Err(Reason::IdempotencyKeyReused) } else { self.judge(request, no, found) };
         let refused = request.user.starts_with(REFUSED) && judged != Err(Reason::Unprocessable);
         let (coupon, verdict) = match judged {
             _ if refused => {

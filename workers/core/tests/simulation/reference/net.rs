@@ -38,7 +38,8 @@ pub(super) struct Life {
 impl Net {
     /// A coupon is about to change.
     pub(super) fn touch(&mut self, no: CouponNo, coupon: &Coupon) {
-        let before = || Before { row: coupon.row(), ahead: coupon.ahead.clone(), returned: coupon.returned.clone() };
+        let before =
+            || Before { row: coupon.row(), ahead: coupon.ahead.clone(), returned: coupon.returned.clone() };
         self.stock.entry(no).or_insert_with(before);
     }
 

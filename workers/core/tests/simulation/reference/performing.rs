@@ -83,7 +83,11 @@ impl Reference {
         let claim = self.claim_of(no, number).expect("a claim to lock");
         let lock = Millis(self.position.time.0 + self.coupons[&no].definition.lock);
         let order = request.details.as_ref().and_then(|said| said.order.clone());
-        self.coverage.saw(if order.is_some() { "CLAIMED → LOCKED for an order" } else { "CLAIMED → LOCKED" });
+        self.coverage.saw(if order.is_some() {
+            "CLAIMED → LOCKED for an order"
+        } else {
+            "CLAIMED → LOCKED"
+        });
         self.coverage.saw_if(claim.terms.lock_until.is_some(), "CLAIMED → LOCKED again after a lapse");
         let terms = Terms { state: ClaimState::Locked, lock_until: Some(lock), order, ..claim.terms.clone() };
         self.set_claim(no, number, terms.clone());
@@ -102,7 +106,11 @@ impl Reference {
         if let Some(hold) = over {
             self.free_again(no, number, Some((&claim.user, hold)), (offset, now), expected);
         }
-        self.coverage.saw(if over.is_some() { "LOCKED → RETURNED by unlock" } else { "LOCKED → CLAIMED by unlock" });
+        self.coverage.saw(if over.is_some() {
+            "LOCKED → RETURNED by unlock"
+        } else {
+            "LOCKED → CLAIMED by unlock"
+        });
         answered(&claim, &terms)
     }
 

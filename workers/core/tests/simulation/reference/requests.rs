@@ -1,8 +1,8 @@
 //! What each kind of request does, and the order of the reasons why it does not: first it is judged, which changes
 //! nothing, then performed.
 
-use super::books::{Code, Coupon};
 use super::Reference;
+use super::books::{Code, Coupon};
 use crate::ledger;
 use coupon_core::batch::{Decision, Redemption, Verdict};
 use coupon_core::claim::Claim;
@@ -128,7 +128,9 @@ impl Reference {
 
     fn judge_redeem(&self, request: &Request, coupon: Option<&Coupon>) -> Judged {
         let said = details(request);
-        let (Some(order), Some(amount)) = (&said.order, said.amount) else { return Err(Reason::Unprocessable) };
+        let (Some(order), Some(amount)) = (&said.order, said.amount) else {
+            return Err(Reason::Unprocessable);
+        };
         let currency = said.currency.as_deref().unwrap_or("");
         if !money::is_amount_of(amount, currency) {
             return Err(Reason::Unprocessable);

@@ -275,14 +275,10 @@ impl Codes {
         self.due.insert((deadline, place.0, place.1));
     }
 
-    /// Whether every deadline up to `now` is known.
-    pub(super) fn sees(&self, now: Millis) -> bool {
-        self.horizon.is_none_or(|(horizon, ..)| now < horizon)
-    }
-
-    /// Whether more has lapsed than was read at once.
-    pub(super) const fn is_cut(&self) -> bool {
-        self.horizon.is_some()
+    /// Whether every deadline up to `now` is known and has fired.
+    pub(super) fn has_fired_all(&self, now: Millis) -> bool {
+        let left = self.due.first().is_some_and(|(deadline, ..)| *deadline <= now);
+        !left && self.horizon.is_none_or(|(horizon, ..)| now < horizon)
     }
 
     /// No live claim lapses before this, as far as this batch knows; `known` is what was known before it.

@@ -12,12 +12,15 @@ use crate::life::lapse;
 use crate::planted::Bug;
 
 impl Machine {
-    /// Fires the deadlines up to the draft's time, earliest first. Answers whether every one of them has fired.
+    /// Fires the deadlines up to the draft's time, earliest first, as many as one batch may. Answers whether every
+    /// one of them has fired.
     pub(super) fn fire_deadlines(&mut self, draft: &mut Draft) -> bool {
         let record = draft.now;
         let now = self.time_for_lapses(record);
         draft.at = draft.batch.position.next_offset;
-        while let Some((deadline, place)) = draft.codes.pop_due(now) {
+        while draft.fired < self.config.batch_records
+            && let Some((deadline, place)) = draft.codes.pop_due(now)
+        {
             let claim = draft.codes.standing(place).and_then(|standing| standing.claim.as_ref());
             let Some(claim) = claim.filter(|claim| claim.terms.deadline() == Some(deadline)) else {
                 continue;
@@ -32,9 +35,10 @@ impl Machine {
                 draft.lapse(kind, coupon, &claim, deadline);
             }
             draft.batch.position.time = draft.now;
+            draft.fired += 1;
         }
         draft.now = record;
-        draft.codes.sees(now)
+        draft.codes.has_fired_all(now)
     }
 
     /// Appends a tick if a deadline seems due, `quiet` after the last record, and none is on its way.

@@ -52,10 +52,14 @@ impl Machine {
         }
         self.return_to_backlog(records.split_off(decided));
         self.memory.none_lapse_before = draft.codes.none_lapse_before(self.memory.none_lapse_before);
-        self.lapsing = draft.codes.is_cut();
+        self.lapsing = !draft.codes.has_fired_all(self.time_for_lapses(draft.now));
         if decided == 0 && draft.codes.is_untouched() {
-            self.give_up_on_write();
-            return self.mismatch("the ledger holds fewer codes or users than its counters promise", effects);
+            // What is being written, or what another owner wrote meanwhile, may be why: its answer tells.
+            self.awaits_write = self.writing.is_some();
+            if !self.awaits_write {
+                self.mismatch("the ledger holds fewer codes or users than its counters promise", effects);
+            }
+            return;
         }
         let unsettled = self.finish(draft, records);
         self.head = unsettled.after;
@@ -109,7 +113,7 @@ impl Machine {
         };
         let (touched, index) = (Vec::new(), Earlier::default());
         let (now, at) = (batch.position.time, batch.position.next_offset);
-        Draft { batch, ordinal: self.head.ordinal + 1, now, at, codes, touched, index, indexed: 0 }
+        Draft { batch, ordinal: self.head.ordinal + 1, now, at, codes, fired: 0, touched, index, indexed: 0 }
     }
 
     fn finish(&mut self, draft: Draft, records: Vec<Record>) -> Unsettled {

@@ -19,6 +19,8 @@ pub(super) struct Draft {
     /// The codes that its records name, and what is done to them.
     pub(super) codes: Codes,
     /// Coupons whose stock row changes.
+    /// Deadlines that have fired in it.
+    pub(super) fired: usize,
     pub(super) touched: Vec<CouponNo>,
     /// The decisions made so far by identity, as far as they were needed.
     pub(super) index: Earlier,

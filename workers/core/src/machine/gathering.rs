@@ -114,8 +114,11 @@ impl Machine {
     }
 
     fn begin_gathering(&mut self) -> Option<Gathering> {
+        self.awaits_write &= self.writing.is_some();
         let untold = self.head.next_emit_seq.0 - 1 - self.outbox.watermark().0;
-        if self.backlog.is_empty() || untold >= i64::try_from(self.config.unacknowledged).unwrap_or(i64::MAX)
+        if self.backlog.is_empty()
+            || self.awaits_write
+            || untold >= i64::try_from(self.config.unacknowledged).unwrap_or(i64::MAX)
         {
             return None;
         }

@@ -130,6 +130,8 @@ pub struct Machine {
     ticking: bool,
     /// Whether more has lapsed than one batch can fire: then no record is gathered in vain.
     lapsing: bool,
+    /// Whether nothing can be decided before the write under way is answered.
+    awaits_write: bool,
     /// What a planted mistake takes for the time.
     own_clock: Millis,
 }
@@ -170,6 +172,7 @@ impl Machine {
             lists: 0,
             ticking: false,
             lapsing: false,
+            awaits_write: false,
             own_clock: Millis(i64::MIN),
             config,
         }

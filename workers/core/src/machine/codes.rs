@@ -298,7 +298,6 @@ impl Codes {
     pub(super) fn write_to(self, batch: &mut Batch) {
         batch.claims = self.changes;
         batch.marks = self.marks;
-        batch.marks.retain(|change| change.was != change.is);
         batch.rolled_back = self.rolled_back;
     }
 

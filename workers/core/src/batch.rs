@@ -286,7 +286,7 @@ pub struct Batch {
     pub claims: Vec<ClaimChange>,
     /// Redemptions that were rolled back.
     pub rolled_back: Vec<RolledBack>,
-    /// Codes whose marks change.
+    /// Codes whose marks were changed; one may be as it was again, and says so to the batch on top of this one.
     pub marks: Vec<MarkChange>,
     /// Numbers above the cursor that were taken.
     pub ahead_taken: Vec<(CouponNo, CodeNumber)>,

@@ -8,13 +8,12 @@ use crate::batch::{Batch, ClaimChange, Decision, Mark, MarkChange, RolledBack, V
 use crate::claim::{Claim, Terms};
 use crate::effect::{Answers, DueClaims, KnownCode, OrderOf, StoredRedemption};
 use crate::ids::{CodeNumber, CouponNo, LoadId, Millis, RequestId};
-use crate::planted::{Bug, Planted};
 use crate::vocabulary::{ClaimState, Kind};
 use foldhash::fast::FixedState;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 type Map<K, V> = HashMap<K, V, FixedState>;
-type Set<T> = HashSet<T, FixedState>;
+pub(super) type Set<T> = HashSet<T, FixedState>;
 
 /// A code of a coupon.
 pub(super) type Place = (CouponNo, CodeNumber);
@@ -43,21 +42,23 @@ pub(super) enum Named {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Codes {
-    names: Map<Box<str>, KnownCode>,
-    standings: Map<Place, Standing>,
-    lapsed: Set<(CouponNo, CodeNumber, Box<str>)>,
-    redemptions: Map<RequestId, StoredRedemption>,
-    orders: Set<OrderOf>,
+    pub(super) names: Map<Box<str>, KnownCode>,
+    pub(super) standings: Map<Place, Standing>,
+    pub(super) lapsed: Set<(CouponNo, CodeNumber, Box<str>)>,
+    pub(super) redemptions: Map<RequestId, StoredRedemption>,
+    pub(super) orders: Set<OrderOf>,
+    /// Orders whose redemptions the batch that is being written rolls back: a read may show the time before.
+    pub(super) freed: Set<OrderOf>,
     /// Deadlines up to `until` that have not fired.
-    due: BTreeSet<(Millis, CouponNo, CodeNumber)>,
+    pub(super) due: BTreeSet<(Millis, CouponNo, CodeNumber)>,
     /// The time of the last record that was gathered.
-    until: Millis,
-    /// Deadlines from here on have not all been read.
-    horizon: Option<Millis>,
+    pub(super) until: Millis,
+    /// The last one that was read, where there are more: what comes after it may not be known.
+    horizon: Option<(Millis, CouponNo, CodeNumber)>,
     /// The earliest deadline beyond `until`.
-    beyond: Option<Millis>,
+    pub(super) beyond: Option<Millis>,
     /// Whether deadlines were looked for.
-    looked: bool,
+    pub(super) looked: bool,
 
     changes: Vec<ClaimChange>,
     changed: Map<u128, usize>,
@@ -66,13 +67,13 @@ pub(super) struct Codes {
     rolled_back: Vec<RolledBack>,
     redeemed: Set<RequestId>,
     /// Redemptions that this batch is asked to roll back.
-    wanted: Set<RequestId>,
+    pub(super) wanted: Set<RequestId>,
     coupon_ids: Map<CouponNo, Box<str>>,
 }
 
 impl Standing {
     /// Of a code of which no more is known.
-    fn of(code: &str) -> Self {
+    pub(super) fn of(code: &str) -> Self {
         Self { code: code.into(), claim: None, mark: Mark::default() }
     }
 }
@@ -116,13 +117,14 @@ impl Codes {
         self.lapsed.extend(answers.lapsed.drain(..));
         let redemptions = answers.redemptions.drain(..);
         self.redemptions.extend(redemptions.map(|stored| (stored.redemption.id, stored)));
-        self.orders.extend(answers.orders.drain(..));
+        let freed = &self.freed;
+        self.orders.extend(answers.orders.drain(..).filter(|order| !freed.contains(order)));
         if let Some(due) = answers.due.take() {
             self.learn_due(due, limit);
         }
     }
 
-    fn claimed(&mut self, place: Place, claim: Claim) {
+    pub(super) fn claimed(&mut self, place: Place, claim: Claim) {
         let standing = self.standings.entry(place).or_insert_with(|| Standing::of(&claim.code));
         standing.claim = Some(claim);
     }
@@ -131,82 +133,14 @@ impl Codes {
         self.looked = true;
         self.beyond = due.next;
         if due.claims.len() >= limit {
-            self.horizon = due.claims.last().and_then(|(_, claim)| claim.terms.deadline());
+            let last = due.claims.last().map(|(_, claim)| claim);
+            self.horizon = last.and_then(|claim| Some((claim.terms.deadline()?, claim.coupon, claim.number)));
         }
         for (coupon_id, claim) in due.claims {
             let place = (claim.coupon, claim.number);
             self.coupon_ids.insert(claim.coupon, coupon_id);
             self.due.extend(claim.terms.deadline().map(|deadline| (deadline, place.0, place.1)));
             self.claimed(place, claim);
-        }
-    }
-
-    /// What the batch that is being written does to what was read.
-    pub(super) fn overlay(&mut self, batch: &Batch, planted: Planted) {
-        if self.is_empty() {
-            return;
-        }
-        self.overlay_redemptions(batch);
-        for (name, applied) in self.names.values_mut().filter_map(|known| {
-            let applied = batch.loads.iter().find(|applied| applied.load == known.load)?;
-            Some((known, applied))
-        }) {
-            name.base = Some(applied.base);
-            let place = (name.coupon, CodeNumber(applied.base + name.idx));
-            let standing = || Standing { code: name.code.clone(), claim: None, mark: name.mark };
-            self.standings.entry(place).or_insert_with(standing);
-        }
-        let overlaid = if planted.has(Bug::LapsedTwice) { Set::default() } else { overlaid(batch) };
-        for place in &overlaid {
-            if let Some(standing) = self.standings.get_mut(place) {
-                standing.claim = None;
-            }
-        }
-        self.due.retain(|(_, coupon, number)| !overlaid.contains(&(*coupon, *number)));
-        for claim in live_claims(batch) {
-            self.overlay_claim(claim);
-        }
-        for change in &batch.claims {
-            if change.claim.terms.lapsed.is_some() {
-                self.lapsed.insert((change.claim.coupon, change.claim.number, change.claim.user.clone()));
-            }
-        }
-        for change in &batch.marks {
-            if let Some(standing) = self.standings.get_mut(&(change.coupon, change.number)) {
-                standing.mark = change.is;
-            }
-        }
-    }
-
-    fn overlay_claim(&mut self, claim: Claim) {
-        let place = (claim.coupon, claim.number);
-        let deadline = claim.terms.deadline();
-        let due = deadline.filter(|deadline| *deadline <= self.until);
-        match due {
-            Some(deadline) if self.looked => {
-                self.due.insert((deadline, place.0, place.1));
-            }
-            _ => self.beyond = earlier(self.beyond, deadline),
-        }
-        if due.is_some() || self.standings.contains_key(&place) {
-            self.claimed(place, claim);
-        }
-    }
-
-    fn overlay_redemptions(&mut self, batch: &Batch) {
-        for decision in &batch.decisions {
-            let Some((stored, order, code)) = redemption_of(decision) else { continue };
-            let id = stored.redemption.id;
-            if decision.kind == Kind::Redeem {
-                self.orders.insert(order);
-            } else {
-                self.orders.remove(&order);
-            }
-            if self.wanted.contains(&id) {
-                let place = (stored.coupon, stored.number);
-                self.standings.entry(place).or_insert_with(|| Standing::of(code));
-                self.redemptions.insert(id, stored);
-            }
         }
     }
 
@@ -329,7 +263,8 @@ impl Codes {
 
     /// The next code whose claim has a deadline up to `now`.
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<(Millis, Place)> {
-        let first = self.due.first().filter(|(deadline, ..)| *deadline <= now)?;
+        let known = |due: &(Millis, CouponNo, CodeNumber)| self.horizon.is_none_or(|last| *due <= last);
+        let first = self.due.first().filter(|due| due.0 <= now && known(due))?;
         let (deadline, coupon, number) = *first;
         self.due.pop_first();
         Some((deadline, (coupon, number)))
@@ -340,20 +275,17 @@ impl Codes {
         self.due.insert((deadline, place.0, place.1));
     }
 
-    /// Whether every deadline up to `now` is known.
-    pub(super) fn sees(&self, now: Millis) -> bool {
-        self.horizon.is_none_or(|horizon| now < horizon)
-    }
-
-    /// Whether more has lapsed than was read at once.
-    pub(super) const fn is_cut(&self) -> bool {
-        self.horizon.is_some()
+    /// Whether every deadline up to `now` is known and has fired.
+    pub(super) fn has_fired_all(&self, now: Millis) -> bool {
+        let left = self.due.first().is_some_and(|(deadline, ..)| *deadline <= now);
+        !left && self.horizon.is_none_or(|(horizon, ..)| now < horizon)
     }
 
     /// No live claim lapses before this, as far as this batch knows; `known` is what was known before it.
     pub(super) fn none_lapse_before(&self, known: Millis) -> Millis {
         let left = self.due.first().map(|(deadline, ..)| *deadline);
-        let found = earlier(earlier(left, self.horizon), self.beyond).unwrap_or(Millis(i64::MAX));
+        let found = earlier(earlier(left, self.horizon.map(|(horizon, ..)| horizon)), self.beyond)
+            .unwrap_or(Millis(i64::MAX));
         if self.looked { found } else { found.min(known) }
     }
 
@@ -366,7 +298,6 @@ impl Codes {
     pub(super) fn write_to(self, batch: &mut Batch) {
         batch.claims = self.changes;
         batch.marks = self.marks;
-        batch.marks.retain(|change| change.was != change.is);
         batch.rolled_back = self.rolled_back;
     }
 
@@ -380,47 +311,15 @@ impl Codes {
     }
 }
 
-fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
 }
 
-/// The codes whose claims a batch makes or changes.
-fn overlaid(batch: &Batch) -> Set<Place> {
-    let changed = batch.claims.iter().map(|change| (change.claim.coupon, change.claim.number));
-    let claimed = batch.decisions.iter().filter_map(|decision| match decision.verdict {
-        Verdict::Claimed { number, .. } => Some((decision.coupon?, number)),
-        Verdict::Changed(_) | Verdict::Rejected(_) => None,
-    });
-    changed.chain(claimed).collect()
-}
-
-/// The live claims among those that a batch makes or changes, as it leaves them.
-fn live_claims(batch: &Batch) -> impl Iterator<Item = Claim> {
-    let changed: Set<u128> = batch.claims.iter().map(|change| change.claim.id.identity).collect();
-    let kept = batch.claims.iter().filter(|change| change.claim.terms.is_live());
-    let unchanged = batch.decisions.iter().filter(move |decision| !changed.contains(&decision.id.identity));
-    unchanged.filter_map(claim_of).chain(kept.map(|change| change.claim.clone()))
-}
-
-/// The claim that a decision made.
-pub(super) fn claim_of(decision: &Decision) -> Option<Claim> {
-    let Verdict::Claimed { number, code, hold_until } = &decision.verdict else { return None };
-    Some(Claim {
-        id: decision.id,
-        coupon: decision.coupon?,
-        number: *number,
-        code: code.clone(),
-        user: decision.user.clone(),
-        claimed: decision.decided,
-        terms: Terms::claimed(*hold_until),
-    })
-}
-
 /// The redemption that a decision made or rolled back.
-fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderOf, &str)> {
+pub(super) fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderOf, &str)> {
     let Verdict::Changed(changed) = &decision.verdict else { return None };
     let (redemption, coupon) = (changed.redemption.clone()?, decision.coupon?);
     let order = OrderOf { coupon, number: changed.number, order: redemption.order.clone() };

@@ -4,7 +4,7 @@
 //! with a `tick`. What is due is read from the ledger for each batch that may need it, in bounded slices: a batch that
 //! cannot know all of what has lapsed fires what it knows, and ends there.
 
-use super::deciding::Draft;
+use super::draft::Draft;
 use super::{Effect, Machine, Phase};
 use crate::batch::EventKind;
 use crate::ids::Millis;
@@ -12,16 +12,21 @@ use crate::life::lapse;
 use crate::planted::Bug;
 
 impl Machine {
-    /// Fires the deadlines up to the draft's time, earliest first. Answers whether every one of them has fired.
+    /// Fires the deadlines up to the draft's time, earliest first, as many as one batch may. Answers whether every
+    /// one of them has fired.
     pub(super) fn fire_deadlines(&mut self, draft: &mut Draft) -> bool {
-        let now = self.time_for_lapses(draft.now);
+        let record = draft.now;
+        let now = self.time_for_lapses(record);
         draft.at = draft.batch.position.next_offset;
-        while let Some((deadline, place)) = draft.codes.pop_due(now) {
+        while draft.fired < self.config.batch_records
+            && let Some((deadline, place)) = draft.codes.pop_due(now)
+        {
             let claim = draft.codes.standing(place).and_then(|standing| standing.claim.as_ref());
             let Some(claim) = claim.filter(|claim| claim.terms.deadline() == Some(deadline)) else {
                 continue;
             };
             let Some((terms, kind)) = lapse(&claim.terms, deadline) else { continue };
+            draft.now = draft.batch.position.time.max(deadline);
             let Ok(claim) = self.change_claim(place, terms, draft) else {
                 draft.codes.put_back_due(deadline, place);
                 return false;
@@ -29,10 +34,11 @@ impl Machine {
             if let (EventKind::LockLapsed, Some(coupon)) = (kind, self.memory.by_no(place.0)) {
                 draft.lapse(kind, coupon, &claim, deadline);
             }
-            let time = &mut draft.batch.position.time;
-            *time = deadline.max(*time);
+            draft.batch.position.time = draft.now;
+            draft.fired += 1;
         }
-        draft.codes.sees(now)
+        draft.now = record;
+        draft.codes.has_fired_all(now)
     }
 
     /// Appends a tick if a deadline seems due, `quiet` after the last record, and none is on its way.

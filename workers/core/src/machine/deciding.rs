@@ -1,36 +1,18 @@
 //! Deciding a gathered batch: one record after another, in the order of the log, into one [`Batch`].
 
 use super::codes::Codes;
-use super::gathering::{Earlier, Gathering, is_claim_of_any};
-use super::memory::Coupon;
+use super::draft::Draft;
+use super::gathering::{Earlier, Gathering};
+use super::planning::is_claim_of_any;
 use super::settling::Unsettled;
 use super::{Effect, Head, ListNames, Machine};
-use crate::batch::{
-    Batch, Decision, Event, EventKind, Fence, Lapsed, LoadApplied, Position, StockChange, StockRow, Verdict,
-};
-use crate::claim::{Claim, Terms};
+use crate::batch::{Batch, Decision, EventKind, Fence, LoadApplied, StockChange, Verdict};
 use crate::decide::{LiveClaimsKnown, Ruling, claim_any};
-use crate::ids::{CodeNumber, CouponNo, LoadId, Millis, Offset, RequestId};
+use crate::ids::{CodeNumber, LoadId, Offset, RequestId};
 use crate::planted::Bug;
-use crate::record::{DeadLetter, Payload, Record, Request, Unanswered};
-use crate::vocabulary::{Kind, Reason};
+use crate::record::{DeadLetter, Payload, Record, Request};
+use crate::vocabulary::Reason;
 use std::sync::Arc;
-
-/// A batch in the making.
-pub(super) struct Draft {
-    pub(super) batch: Batch,
-    pub(super) ordinal: u64,
-    pub(super) now: Millis,
-    /// The record that is being decided; between two records, the first one that is not decided.
-    pub(super) at: Offset,
-    /// The codes that its records name, and what is done to them.
-    pub(super) codes: Codes,
-    /// Coupons whose stock row changes.
-    touched: Vec<CouponNo>,
-    /// The decisions made so far by identity, as far as they were needed.
-    index: Earlier,
-    indexed: usize,
-}
 
 /// Whether a record is decided, or must wait for a batch that has read more.
 #[derive(PartialEq, Eq)]
@@ -70,10 +52,14 @@ impl Machine {
         }
         self.return_to_backlog(records.split_off(decided));
         self.memory.none_lapse_before = draft.codes.none_lapse_before(self.memory.none_lapse_before);
-        self.lapsing = draft.codes.is_cut();
+        self.lapsing = !draft.codes.has_fired_all(self.time_for_lapses(draft.now));
         if decided == 0 && draft.codes.is_untouched() {
-            self.give_up_on_write();
-            return self.mismatch("the ledger holds fewer codes or users than its counters promise", effects);
+            // What is being written, or what another owner wrote meanwhile, may be why: its answer tells.
+            self.awaits_write = self.writing.is_some();
+            if !self.awaits_write {
+                self.mismatch("the ledger holds fewer codes or users than its counters promise", effects);
+            }
+            return;
         }
         let unsettled = self.finish(draft, records);
         self.head = unsettled.after;
@@ -127,7 +113,7 @@ impl Machine {
         };
         let (touched, index) = (Vec::new(), Earlier::default());
         let (now, at) = (batch.position.time, batch.position.next_offset);
-        Draft { batch, ordinal: self.head.ordinal + 1, now, at, codes, touched, index, indexed: 0 }
+        Draft { batch, ordinal: self.head.ordinal + 1, now, at, codes, fired: 0, touched, index, indexed: 0 }
     }
 
     fn finish(&mut self, draft: Draft, records: Vec<Record>) -> Unsettled {
@@ -311,117 +297,6 @@ impl Machine {
             .into_iter()
             .any(|earlier| earlier.knows(id.identity))
             .then_some(Repeated::KeyReused)
-    }
-}
-
-impl Draft {
-    fn consumed(&mut self, record: &Record) {
-        let position = &mut self.batch.position;
-        *position = Position {
-            next_offset: record.offset.next(),
-            last_offset: record.offset,
-            last_digest: record.digest,
-            time: self.now,
-            suspect_until: position.suspect_until,
-        };
-    }
-
-    /// The stock row of this coupon is about to change.
-    pub(super) fn touch(&mut self, coupon: &mut Coupon) {
-        self.touch_as(coupon, coupon.stock.row());
-    }
-
-    fn touch_as(&mut self, coupon: &mut Coupon, before: StockRow) {
-        coupon.changed = self.ordinal;
-        if coupon.before.is_none() {
-            coupon.before = Some(before);
-            self.touched.push(coupon.no);
-        }
-    }
-
-    /// Notes a new claim, for what may still happen to it in this batch.
-    pub(super) fn made(
-        &mut self,
-        request: &Request,
-        coupon: CouponNo,
-        number: CodeNumber,
-        code: &str,
-        hold_until: Option<Millis>,
-    ) {
-        let claim = || Claim {
-            id: request.id,
-            coupon,
-            number,
-            code: code.into(),
-            user: request.user.clone(),
-            claimed: self.now,
-            terms: Terms::claimed(hold_until),
-        };
-        self.codes.made((coupon, number), claim, hold_until);
-    }
-
-    pub(super) fn refuse(
-        &mut self,
-        request: &mut Request,
-        offset: Offset,
-        coupon: Option<CouponNo>,
-        reason: Reason,
-    ) {
-        self.decide(request, offset, coupon, Verdict::Rejected(reason));
-    }
-
-    /// Moves the request's texts into its decision: [`super::settling`] puts them back if the batch is undone.
-    pub(super) fn decide(
-        &mut self,
-        request: &mut Request,
-        offset: Offset,
-        coupon: Option<CouponNo>,
-        verdict: Verdict,
-    ) {
-        self.batch.decisions.push(Decision {
-            id: request.id,
-            kind: request.kind,
-            coupon_id: std::mem::take(&mut request.coupon_id),
-            coupon,
-            user: std::mem::take(&mut request.user),
-            offset,
-            decided: self.now,
-            verdict,
-        });
-    }
-
-    fn refuse_unread(&mut self, answer: &Unanswered, offset: Offset, reason: Reason) {
-        self.batch.decisions.push(Decision {
-            id: answer.id,
-            kind: Kind::Unknown,
-            coupon_id: answer.coupon_id.clone(),
-            coupon: None,
-            user: answer.user.clone(),
-            offset,
-            decided: self.now,
-            verdict: Verdict::Rejected(reason),
-        });
-    }
-
-    /// After a code was taken: whether it was the last one that could be given.
-    pub(super) fn sold_out_by_the_last(&mut self, coupon: &Coupon) {
-        if coupon.stock.row().available() == 0 && !coupon.definition.is_shared() {
-            self.event(EventKind::SoldOut, coupon);
-        }
-    }
-
-    pub(super) fn event(&mut self, kind: EventKind, coupon: &Coupon) {
-        let available = coupon.stock.row().available();
-        let (coupon_id, offset, at) = (coupon.id.clone(), self.at, self.now);
-        self.batch.events.push(Event { kind, coupon_id, available, lapsed: None, offset, at });
-    }
-
-    /// A claim has lapsed, in one way or the other, when `at` came.
-    pub(super) fn lapse(&mut self, kind: EventKind, coupon: &Coupon, claim: &Claim, at: Millis) {
-        let available = coupon.stock.row().available();
-        let lapsed = Some(Lapsed { code: claim.code.clone(), user: claim.user.clone() });
-        let (coupon_id, offset) = (coupon.id.clone(), self.at);
-        self.batch.events.push(Event { kind, coupon_id, available, lapsed, offset, at });
     }
 }
 

@@ -4,25 +4,30 @@
 //! batch is being written (n) and one is gathered or decided on top of it (n+1). If n is not written exactly as
 //! it was decided, both are undone: memory is dropped, and their records are decided again.
 //!
-//! Files: `gathering` (what a batch needs), `deciding` (records to a batch), `requests` (what is asked of a code),
-//! `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and users), `codes` (what one
-//! batch knows of codes and claims), `outbox` (what is told, and how far).
+//! Files: `gathering` and `planning` (what a batch needs), `deciding` and `draft` (records to a batch), `requests`
+//! (what is asked of a code), `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and
+//! users), `codes` and `overlay` (what one batch knows of codes and claims), `outbox` (what is told, and how far).
 
 mod codes;
+mod config;
 mod deadlines;
 mod deciding;
+mod draft;
 mod gathering;
 mod memory;
 mod outbox;
+mod overlay;
+mod planning;
 mod requests;
 mod settling;
 
 use crate::batch::{Batch, Position};
 use crate::effect::{Effect, Input, ListName, PartitionRow, Release, Token};
 use crate::ids::{Attempt, CouponNo, EmitSeq, Epoch, Millis, Nonce, Offset, Partition, WriteNo};
-use crate::planted::{Bug, Planted};
+use crate::planted::Bug;
 use crate::record::{Payload, Record};
 use crate::repetition::{Recent, TRUST};
+pub use config::Config;
 use gathering::Gathering;
 use memory::Memory;
 use outbox::Outbox;
@@ -31,49 +36,6 @@ use rand::{RngExt as _, SeedableRng as _};
 use settling::{Unsettled, Writing};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// Bounds of one partition.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Records in a batch at most.
-    pub batch_records: usize,
-    /// Bytes of raw records in a batch at most (a single larger record is a batch of its own).
-    pub batch_bytes: usize,
-    /// Outbox entries that are not acknowledged at most; then the owner pauses.
-    pub unacknowledged: u64,
-    /// Records waiting at which delivery is paused.
-    pub backlog_high: usize,
-    /// Records waiting at which delivery is resumed: enough to go on with until the first new ones
-    /// come (Kafka's client fetches again what it had prefetched).
-    pub backlog_low: usize,
-    /// Bytes of raw records waiting at which delivery is paused.
-    pub backlog_bytes: usize,
-    /// Users remembered before those of settled batches are forgotten.
-    pub users_remembered: usize,
-    /// Coupons remembered before those of settled batches are forgotten.
-    pub coupons_remembered: usize,
-    /// Codes kept ahead in the Redis list of a busy coupon.
-    pub window: usize,
-    /// Known mistakes switched on by the simulation.
-    pub planted: Planted,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            batch_records: 2_000,
-            batch_bytes: 2 << 20,
-            unacknowledged: 16,
-            backlog_high: 40_000,
-            backlog_low: 20_000,
-            backlog_bytes: 32 << 20,
-            users_remembered: 100_000,
-            coupons_remembered: 50_000,
-            window: 32_768,
-            planted: Planted::default(),
-        }
-    }
-}
 
 /// What a machine looks like from outside, for metrics and probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +130,8 @@ pub struct Machine {
     ticking: bool,
     /// Whether more has lapsed than one batch can fire: then no record is gathered in vain.
     lapsing: bool,
+    /// Whether nothing can be decided before the write under way is answered.
+    awaits_write: bool,
     /// What a planted mistake takes for the time.
     own_clock: Millis,
 }
@@ -208,6 +172,7 @@ impl Machine {
             lists: 0,
             ticking: false,
             lapsing: false,
+            awaits_write: false,
             own_clock: Millis(i64::MIN),
             config,
         }

@@ -2,7 +2,8 @@
 
 use super::Machine;
 use super::codes::{Named, Place};
-use super::deciding::{Draft, Step};
+use super::deciding::Step;
+use super::draft::Draft;
 use super::memory::Coupon;
 use crate::batch::{Changed, EventKind, Mark, Redemption, Verdict};
 use crate::claim::{Claim, Terms};

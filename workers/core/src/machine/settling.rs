@@ -192,13 +192,6 @@ impl Machine {
         }
     }
 
-    /// The write under way is given up without its answer: it may happen yet.
-    pub(super) const fn give_up_on_write(&mut self) {
-        if let Some(writing) = self.writing.as_mut() {
-            writing.uncertain = true;
-        }
-    }
-
     /// Takes back everything that is not settled.
     fn undo(&mut self) {
         if let Some(gathering) = self.gathering.take() {

@@ -3,19 +3,24 @@
 //! step, what was promised once everything is at rest. A seed that fails is printed with the command that plays it
 //! again and prints its trace.
 //!
-//! Reading order: [`world`] and [`schedule`] (what happens), [`owner`] and [`perform`] (calls and answers),
-//! [`ledger`], [`redis`], [`log`], [`broker`] (what is there), [`reference`], [`checks`], [`settled`] (what must
-//! be true), [`plan`], [`setup`], [`traffic`] (where a run comes from).
+//! Reading order: [`world`] and [`schedule`] (what happens), [`owner`], [`perform`] and [`loading`] (calls and
+//! answers), [`ledger`], [`redis`], [`log`], [`broker`] (what is there), [`reference`], [`checks`], [`quiet`],
+//! [`settled`] (what must be true), [`plan`], [`setup`], [`early`], [`traffic`] (where a run comes from), [`coverage`]
+//! (whether it went there).
 
 mod broker;
 mod checks;
+mod coverage;
+mod early;
 mod ledger;
+mod loading;
 mod log;
 mod owner;
 mod perform;
 mod plan;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod quiet;
 mod redis;
 mod reference;
 mod rng;
@@ -25,12 +30,16 @@ mod setup;
 mod traffic;
 mod world;
 
+use coverage::Coverage;
 use plan::{Flaw, Setup};
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
 
 /// How many seeds find a planted mistake, at most.
 const FOUND_WITHIN: u64 = 1_000;
+/// In so many seeds, everything is seen so often at least.
+const COVERING_SEEDS: u64 = 500;
+const LEAST_COVERED: u64 = 10;
 
 /// One whole run. A panic of the machine is a broken promise like any other.
 fn play(setup: Setup) -> Result<(), String> {
@@ -81,6 +90,20 @@ fn ten_thousand_seeds_keep_every_invariant() {
         println!("STAMPEDE_SEED={seed} cargo test -p coupon-core --test simulation -- replay --nocapture");
         assert_eq!(seed, 0, "an invariant is broken: {broken}");
     }
+}
+
+/// A run that goes nowhere proves nothing: every transition and every reason is played, and not by accident.
+#[test]
+fn every_transition_and_every_reason_is_played() {
+    let mut coverage = Coverage::default();
+    for seed in 1..=COVERING_SEEDS {
+        let mut world = World::new(Setup::of(seed));
+        assert_eq!(world.run(), Ok(()), "seed {seed}");
+        coverage.add(&world.reference.coverage);
+    }
+    coverage.seen.iter().for_each(|(what, times)| println!("{times:8} {what}"));
+    coverage.reasons.iter().for_each(|((kind, reason), times)| println!("{times:8} {kind} {reason}"));
+    assert_eq!(coverage.missing(LEAST_COVERED), Vec::<String>::new());
 }
 
 /// Plays many seeds and sorts what they break; for work on the machine.

@@ -2,8 +2,9 @@
 
 use coupon_core::batch::{Batch, Decision, Event};
 use coupon_core::effect::{Answers, CodeEntry, Fill, Input, Pop, Popped, ReadCodes, Token, Wants};
-use coupon_core::ids::{EmitSeq, Nonce, Offset};
+use coupon_core::ids::{EmitSeq, Millis, Nonce, Offset};
 use coupon_core::machine::Machine;
+use coupon_core::record::Payload;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -29,6 +30,14 @@ pub(crate) struct Owner {
     pub(crate) inherited: u64,
     /// Whether it was told a mismatch that was none: the second one would stop it.
     pub(crate) misled: bool,
+    /// A tick that it asked for, and that it has not got.
+    pub(crate) ticking: bool,
+    /// Whether there was a deadline when it took over.
+    pub(crate) deadline: bool,
+    /// How fast its clock runs, in thousandths; when it was given records last; and how far its clock has leapt since.
+    pub(crate) rate: i64,
+    heard: Millis,
+    pub(crate) leap: i64,
 }
 
 /// An answer on its way.
@@ -38,7 +47,7 @@ pub(crate) struct Mail {
 }
 
 impl Owner {
-    pub(crate) fn new(id: OwnerId, machine: Machine) -> Self {
+    pub(crate) fn new(id: OwnerId, machine: Machine, rate: i64, now: Millis) -> Self {
         Self {
             id,
             machine,
@@ -52,14 +61,20 @@ impl Owner {
             beyond: BTreeSet::new(),
             inherited: 0,
             misled: false,
+            ticking: false,
+            deadline: false,
+            rate,
+            heard: now,
+            leap: 0,
         }
     }
 
     /// Keeps the books about an input that is about to be delivered.
-    pub(crate) fn note(&mut self, input: &Input) {
+    pub(crate) fn note(&mut self, input: &Input, now: Millis) {
         match input {
             Input::TakenOver(row) => {
                 self.acknowledged = row.emitted_seq;
+                self.deadline = row.next_deadline.is_some();
                 self.inherited = (row.next_emit_seq.0 - 1 - row.emitted_seq.0).unsigned_abs();
             }
             Input::Written { .. } => self.writing = false,
@@ -72,8 +87,17 @@ impl Owner {
                 }
             }
             Input::LetGo => self.letting_go = true,
+            Input::Records(records) => {
+                (self.heard, self.leap) = (now, 0);
+                self.ticking &= !records.iter().any(|record| record.payload == Payload::Tick);
+            }
             _ => {}
         }
+    }
+
+    /// How long it believes that nothing has come.
+    pub(crate) fn quiet(&self, now: Millis) -> Millis {
+        Millis(((now.0 - self.heard.0) * self.rate / 1_000 + self.leap).max(0))
     }
 }
 
@@ -98,6 +122,7 @@ pub(crate) enum Call {
     ReadBack,
     Emit(EmitSeq, Vec<Message>),
     Reemit(EmitSeq, EmitSeq),
+    Tick,
 }
 
 /// One query per kind, each at its own time.
@@ -138,6 +163,7 @@ impl Call {
             Self::ReadBack => "read back",
             Self::Emit(..) => "emit",
             Self::Reemit(..) => "re-emit",
+            Self::Tick => "tick",
         }
     }
 }

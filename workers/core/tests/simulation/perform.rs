@@ -1,13 +1,11 @@
 //! Calls happen: at a moment of their own, with whatever can go wrong, and each answer is sent on a way of its own.
 
-use crate::ledger::LoadState;
-use crate::owner::{Call, Load, Message, OwnerId, Pending, Reserve};
+use crate::owner::{Call, Message, OwnerId, Pending, Reserve};
 use crate::world::World;
 use coupon_core::batch::Batch;
-use coupon_core::effect::{
-    Fill, FillResult, Input, LiveClaims, LoadedCoupon, LoadedLoad, Popped, WriteResult,
-};
-use coupon_core::ids::{CodeNumber, EmitSeq};
+use coupon_core::effect::{Fill, FillResult, Input, Popped, WriteResult};
+use coupon_core::ids::EmitSeq;
+use coupon_core::record::Payload;
 use std::sync::Arc;
 
 /// What is left of a call after a step of it.
@@ -68,6 +66,7 @@ impl World {
             Call::Write(batch) => self.write(owner, awaited, &batch),
             Call::ReadBack => Ok(Left::Answer(Input::ReadBack(self.ledger.row))),
             Call::Emit(seq, messages) => self.emit(seq, messages),
+            Call::Tick => Ok(self.tick(repeated)),
             Call::Reemit(from, to) => {
                 for seq in (from.0..=to.0).map(EmitSeq) {
                     let call = Call::Emit(seq, self.rebuilt(seq)?);
@@ -91,95 +90,6 @@ impl World {
         messages.extend(entry.dead_letters.iter().map(|(offset, _)| Message::DeadLetter(*offset)));
         messages.extend(entry.events.iter().cloned().map(Message::Event));
         Ok(messages)
-    }
-
-    /// One query of the few that a load is made of.
-    fn load(&mut self, mut load: Box<Load>, repeated: bool) -> Left {
-        if repeated {
-            // The connection broke: everything is read again.
-            load.stage = 0;
-            load.answers = Default::default();
-            return Left::More(Call::Load(load));
-        }
-        loop {
-            load.stage += 1;
-            let asked = match load.stage {
-                1 => self.load_coupons(&mut load),
-                2 => self.load_decided(&mut load),
-                3 => self.load_loads(&mut load),
-                4 => self.load_users(&mut load),
-                5 => self.load_returned(&mut load),
-                _ => {
-                    let answers = Box::new(std::mem::take(&mut load.answers));
-                    return Left::Answer(Input::Loaded { token: load.token, answers });
-                }
-            };
-            if asked && self.rng.chance(500) {
-                return Left::More(Call::Load(load));
-            }
-        }
-    }
-
-    fn load_coupons(&self, load: &mut Load) -> bool {
-        for coupon_id in &load.wants.coupons {
-            if let Some((no, coupon)) = self.ledger.by_id(coupon_id) {
-                load.answers.coupons.push(LoadedCoupon {
-                    coupon_id: coupon_id.clone(),
-                    coupon: no,
-                    definition: coupon.definition.clone(),
-                    stock: coupon.stock,
-                    ahead: coupon.ahead.iter().copied().map(CodeNumber).collect(),
-                });
-            }
-        }
-        !load.wants.coupons.is_empty()
-    }
-
-    fn load_decided(&self, load: &mut Load) -> bool {
-        let mut wanted = load.wants.decided.clone();
-        wanted.sort_unstable();
-        wanted.dedup();
-        load.answers.decided =
-            wanted.iter().flat_map(|identity| self.ledger.decided(*identity)).cloned().collect();
-        !wanted.is_empty()
-    }
-
-    fn load_loads(&self, load: &mut Load) -> bool {
-        let known = load.wants.loads.iter().filter_map(|wanted| self.ledger.load(*wanted));
-        let known = known.map(|row| LoadedLoad {
-            load: row.id,
-            coupon: row.coupon,
-            count: row.count,
-            sealed: matches!(row.state, LoadState::Sealed(_)),
-        });
-        load.answers.loads = known.collect();
-        !load.wants.loads.is_empty()
-    }
-
-    fn load_users(&mut self, load: &mut Load) -> bool {
-        for wanted in &load.wants.users {
-            let Some(row) = self.ledger.coupon(wanted.coupon) else { continue };
-            for user in &wanted.users {
-                let count = row.users.get(user).copied().unwrap_or(0);
-                if count > 0 || self.rng.chance(300) {
-                    load.answers.users.push(LiveClaims { coupon: wanted.coupon, user: user.clone(), count, redemptions: 0 });
-                }
-            }
-        }
-        !load.wants.users.is_empty()
-    }
-
-    fn load_returned(&self, load: &mut Load) -> bool {
-        for wanted in &load.wants.returned {
-            let numbers = self.ledger.coupon(wanted.coupon).map(|coupon| &coupon.returned);
-            let numbers = numbers.into_iter().flatten().take(wanted.limit);
-            let entry = |number: &i64| coupon_core::effect::CodeEntry {
-                number: CodeNumber(*number),
-                code: crate::ledger::code_of(wanted.coupon, *number),
-            };
-            load.answers.returned.push((wanted.coupon, numbers.map(entry).collect()));
-        }
-        !load.wants.returned.is_empty()
     }
 
     /// One pop or one read of a reservation.
@@ -256,6 +166,13 @@ impl World {
         }
         let result = self.call_ledger(owner, batch)?;
         Ok(answer(result))
+    }
+
+    /// A tick is appended, and once more if nobody heard of the first one.
+    fn tick(&mut self, repeated: bool) -> Left {
+        self.append(Payload::Tick);
+        self.ticks += 1;
+        if repeated { Left::More(Call::Tick) } else { Left::Nothing }
     }
 
     /// The messages of one entry are produced: all of them, or only the first few before the connection breaks.

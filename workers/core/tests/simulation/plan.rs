@@ -68,6 +68,10 @@ pub(crate) struct Plan {
     pub(crate) refused: usize,
     /// Of the records: gaps in offsets before them.
     pub(crate) gaps: usize,
+    /// Of the records: another broker leads from here on, with a clock of its own.
+    pub(crate) leaders: usize,
+    /// Of the requests: those that name a code.
+    pub(crate) life: usize,
     /// Of the records: so long after the previous one that memory of ids has gone.
     pub(crate) pauses: usize,
 }
@@ -86,7 +90,7 @@ impl Plan {
             2 => often / 2,
             _ => often,
         };
-        Self {
+        let mut plan = Self {
             records,
             crashes,
             slow: rate(60),
@@ -103,8 +107,12 @@ impl Plan {
             repetitions: rate(300),
             refused: rate(40),
             gaps: rate(50),
+            leaders: rate(40),
+            life: 0,
             pauses: rate(100),
-        }
+        };
+        plan.life = *rng.pick(&[0, 300, 600, 600, 850, 850, 950]);
+        plan
     }
 
     /// Bounds so small that eviction, splitting and back-pressure happen all the time.

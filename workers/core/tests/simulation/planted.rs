@@ -37,3 +37,23 @@ fn a_next_batch_that_is_not_undone_is_found() {
 fn an_overlay_that_is_dropped_too_soon_is_found() {
     assert_planted_is_found(Bug::OverlayDroppedEarly);
 }
+
+#[test]
+fn a_lapse_by_wall_clock_is_found() {
+    assert_planted_is_found(Bug::LapseByWallClock);
+}
+
+#[test]
+fn a_lapse_that_is_lost_at_a_takeover_is_found() {
+    assert_planted_is_found(Bug::LapseLostAtTakeover);
+}
+
+#[test]
+fn a_claim_that_lapses_twice_is_found() {
+    assert_planted_is_found(Bug::LapsedTwice);
+}
+
+#[test]
+fn a_returned_code_that_is_lost_is_found() {
+    assert_planted_is_found(Bug::ReturnedCodeLost);
+}

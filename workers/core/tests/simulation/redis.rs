@@ -1,6 +1,6 @@
 //! The stock in memory: lists by name, popped from the head, and everything that can go wrong with them.
 
-use crate::ledger::code_of;
+use crate::ledger::Ledger;
 use crate::rng::Rng;
 use coupon_core::effect::{CodeEntry, ListName, Pop, Popped};
 use coupon_core::ids::{CodeNumber, CouponNo};
@@ -46,7 +46,7 @@ impl Redis {
     }
 
     /// One list gets entries that do not belong there, or loses some that do.
-    pub(crate) fn corrupt(&mut self, rng: &mut Rng) {
+    pub(crate) fn corrupt(&mut self, rng: &mut Rng, ledger: &Ledger) {
         let Some(name) = (!self.names.is_empty()).then(|| *rng.pick(&self.names)) else { return };
         let Some(list) = self.lists.get_mut(&name) else { return };
         let at = rng.below(list.len() + 1);
@@ -62,19 +62,25 @@ impl Redis {
                 }
             }
             2 => {
-                let number = rng.between(1, 40);
-                let entry = CodeEntry { number: CodeNumber(number), code: code_of(name.coupon, number) };
-                list.insert(at, Stored { coupon: name.coupon, entry });
+                list.insert(at, some_code(rng, ledger, name.coupon));
             }
             3 => {
                 let coupon = CouponNo(name.coupon.0 % 10 + 1);
-                let number = rng.between(1, 40);
-                let entry = CodeEntry { number: CodeNumber(number), code: code_of(coupon, number) };
-                list.insert(at, Stored { coupon, entry });
+                list.insert(at, some_code(rng, ledger, coupon));
             }
             _ => {
                 list.remove(at);
             }
         }
     }
+}
+
+/// Numbers are trusted where they stand, so texts are those of their numbers.
+fn some_code(rng: &mut Rng, ledger: &Ledger, coupon: CouponNo) -> Stored {
+    let known = ledger.coupon(coupon);
+    let number = rng.between(1, known.map_or(1, |known| known.stock.top.clamp(1, 40)));
+    let code = known.map_or("?".into(), |known| known.text(number));
+    // A number that does not exist now may exist later, under another text.
+    let number = if &*code == "?" { 0 } else { number };
+    Stored { coupon, entry: CodeEntry { number: CodeNumber(number), code } }
 }

@@ -4,11 +4,11 @@
 use crate::checks;
 use crate::ledger::LoadState;
 use crate::owner::OwnerId;
+use crate::quiet;
 use crate::settled;
 use crate::setup;
 use crate::world::World;
 use coupon_core::effect::Input;
-use coupon_core::ids::Millis;
 use coupon_core::record::Payload;
 
 /// Faults may hold a run up so much that it decides next to nothing: then it is settled as it is.
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    fn append(&mut self, payload: Payload) {
+    pub(crate) fn append(&mut self, payload: Payload) {
         let record = self.log.append(payload, &mut self.rng, &self.plan);
         if let Some(trace) = self.trace.as_mut() {
             trace.push(format!("{:5} log ← {record:?}", self.now));
@@ -106,7 +106,13 @@ impl World {
 
     fn idle(&mut self) -> Result<(), String> {
         let Some(index) = self.any_awake() else { return Ok(()) };
-        self.feed(self.owners[index].id, Input::Idle { quiet: Millis(0) })
+        self.log.pass(self.rng.between(0, 300));
+        if self.faulty && self.rng.chance(20) {
+            // A process that was asleep, or whose clock was set.
+            self.owners[index].leap += self.rng.between(-3_600_000, 3_600_000);
+        }
+        let quiet = self.owners[index].quiet(self.log.now());
+        self.feed(self.owners[index].id, Input::Idle { quiet })
     }
 
     /// What no owner asked for.
@@ -127,11 +133,15 @@ impl World {
             self.rebalance()?;
         }
         if self.rng.chance(self.plan.redis_chaos) {
-            if self.rng.chance(200) { self.redis.flush_all() } else { self.redis.corrupt(&mut self.rng) }
+            if self.rng.chance(200) {
+                self.redis.flush_all()
+            } else {
+                self.redis.corrupt(&mut self.rng, &self.ledger)
+            }
         }
         match self.rng.below(400) {
             0 => setup::add_coupon(&mut self.rng, &mut self.ledger, &self.log),
-            1 if self.ledger.loads.len() < 8 => self.add_load(),
+            1 if self.ledger.loads.len() < setup::MOST_LOADS => self.add_load(),
             2 => self.seal_load(),
             _ => {}
         }
@@ -199,13 +209,15 @@ impl World {
             self.seal_load();
         }
         for load in self.ledger.loads.clone() {
-            if let Some(coupon) = self.ledger.coupon(load.coupon) {
+            if let Some(coupon) = self.ledger.coupon(load.coupon).filter(|_| load.state != LoadState::Applied)
+            {
                 let coupon_id = coupon.id.clone();
                 self.append(Payload::StockAdded { coupon_id, load: load.id });
             }
         }
         self.pending.iter_mut().for_each(|pending| pending.ready = self.now);
         for owner in &mut self.owners {
+            owner.leap = 0;
             owner.frozen_until = self.now;
             owner.inbox.iter_mut().for_each(|mail| mail.ready = self.now);
         }
@@ -215,6 +227,11 @@ impl World {
                 self.feed(id, Input::LetGo)?;
             }
         }
+        self.come_to_rest()?;
+        quiet::every_deadline_passes(self)
+    }
+
+    pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
         let end = self.now + LONGEST_SETTLING;
         while !self.is_at_rest() {
             if self.now == end {

@@ -53,7 +53,7 @@ fn was_told(world: &World, id: RequestId, sent: u64) -> Result<(), String> {
     }
 }
 
-/// I1: numbers are free, or in one live claim; every sealed load that was announced is stock, once.
+/// I1: numbers are free, or in one live claim, or withdrawn, or used up; every sealed load that was announced is stock, once.
 fn stock_is_whole(world: &World) -> Result<(), String> {
     let ledger = &world.ledger;
     if let Some(load) = ledger.loads.iter().find(|load| load.state != LoadState::Applied) {
@@ -62,12 +62,22 @@ fn stock_is_whole(world: &World) -> Result<(), String> {
     for coupon in &ledger.coupons {
         let row = coupon.stock;
         let claims: u32 = coupon.users.values().sum();
+        let uses: u32 = coupon.redeemers.values().sum();
         let free = |number: &i64| {
             coupon.returned.contains(number) || *number > row.cursor && !coupon.ahead.contains(number)
         };
-        let once = (1..=row.top).all(|number| free(&number) != coupon.live.contains(&number));
+        let per_code = coupon.definition.redemptions_per_code.map_or(i64::MAX, i64::from);
+        let taken = |number: i64| {
+            let mark = coupon.marks.get(&number).copied().unwrap_or_default();
+            let exhausted = coupon.definition.is_shared() && mark.uses >= per_code;
+            coupon.live.contains_key(&number) || mark.revoked || exhausted
+        };
+        let once = (1..=row.top).all(|number| free(&number) != taken(number));
         let available = (1..=row.top).filter(free).count() as i64;
-        if !once || available != row.available() || i64::from(claims) != row.claimed {
+        let counted = coupon.counted(&ledger.claims) == row
+            && claims as usize == coupon.live.len()
+            && i64::from(uses) == row.redemptions;
+        if !once || available != row.available() || !counted {
             return Err(format!("I1: {coupon:?}"));
         }
     }

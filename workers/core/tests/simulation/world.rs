@@ -19,6 +19,9 @@ use coupon_core::machine::{Config, Machine};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How fast the clocks of processes run, in thousandths.
+pub(crate) const CLOCK_RATES: [i64; 6] = [500, 900, 1_000, 1_000, 1_100, 4_000];
+
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) plan: Plan,
@@ -46,6 +49,10 @@ pub(crate) struct World {
     /// The highest number of a write that has happened.
     pub(crate) last_write: WriteNo,
     pub(crate) crashes: usize,
+    /// Ticks that were appended for owners.
+    pub(crate) ticks: u64,
+    /// Lapses that were written.
+    pub(crate) lapses: u64,
     pub(crate) trace: Option<Vec<String>>,
 }
 
@@ -54,7 +61,7 @@ impl World {
         let mut rng = Rng::new(setup.seed);
         let plan = Plan::draw(&mut rng);
         let config = Plan::config(&mut rng, setup.planted);
-        let (ledger, reference, log, traffic) = setup::before_the_run(&mut rng, setup.flaw);
+        let (ledger, reference, log, traffic) = setup::before_the_run(&mut rng, &plan, setup.flaw);
         Self {
             rng,
             plan,
@@ -76,6 +83,8 @@ impl World {
             written: BTreeMap::new(),
             last_write: WriteNo(0),
             crashes: 0,
+            ticks: 0,
+            lapses: 0,
             trace: setup.traced.then(Vec::new),
         }
     }
@@ -112,7 +121,8 @@ impl World {
         self.born += 1;
         let id = OwnerId(self.born);
         let machine = Machine::new(Partition(3), self.config.clone(), self.rng.next());
-        self.owners.push(Owner::new(id, machine));
+        let rate = *self.rng.pick(&CLOCK_RATES);
+        self.owners.push(Owner::new(id, machine, rate, self.log.now()));
         self.assigned = Some(id);
         self.feed(id, Input::Begin)
     }
@@ -136,8 +146,9 @@ impl World {
     /// One input reaches a machine, and its effects the world.
     pub(crate) fn feed(&mut self, id: OwnerId, input: Input) -> Result<(), String> {
         self.trace(|| format!("{id:?} ← {}", brief(&format!("{input:?}"))));
-        let Some(owner) = self.owner(id) else { return Ok(()) };
-        owner.note(&input);
+        let Some(owner) = self.owners.iter_mut().find(|owner| owner.id == id) else { return Ok(()) };
+        owner.note(&input, self.log.now());
+        let begins = input == Input::LogChecked(Ok(()));
         let mut effects = Vec::new();
         owner.machine.apply(input, &mut effects);
         for effect in effects {
@@ -145,6 +156,9 @@ impl World {
             self.accept(id, effect)?;
         }
         match self.owners.iter().find(|owner| owner.id == id) {
+            Some(owner) if begins && owner.deadline && !owner.ticking => {
+                Err(format!("I11: {id:?} took deadlines over and does not ask for the time"))
+            }
             Some(owner) => checks::memory_is_bounded(owner, &self.config),
             None => Ok(()),
         }
@@ -183,7 +197,12 @@ impl World {
                 }
                 Call::Emit(seq, messages_of(&batch))
             }
-            Effect::Tick => return Ok(()),
+            Effect::Tick => {
+                if std::mem::replace(&mut owner.ticking, true) {
+                    return Err(format!("{id:?} asks for a tick before it has got another"));
+                }
+                Call::Tick
+            }
             Effect::CommitOffset { next_offset, write_no } => {
                 if write_no > self.last_write {
                     return Err(format!("I10: committed with write {write_no}, which has not happened"));
@@ -226,10 +245,14 @@ impl World {
         }
         let from = self.ledger.row.position.next_offset;
         checks::a_batch_fits_its_row(batch, &self.ledger.row, &self.broker)?;
+        checks::nothing_lapses_early(batch, &self.log, &self.ledger)?;
+        checks::locked_where_required(batch, &self.ledger)?;
         self.reference.follow(batch, &self.log, &self.ledger)?;
         self.ledger.commit(batch);
         self.last_write = self.last_write.max(batch.fence.write_no);
+        self.lapses += checks::lapses(batch).count() as u64;
         checks::stock_adds_up(batch, &self.ledger)?;
+        checks::redeemed_as_allowed(batch, &self.ledger)?;
         if let Some(seq) = batch.emit_seq {
             self.written.insert(seq, batch.fence.attempt);
             self.broker.untold.insert(seq, from);
@@ -245,5 +268,5 @@ impl World {
 }
 
 fn brief(text: &str) -> String {
-    text.chars().take(2_000).collect()
+    text.chars().take(12_000).collect()
 }

@@ -1,4 +1,8 @@
 //! Who appends to the log: users with new requests, the API's retries, the announcer of loads, and strangers.
+//!
+//! Here: claims of any code, repetitions, rubbish. [`life`]: everything that is done to a code by name.
+
+mod life;
 
 use crate::ledger::{Ledger, LoadState, REFUSED};
 use crate::plan::Plan;
@@ -6,6 +10,7 @@ use crate::rng::Rng;
 use coupon_core::ids::{LoadId, Millis, RequestId};
 use coupon_core::record::{DeadLetter, Payload, Request, Unanswered};
 use coupon_core::vocabulary::Kind;
+use life::Target;
 
 /// Never exists, however often it is asked for.
 const NOWHERE: &str = "nowhere";
@@ -17,14 +22,20 @@ pub(crate) struct Traffic {
     users: usize,
     /// Of 1,000 requests, those about one of the first three coupons.
     hot: usize,
+    /// Of 1,000 requests, those that name a code.
+    life: usize,
     /// How far the clocks of the API's instances are off.
     skews: Vec<i64>,
     /// Every request so far, those of the time before the run included.
     sent: Vec<Request>,
+    /// Redeem requests so far, each with its coupon.
+    redeems: Vec<(RequestId, Box<str>)>,
+    /// The code that was spoken of last: things happen to one code in a row.
+    last: Option<Target>,
 }
 
 impl Traffic {
-    pub(crate) fn new(rng: &mut Rng, mut coupons: Vec<Box<str>>) -> Self {
+    pub(crate) fn new(rng: &mut Rng, plan: &Plan, mut coupons: Vec<Box<str>>) -> Self {
         coupons.push(NOWHERE.into());
         let wide = rng.chance(300);
         let skew = |rng: &mut Rng| match rng.below(4) {
@@ -34,10 +45,22 @@ impl Traffic {
             _ => rng.between(-300, 300),
         };
         let skews = (0..3).map(|_| skew(rng)).collect();
-        Self { coupons, users: 6 + rng.below(60), hot: *rng.pick(&[300, 700, 950]), skews, sent: Vec::new() }
+        Self {
+            coupons,
+            users: 6 + rng.below(60),
+            hot: *rng.pick(&[300, 700, 950]),
+            life: plan.life,
+            skews,
+            sent: Vec::new(),
+            redeems: Vec::new(),
+            last: None,
+        }
     }
 
     pub(crate) fn remember(&mut self, request: Request) {
+        if request.kind == Kind::Redeem {
+            self.redeems.push((request.id, request.coupon_id.clone()));
+        }
         self.sent.push(request);
     }
 
@@ -50,33 +73,49 @@ impl Traffic {
             0..5 => return announcement(rng, ledger),
             5..8 => return Payload::Tick,
             8..11 => {
-                let request = self.request(rng, plan, now);
+                let request = self.request(rng, plan, now, ledger);
                 let answer = rng.chance(600).then(|| unanswered(&request));
                 return unreadable(answer);
             }
             _ => {}
         }
-        let request = self.request(rng, plan, now);
-        self.sent.push(request.clone());
+        let request = self.request(rng, plan, now, ledger);
+        self.remember(request.clone());
         Payload::Request(request)
     }
 
-    fn request(&self, rng: &mut Rng, plan: &Plan, now: Millis) -> Request {
-        let minted = self.minted(rng, now);
-        let id = if rng.chance(400) {
+    fn request(&mut self, rng: &mut Rng, plan: &Plan, now: Millis, ledger: &Ledger) -> Request {
+        let id = self.id(rng, now);
+        let mut request = if rng.chance(self.life) {
+            self.life(rng, id, ledger)
+        } else {
+            let kind = if rng.chance(10) { *rng.pick(Kind::ALL) } else { Kind::Claim };
+            let (coupon_id, user) = (self.some_coupon(rng), self.some_user(rng));
+            Request { id, kind, coupon_id, user, code: None, details: None }
+        };
+        if rng.chance(plan.refused) {
+            request.user = format!("{REFUSED}{}", request.user).into();
+        }
+        request
+    }
+
+    fn id(&self, rng: &mut Rng, now: Millis) -> RequestId {
+        let minted = now.0 - rng.between(0, 200) + *rng.pick(&self.skews);
+        if rng.chance(400) {
             RequestId { identity: rng.wide(), body: rng.between(1, 1_000_000) }
         } else {
-            RequestId { identity: (u128::from(minted.0.unsigned_abs()) << 80) | (rng.wide() >> 48), body: 0 }
-        };
-        // Most of the traffic is about a few coupons.
+            RequestId { identity: (u128::from(minted.unsigned_abs()) << 80) | (rng.wide() >> 48), body: 0 }
+        }
+    }
+
+    /// Most of the traffic is about a few coupons.
+    fn some_coupon(&self, rng: &mut Rng) -> Box<str> {
         let among = if rng.chance(self.hot) { 3 } else { self.coupons.len() };
-        let coupon = rng.below(among);
-        let user = rng.below(self.users);
-        let refused = if rng.chance(plan.refused) { REFUSED } else { "" };
-        let kind = if rng.chance(20) { *rng.pick(Kind::ALL) } else { Kind::Claim };
-        let code = rng.chance(10).then(|| "C1-1".into());
-        let user = format!("{refused}u{user}").into();
-        Request { id, kind, coupon_id: self.coupons[coupon].clone(), user, code, details: None }
+        self.coupons[rng.below(among)].clone()
+    }
+
+    fn some_user(&self, rng: &mut Rng) -> Box<str> {
+        format!("u{}", rng.below(self.users)).into()
     }
 
     /// The same id once more: a retry, a copy by somebody else, another body under the same key.
@@ -91,19 +130,15 @@ impl Traffic {
                 }
                 return unreadable(Some(unanswered(&request)));
             }
-            1 => request.user = format!("u{}", rng.below(self.users)).into(),
+            1 => request.user = self.some_user(rng),
             2 => request.coupon_id = rng.pick(&self.coupons).clone(),
             3..8 if request.id.is_keyed() => {
                 request.id.body += rng.between(1, 2);
-                self.sent.push(request.clone());
+                self.remember(request.clone());
             }
             _ => {}
         }
         Payload::Request(request)
-    }
-
-    fn minted(&self, rng: &mut Rng, now: Millis) -> Millis {
-        Millis(now.0 - rng.between(0, 200) + *rng.pick(&self.skews))
     }
 }
 

@@ -1,0 +1,43 @@
+//! The quiet after a run: nobody sends anything any more, and the time goes on. Every deadline that is left must pass
+//! by ticks alone, and by no more ticks than there are lapses.
+
+use crate::world::World;
+use coupon_core::effect::Input;
+
+/// Rounds of going on in which every deadline has passed, or never will.
+const MOST_ROUNDS: u64 = 600;
+/// A clock that runs faster than the broker's asks too early, and then again for ever smaller rests.
+const TOO_EARLY: u64 = 40;
+const LONGEST: i64 = 600_000;
+
+pub(crate) fn every_deadline_passes(world: &mut World) -> Result<(), String> {
+    if world.rng.chance(700) {
+        world.log.mend_leader();
+    }
+    let (ticks, lapses) = (world.ticks, world.lapses);
+    let (mut lagging, mut by) = (0, 200);
+    for _ in 0..MOST_ROUNDS {
+        let Some(next) = world.ledger.deadlines.first().cloned() else {
+            return ticks_are_bounded(world, world.ticks - ticks, world.lapses - lapses, lagging);
+        };
+        world.log.pass(by);
+        lagging += u64::from(world.log.broker_time() < world.ledger.row.position.time);
+        let owner = &world.owners[0];
+        let (id, quiet) = (owner.id, owner.quiet(world.log.now()));
+        world.feed(id, Input::Idle { quiet })?;
+        world.come_to_rest()?;
+        let same = world.ledger.deadlines.first() == Some(&next);
+        by = if same { (2 * by).min(LONGEST) } else { *world.rng.pick(&[200, 5_000, 60_000]) };
+    }
+    let (left, time) = (&world.ledger.deadlines, world.ledger.row.position.time);
+    Err(format!("I11: at {time}, the broker's {}, ticks never come to {left:?}", world.log.broker_time()))
+}
+
+fn ticks_are_bounded(world: &World, ticks: u64, lapses: u64, lagging: u64) -> Result<(), String> {
+    let early = if world.owners[0].rate > 1_000 { TOO_EARLY } else { 0 };
+    let most = 2 + lagging + lapses * (1 + early);
+    if ticks <= most {
+        return Ok(());
+    }
+    Err(format!("I12: {ticks} ticks where {most} do ({lapses} lapses, {lagging} rounds with a clock behind)"))
+}

@@ -16,6 +16,8 @@ pub(crate) fn document() -> OpenApi {
     #[derive(utoipa::OpenApi)]
     #[openapi(
         info(title = "Stampede", description = ""),
+        // Of the answers that routes share: nothing else would name them.
+        components(schemas(Accepted<'static>, RequestView<'static>, ProblemBody<'static>)),
         tags(
             (name = "coupons", description = "Definitions and live counters"),
             (name = "codes", description = "Stock"),

@@ -26,7 +26,21 @@ type Routes = UtoipaMethodRouter<Arc<App>>;
 
 /// Every route, and what surrounds them.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let (router, document) = OpenApiRouter::with_openapi(openapi::document())
+    let (router, document) = routes().split_for_parts();
+    let document = document.to_json().unwrap_or_default();
+    router
+        .route("/openapi.json", get(move || async move { described(document) }))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(from_fn(acceptable))
+        .with_state(Arc::clone(&app))
+        .merge(runtime::probes::router(Arc::clone(&app.readiness)))
+        .fallback(async || Problem::not_found("there is nothing here; /openapi.json lists what there is"))
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// Every route that the document describes.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::document())
         .routes(measured("coupons", routes!(coupons::create)))
         .routes(measured("coupon", routes!(coupons::read)))
         .routes(measured("generate", routes!(codes::generate)))
@@ -42,16 +56,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(measured("user_codes", routes!(wallet::list)))
         .routes(measured("user_requests", routes!(history::list)))
         .routes(measured("request", routes!(requests::read)))
-        .split_for_parts();
-    let document = document.to_json().unwrap_or_default();
-    router
-        .route("/openapi.json", get(move || async move { described(document) }))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(from_fn(acceptable))
-        .with_state(Arc::clone(&app))
-        .merge(runtime::probes::router(Arc::clone(&app.readiness)))
-        .fallback(async || Problem::not_found("there is nothing here; /openapi.json lists what there is"))
-        .layer(CatchPanicLayer::custom(panicked))
 }
 
 fn measured(name: &'static str, routes: Routes) -> Routes {
@@ -98,6 +102,44 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coupon_core::vocabulary::{ClaimState, Reason};
+    use serde_json::Value;
+
+    /// Every text and every object of a document.
+    fn walk(value: &Value, see: &mut impl FnMut(&Value)) {
+        see(value);
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| walk(item, see)),
+            Value::Object(map) => map.values().for_each(|item| walk(item, see)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_refers_to_what_is_there_and_names_words_that_exist() {
+        let (_, document) = routes().split_for_parts();
+        let document = serde_json::to_value(&document).expect("it is JSON");
+        let mut references = 0;
+        walk(&document, &mut |value| {
+            if let Some(reference) = value["$ref"].as_str() {
+                let place = reference.strip_prefix('#').and_then(|place| document.pointer(place));
+                assert!(place.is_some(), "{reference} is not there");
+                references += 1;
+            }
+        });
+        assert!(references > 100, "{references}");
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let text = operation["description"].as_str().unwrap_or_default();
+                let Some((_, reasons)) = text.split_once("Reasons of a rejection") else { continue };
+                for word in reasons.split('`').skip(1).step_by(2) {
+                    assert!(Reason::parse(word).is_some(), "{method} {path} names {word}");
+                }
+            }
+        }
+        let states = ClaimState::ALL.iter().filter(|state| !document.to_string().contains(state.as_str()));
+        assert_eq!(states.count(), 0);
+    }
 
     #[test]
     fn a_wish_that_leaves_no_room_for_json_is_noticed() {

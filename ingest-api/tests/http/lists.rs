@@ -82,7 +82,7 @@ async fn a_wallet_lists_every_code_with_its_state_newest_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_of_a_coupon_that_is_over_are_expired_and_still_add_up() {
     let admin = Client::new("boss", Role::Admin, 0).await;
-    let over = now() + 8;
+    let over = now() + 12;
     let expires_at = chrono::DateTime::from_timestamp(over, 0).expect("a time").to_rfc3339();
     let window = json!({"expires_at": expires_at, "limits": {"claims_per_user": null}});
     let coupon = admin.coupon_like(&window, 5).await;

@@ -20,7 +20,7 @@ async fn everything() -> Vec<(Client, Value)> {
     let bob = Client::new("bob", Role::User, 0).await;
     let limits = json!({"claims_per_user": 9});
     let held =
-        admin.coupon_like(&json!({"hold_seconds": 2, "lock_seconds": 4, "limits": limits.clone()}), 3).await;
+        admin.coupon_like(&json!({"hold_seconds": 6, "lock_seconds": 60, "limits": limits.clone()}), 3).await;
     let plain = admin.coupon_like(&json!({"limits": limits}), 3).await;
     let shared = admin.coupon_like(&json!({"limits": {"redemptions_per_code": null}}), 1).await;
     let shared_code = admin.code_of(&shared).await;
@@ -38,7 +38,7 @@ async fn everything() -> Vec<(Client, Value)> {
     let path = format!("/v1/codes/{}", text(&won, "code"));
     let locked = ask(&ann, Method::POST, format!("{path}/lock"), Some(json!({"order_id": "o"}))).await;
     assert_eq!(locked["status"], "accepted", "{locked}");
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    tokio::time::sleep(Duration::from_millis(6_500)).await;
     let unlocked = ask(&ann, Method::DELETE, format!("{path}/lock"), None).await;
     assert_eq!(unlocked["claim"]["state"], "RETURNED", "{unlocked}");
     let won = ask(&ann, Method::POST, format!("/v1/coupons/{held}/claims"), Some(json!({}))).await;

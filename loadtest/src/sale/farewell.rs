@@ -25,6 +25,7 @@ pub fn write(stack: &Stack, tokens: &Tokens, coupons: &Coupons<'_>) -> Result<St
     let endpoints = stack.endpoints();
     let api = endpoints.apis.first().cloned().unwrap_or_default();
     let (admin, user) = (tokens.issue("admin", "admin")?, tokens.issue("ann", "user")?);
+    let shop = tokens.issue("shop", "service")?;
     let mut out = String::new();
     let mut line = |text: &str| _ = writeln!(out, "{text}");
     let mut place = |name: &str, url: &str| line(&format!("  {name:<11} {url}"));
@@ -40,8 +41,11 @@ pub fn write(stack: &Stack, tokens: &Tokens, coupons: &Coupons<'_>) -> Result<St
     place("Postgres", &endpoints.postgres_url);
     place("Redis", &endpoints.redis_url);
     place("data, logs", &stack.data_dir().display().to_string());
-    line("\nPaste this first: the API, and the tokens of an admin and of the user ann, good for a day.\n");
-    line(&format!("API={api}\nADMIN='Authorization: Bearer {admin}'\nANN='Authorization: Bearer {user}'"));
+    line(
+        "\nPaste this first: the API, and tokens of an admin, of the user ann, and of a shop, good for a day.\n",
+    );
+    line(&format!("API={api}\nADMIN='Authorization: Bearer {admin}'"));
+    line(&format!("ANN='Authorization: Bearer {user}'\nSHOP='Authorization: Bearer {shop}'"));
     line("JSON='Content-Type: application/json'");
     line(&commands(coupons));
     line("Everything stays up until Ctrl-C.");
@@ -51,18 +55,30 @@ pub fn write(stack: &Stack, tokens: &Tokens, coupons: &Coupons<'_>) -> Result<St
 fn commands(Coupons { sold, open, new }: &Coupons<'_>) -> String {
     format!(
         r#"
-# ann claims a code and waits for the outcome; sent again, it is the same request
-curl -s "$API/v1/coupons/{open}/claims?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: one' -d '{{}}'
+# ann claims a code and waits for the outcome; sent again, it is the same request and the same code
+claim() {{ curl -s "$API/v1/coupons/{open}/claims?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: one' -d '{{}}'; }}
+claim; CODE=$(claim | sed 's/.*"code":"\([^"]*\)".*/\1/')
 
-# the same without waiting: 202 with a request_id, and its outcome
-ID=$(curl -s $API/v1/coupons/{open}/claims -H "$ANN" -H "$JSON" -d '{{}}' | sed 's/.*request_id":"\([^"]*\).*/\1/')
-curl -s "$API/v1/requests/$ID?wait=5" -H "$ANN"
+# what it would take off; then ann locks it for a checkout, and pays
+curl -s "$API/v1/codes/$CODE/validation?order_amount=59.90&currency=EUR" -H "$ANN"
+curl -s "$API/v1/codes/$CODE/lock?wait=5" -H "$ANN" -H "$JSON" -d '{{"order_id": "o-1"}}'
+pay() {{ curl -s "$API/v1/codes/$CODE/redemptions?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: pay-1' \
+  -d '{{"order_id": "o-1", "order_amount": "59.90", "currency": "EUR"}}'; }}
+pay; REDEMPTION=$(pay | sed 's/.*"redemption_id":"\([^"]*\)".*/\1/')
+
+# the order is cancelled: the shop rolls it back, ann has the code again, and gives it back
+curl -s -X DELETE "$API/v1/redemptions/$REDEMPTION?wait=5" -H "$SHOP"
+curl -s -X DELETE "$API/v1/codes/$CODE/claim?wait=5" -H "$ANN"
+
+# what ann has, and everything that ann has asked for
+curl -s $API/v1/users/me/codes -H "$ANN"
+curl -s $API/v1/users/me/requests -H "$ANN"
 
 # counters of the sale that just ended, and of the coupon above
 curl -s $API/v1/coupons/{sold} -H "$ADMIN"
 curl -s $API/v1/coupons/{open} -H "$ADMIN"
 
-# a coupon of your own, with ten codes
+# a coupon of your own, with ten codes; README.md tells what else can be done with them
 curl -s $API/v1/coupons -H "$ADMIN" -H "$JSON" \
   -d '{{"id": "{new}", "name": "My own", "discount": {{"type": "PERCENTAGE", "value": "10.00"}}}}'
 curl -s $API/v1/coupons/{new}/codes/generate -H "$ADMIN" -H "$JSON" -d '{{"count": 10}}'

@@ -1,36 +1,49 @@
 //! The figures of a sale: counted from what every user was told, and believed only where Postgres says the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use coupon_core::ids::RequestId;
+use schemas::kinds;
 use serde::Serialize;
 
 use super::crowd::Outcome;
-use super::truth::{Held, Truth};
-use super::user::{Answer, Told};
+use super::errand::{Answer, Step};
+use super::holders::Holders;
+use super::truth::{Said, Standing, Truth};
+use super::user::Told;
 
 /// What `--json` prints; the keys are a contract.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
     /// Users who claimed.
     pub attempts: u64,
-    /// Users who were told a code that is theirs.
+    /// Users who have a code in the end, and were told so.
     pub won: u64,
-    /// Users who were told that nothing is left.
+    /// Users whose last word was that nothing is left.
     pub sold_out: u64,
-    /// Codes redeemed.
+    /// Users who were told what their order comes to, to the cent as Postgres has it.
     pub redeemed: u64,
+    /// Claims whose hold ended before they were redeemed.
+    pub lapsed: u64,
+    /// Codes that went on to somebody else.
+    pub handed_on: u64,
     /// Users without a final outcome, at the client or in Postgres.
     pub unresolved: u64,
-    /// Codes given to two users.
+    /// Codes that two had at the same time, or that were redeemed twice.
     pub given_twice: u64,
-    /// Half of the users had their answer within this.
+    /// Half of the users had the answer to their first claim within this.
     pub p50_ms: f64,
     /// 95 % had.
     pub p95_ms: f64,
     /// 99 % had.
     pub p99_ms: f64,
+    /// Half of the redemptions were told within this.
+    pub redeem_p50_ms: f64,
+    /// 99 % were.
+    pub redeem_p99_ms: f64,
+    /// From the first claim until everybody had an answer to their first claim.
+    pub rush_seconds: f64,
     /// From the first claim to the last answer.
     pub seconds: f64,
     /// How many users had their answer when `--kill` struck.
@@ -40,10 +53,16 @@ pub struct Figures {
 /// What people want to know besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
-    /// Rejections that are not for lack of codes, and answers that no repetition changes, by their word.
+    /// Rejected claims that are not for lack of codes, and answers that no repetition changes, by their word.
     pub others: BTreeMap<String, u64>,
+    /// Users who have a code and could not redeem it, by the last word they heard.
+    pub not_redeemed: BTreeMap<String, u64>,
     /// Of the sold-out answers, those of the gate.
     pub gate: u64,
+    /// Users who were told sold out and waited for a code to come back.
+    pub waited: u64,
+    /// Of these, users who have one.
+    pub waited_and_won: u64,
     /// Tries that had to be repeated.
     pub retries: u64,
     /// Users whose patience ended before any acceptance or answer.
@@ -52,7 +71,19 @@ pub struct Details {
     pub contradicted: u64,
 }
 
-/// How one user counts.
+impl Told {
+    /// Whether the user was told a redemption.
+    #[must_use]
+    pub fn has_redeemed(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.answer, Answer::Accepted { paid: Some(_), .. }))
+    }
+
+    fn last_claim(&self) -> Option<&Answer> {
+        self.steps.iter().rev().find(|step| step.kind == kinds::CLAIM).map(|step| &step.answer)
+    }
+}
+
+/// How one user counts: by the last claim.
 enum Verdict {
     Won,
     SoldOut,
@@ -63,87 +94,110 @@ enum Verdict {
 /// Counts.
 #[must_use]
 pub fn count(outcome: &Outcome, truth: &Truth) -> (Figures, Details) {
-    let (mut won, mut sold_out, mut unresolved) = (0, 0, 0);
+    let standings = truth.claims.iter().map(|claim| (claim.request, claim.standing)).collect();
+    let (mut won, mut sold_out, mut redeemed, mut unresolved) = (0, 0, 0, 0);
     let mut details = Details::default();
     for told in &outcome.told {
-        details.retries += told.retries;
-        match verdict(told, truth, &mut details) {
-            Verdict::Won => won += 1,
+        details.retries += told.steps.iter().map(|step| step.retries).sum::<u64>();
+        details.waited += u64::from(told.waited);
+        match verdict(told, truth, &standings, &mut details) {
+            Verdict::Won => {
+                won += 1;
+                redeemed += u64::from(told.has_redeemed());
+                details.waited_and_won += u64::from(told.waited);
+                if !told.has_redeemed() {
+                    *details.not_redeemed.entry(last_word(told)).or_default() += 1;
+                }
+            }
             Verdict::SoldOut => sold_out += 1,
             Verdict::Unresolved => unresolved += 1,
             Verdict::Other(word) => *details.others.entry(word).or_default() += 1,
         }
     }
-    let mut took: Vec<Duration> = outcome
-        .told
-        .iter()
-        .filter(|told| !matches!(told.answer, Answer::None { .. }))
-        .map(|told| told.took)
-        .collect();
-    took.sort_unstable();
+    let claims = times(outcome.told.iter().filter_map(|told| told.steps.first()));
+    let redeems =
+        times(outcome.told.iter().flat_map(|told| &told.steps).filter(|step| step.kind == kinds::REDEEM));
+    let holders = Holders::of(&outcome.told, truth);
+    let lapsed = truth.claims.iter().filter(|claim| matches!(claim.standing, Standing::Lapsed(_)));
+    let seconds = |time: Duration| millis(time).round() / 1000.0;
     let figures = Figures {
         attempts: outcome.told.len() as u64,
         won,
         sold_out,
-        redeemed: truth.redeemed,
+        redeemed,
+        lapsed: lapsed.count() as u64,
+        handed_on: holders.handed_on(),
         unresolved,
-        given_twice: given_twice(&outcome.told, truth),
-        p50_ms: millis(quantile(&took, 50)),
-        p95_ms: millis(quantile(&took, 95)),
-        p99_ms: millis(quantile(&took, 99)),
-        seconds: millis(outcome.took).round() / 1000.0,
+        given_twice: holders.given_twice(),
+        p50_ms: millis(quantile(&claims, 50)),
+        p95_ms: millis(quantile(&claims, 95)),
+        p99_ms: millis(quantile(&claims, 99)),
+        redeem_p50_ms: millis(quantile(&redeems, 50)),
+        redeem_p99_ms: millis(quantile(&redeems, 99)),
+        rush_seconds: seconds(outcome.rush),
+        seconds: seconds(outcome.took),
         killed_at: outcome.killed_at,
     };
     (figures, details)
 }
 
-fn verdict(told: &Told, truth: &Truth, details: &mut Details) -> Verdict {
-    let contradicted = |details: &mut Details| {
+fn verdict(
+    told: &Told,
+    truth: &Truth,
+    standings: &HashMap<RequestId, Standing>,
+    details: &mut Details,
+) -> Verdict {
+    if let Some(Answer::None { accepted }) =
+        told.steps.iter().map(|step| &step.answer).find(|answer| matches!(answer, Answer::None { .. }))
+    {
+        details.never_accepted += u64::from(!accepted);
+        return Verdict::Unresolved;
+    }
+    if !told.steps.iter().all(|step| is_true(step, &told.user, truth)) {
         details.contradicted += 1;
-        Verdict::Unresolved
-    };
-    match &told.answer {
-        Answer::Won { request, code } => {
-            let held = Held::Code(code.clone());
-            if truth.says(*request, &told.user, &held) { Verdict::Won } else { contradicted(details) }
-        }
-        Answer::Rejected { request, reason } => {
-            let held = Held::Rejected(reason.clone());
-            if !truth.says(*request, &told.user, &held) {
-                return contradicted(details);
-            }
-            if told.answer.is_sold_out() { Verdict::SoldOut } else { Verdict::Other(reason.clone()) }
-        }
-        Answer::Gate => {
-            details.gate += 1;
+        return Verdict::Unresolved;
+    }
+    match told.last_claim() {
+        Some(Answer::Accepted { request, .. }) => match standings.get(request) {
+            Some(Standing::Held | Standing::Redeemed) => Verdict::Won,
+            Some(Standing::Lapsed(_) | Standing::Gone) | None => Verdict::Other("lapsed".to_owned()),
+        },
+        Some(answer) if answer.is_sold_out() => {
+            details.gate += u64::from(*answer == Answer::Gate);
             Verdict::SoldOut
         }
-        Answer::Refused { status } => Verdict::Other(format!("HTTP {status}")),
-        Answer::None { accepted } => {
-            details.never_accepted += u64::from(!accepted);
-            Verdict::Unresolved
-        }
+        Some(_) | None => Verdict::Other(last_word(told)),
     }
 }
 
-/// Codes that two users hold by Postgres' rows, or that two users were told, or one was told and another holds.
-fn given_twice(told: &[Told], truth: &Truth) -> u64 {
-    let mut users: HashMap<&str, HashSet<&str>> = HashMap::new();
-    let mut requests: HashMap<&str, HashSet<RequestId>> = HashMap::new();
-    for (request, user, held) in truth.all() {
-        if let Held::Code(code) = held {
-            users.entry(code).or_default().insert(user);
-            requests.entry(code).or_default().insert(request);
+/// Whether Postgres says the same, to the cent. The gate's answer and a refused request are nobody's outcome.
+fn is_true(step: &Step, user: &str, truth: &Truth) -> bool {
+    match &step.answer {
+        Answer::Accepted { request, code, paid } => {
+            let said = Said::Accepted { code: code.clone(), paid: paid.clone() };
+            truth.says(*request, user, step.kind, &said)
         }
-    }
-    for told in told {
-        if let Answer::Won { request, code } = &told.answer {
-            users.entry(code).or_default().insert(&told.user);
-            requests.entry(code).or_default().insert(*request);
+        Answer::Rejected { request, reason } => {
+            truth.says(*request, user, step.kind, &Said::Rejected(reason.clone()))
         }
+        Answer::Gate | Answer::Refused { .. } | Answer::None { .. } => true,
     }
-    let twice = |code: &&str| users[*code].len() > 1 || requests[*code].len() > 1;
-    users.keys().filter(|code| twice(code)).count() as u64
+}
+
+fn last_word(told: &Told) -> String {
+    match told.steps.last().map(|step| &step.answer) {
+        Some(Answer::Rejected { reason, .. }) => reason.clone(),
+        Some(Answer::Refused { status }) => format!("HTTP {status}"),
+        _ => "nothing".to_owned(),
+    }
+}
+
+/// Sorted times of those that were answered.
+fn times<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Duration> {
+    let answered = steps.filter(|step| !matches!(step.answer, Answer::None { .. }));
+    let mut times: Vec<Duration> = answered.map(|step| step.took).collect();
+    times.sort_unstable();
+    times
 }
 
 /// Nearest rank: the smallest value that so many per cent do not exceed. Zero of nothing.
@@ -160,81 +214,5 @@ fn millis(duration: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(identity: u128) -> RequestId {
-        RequestId { identity, body: 1 }
-    }
-
-    fn told(user: &str, answer: Answer) -> Told {
-        Told { user: user.to_owned(), answer, took: Duration::from_millis(4), retries: 1 }
-    }
-
-    fn won(user: &str, identity: u128, code: &str) -> Told {
-        told(user, Answer::Won { request: id(identity), code: code.to_owned() })
-    }
-
-    fn rejected(user: &str, identity: u128, reason: &str) -> Told {
-        told(user, Answer::Rejected { request: id(identity), reason: reason.to_owned() })
-    }
-
-    fn counted(told: Vec<Told>, rows: &[(u128, &str, Held)]) -> (Figures, Details) {
-        let mut truth = Truth::default();
-        for (identity, user, held) in rows {
-            truth.add(id(*identity), user, held.clone());
-        }
-        let outcome = Outcome { told, took: Duration::from_millis(1500), killed_at: Some(2) };
-        count(&outcome, &truth)
-    }
-
-    #[test]
-    fn every_user_counts_once_and_the_sum_is_the_attempts() {
-        let rows = [
-            (1, "ann", Held::Code("A".to_owned())),
-            (2, "bob", Held::Rejected("sold_out".to_owned())),
-            (3, "cid", Held::Rejected("user_limit_reached".to_owned())),
-        ];
-        let users = vec![
-            won("ann", 1, "A"),
-            rejected("bob", 2, "sold_out"),
-            rejected("cid", 3, "user_limit_reached"),
-            told("dan", Answer::Gate),
-            told("eve", Answer::None { accepted: true }),
-            told("fay", Answer::Refused { status: 401 }),
-        ];
-        let (figures, details) = counted(users, &rows);
-        let Figures { attempts, won, sold_out, unresolved, given_twice, .. } = figures;
-        assert_eq!((attempts, won, sold_out, unresolved, given_twice), (6, 1, 2, 1, 0));
-        assert_eq!(details.others.values().sum::<u64>(), attempts - won - sold_out - unresolved);
-        assert_eq!((details.gate, details.retries, figures.killed_at), (1, 6, Some(2)));
-        assert!((figures.p50_ms - 4.0).abs() < 1e-9 && (figures.seconds - 1.5).abs() < 1e-9);
-    }
-
-    #[test]
-    fn what_a_user_was_told_and_postgres_does_not_say_is_unresolved() {
-        let rows = [(2, "bob", Held::Code("B".to_owned()))];
-        let users = vec![won("ann", 1, "A"), won("bob", 2, "C"), rejected("cid", 3, "sold_out")];
-        let (figures, details) = counted(users, &rows);
-        assert_eq!((figures.won, figures.sold_out, figures.unresolved), (0, 0, 3));
-        assert_eq!(details.contradicted, 3);
-    }
-
-    #[test]
-    fn a_code_told_to_one_user_and_held_by_another_is_given_twice() {
-        let held = |code: &str| Held::Code(code.to_owned());
-        let twice = |told, rows: &[_]| counted(told, rows).0.given_twice;
-        assert_eq!(twice(vec![won("ann", 1, "A"), won("bob", 2, "A")], &[]), 1);
-        assert_eq!(twice(vec![won("ann", 1, "A")], &[(2, "bob", held("A"))]), 1);
-        assert_eq!(twice(Vec::new(), &[(1, "ann", held("A")), (2, "ann", held("A"))]), 1);
-        assert_eq!(twice(vec![won("ann", 1, "A")], &[(1, "ann", held("A"))]), 0);
-    }
-
-    #[test]
-    fn a_quantile_is_a_value_that_was_seen() {
-        let values: Vec<_> = (1..=10).map(Duration::from_millis).collect();
-        let of = |percent| quantile(&values, percent).as_millis();
-        assert_eq!((of(50), of(95), of(99)), (5, 10, 10));
-        assert_eq!(quantile(&[], 50), Duration::ZERO);
-    }
-}
+#[path = "figures_tests.rs"]
+mod tests;

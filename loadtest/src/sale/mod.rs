@@ -1,23 +1,28 @@
 //! The demonstration sale: the whole stack, a new coupon, many users, and figures that are counted, never assumed.
 //!
-//! Order: start the stack · make the coupon ([`setup`]) · let the users loose ([`crowd`], [`user`]) · ask Postgres
-//! ([`truth`]) and count ([`figures`]) · check every invariant · show it ([`table`]) · stay up ([`farewell`]) · stop.
-//! An interrupt at any point leads to the same orderly stop.
+//! Order: start the stack · make the coupon ([`setup`]) · let the users loose ([`crowd`]; one [`user`], who asks for
+//! one thing after another: [`errand`], and may wait at the [`window`]) · ask Postgres ([`truth`]) and count
+//! ([`figures`], [`holders`]) · check every invariant · show it ([`table`]) · stay up ([`farewell`]) · stop. An
+//! interrupt at any point leads to the same orderly stop.
 
 pub mod args;
 pub mod crowd;
+pub mod errand;
 pub mod farewell;
 pub mod figures;
+pub mod holders;
+pub mod order;
 pub mod setup;
 pub mod table;
 pub mod truth;
 pub mod user;
+pub mod window;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use local_stack::{Child, Programs, Stack, StackConfig, StackError, default_data_dir, interrupted};
@@ -31,7 +36,10 @@ use crate::tokens::Tokens;
 use args::SaleArgs;
 use crowd::{Ambush, Crowd, Outcome};
 use figures::{Details, Figures};
-use truth::Truth;
+use setup::Terms;
+use truth::{Money, Truth};
+use user::Shop;
+use window::Window;
 
 const TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
 /// How long work that was accepted may take to be told once everybody has their answer.
@@ -41,6 +49,8 @@ const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
 const INTERRUPTED: u8 = 130;
 /// In the coupon that is left for trying by hand.
 const CODES_TO_TRY: u64 = 100;
+/// Time enough to type.
+const TERMS_TO_TRY: Terms = Terms { hold_seconds: 900, lock_seconds: 300, requires_lock: false };
 
 /// Why there are no figures.
 #[derive(Debug, Error)]
@@ -106,6 +116,7 @@ pub enum SaleError {
 struct Ended {
     figures: Figures,
     details: Details,
+    money: Money,
     report: Report,
     killed: Option<Child>,
 }
@@ -166,7 +177,7 @@ async fn conclude(args: &SaleArgs, stack: &Arc<Stack>, screen: &Screen) -> Resul
     show(args, &sold, &ended)?;
     if !args.once {
         let open = format!("try-{tag}");
-        admin.make_coupon(&open, CODES_TO_TRY, screen).await?;
+        admin.make_coupon(&open, CODES_TO_TRY, TERMS_TO_TRY, screen).await?;
         let coupons = farewell::Coupons { sold: &sold, open: &open, new: &format!("mine-{tag}") };
         screen.print(&farewell::write(stack, &tokens, &coupons)?);
     }
@@ -200,17 +211,24 @@ async fn sell(
     screen: &Screen,
 ) -> Result<Ended, SaleError> {
     let endpoints = stack.endpoints();
-    admin.make_coupon(coupon, args.codes, screen).await?;
+    let terms = Terms { hold_seconds: args.hold, lock_seconds: args.hold, requires_lock: true };
+    admin.make_coupon(coupon, args.codes, terms, screen).await?;
     let pool = PgPool::connect_lazy(&endpoints.postgres_url)?;
     let ambush = ambush(args, stack, &pool, coupon, screen).await?;
     let killed = ambush.as_ref().map(|ambush| ambush.child);
     let crowd = Arc::new(Crowd {
-        coupon: coupon.to_owned(),
+        shop: Shop {
+            coupon: coupon.to_owned(),
+            hold: Duration::from_secs(args.hold),
+            history: checker::History::new(),
+            window: Window::default(),
+        },
         users: args.users.get(),
         in_flight: args.in_flight,
+        lapse: args.lapse,
+        patient: args.patient(),
         apis: endpoints.apis.clone(),
         jwt_secret: stack.jwt_secret().to_owned(),
-        history: checker::History::new(),
         ambush,
         score: crowd::Score::default(),
     });
@@ -219,9 +237,9 @@ async fn sell(
     let check = CheckConfig::settled(&endpoints);
     checker::settle(&check, SETTLE_WITHIN).await?;
     let truth = Truth::read(&pool, coupon).await?;
-    let report = checker::check(&check, Some(&crowd.history)).await?;
+    let report = checker::check(&check, Some(&crowd.shop.history)).await?;
     let (figures, details) = figures::count(&outcome, &truth);
-    Ok(Ended { figures, details, report, killed })
+    Ok(Ended { figures, details, money: truth.money, report, killed })
 }
 
 /// Whom to kill, if anybody; the worker is the one that owns the coupon, any other would hardly be missed.
@@ -256,20 +274,28 @@ async fn watched(crowd: &Arc<Crowd>, screen: &Screen) -> Result<Outcome, SaleErr
     let mut progress = screen.progress("answers", crowd.users);
     let mut running = pin!(crowd.run());
     loop {
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let score = &crowd.score;
         tokio::select! {
             outcome = &mut running => {
                 let outcome = outcome?;
-                let seconds = outcome.took.as_secs_f64();
-                progress.finish(&format!("{} answers after {seconds:.2} s", count(&score.answered)));
+                let (rush, took) = (outcome.rush.as_secs_f64(), outcome.took.as_secs_f64());
+                let answered = score.answered.load(Ordering::Relaxed);
+                progress.finish(&format!("{answered} answers after {rush:.2} s, all was over after {took:.2} s"));
                 return Ok(outcome);
             }
             () = tokio::time::sleep(BETWEEN_UPDATES) => {
-                let (won, sold_out) = (count(&score.won), count(&score.sold_out));
-                progress.set(count(&score.answered), &format!("won {won}, sold out {sold_out}"));
+                progress.set(score.answered.load(Ordering::Relaxed), &standing(score));
             }
         }
+    }
+}
+
+fn standing(score: &crowd::Score) -> String {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (won, redeemed, sold_out) = (count(&score.won), count(&score.redeemed), count(&score.sold_out));
+    match count(&score.aside) {
+        0 => format!("won {won}, redeemed {redeemed}, sold out {sold_out}"),
+        aside => format!("won {won}, redeemed {redeemed}, sold out {sold_out}, {aside} will come back"),
     }
 }
 
@@ -280,6 +306,7 @@ fn show(args: &SaleArgs, coupon: &str, ended: &Ended) -> Result<(), SaleError> {
         coupon,
         codes: args.codes,
         in_flight: args.in_flight,
+        money: &ended.money,
         killed: ended.killed.map(|child| child.to_string()),
         colours: terminal && std::env::var_os("NO_COLOR").is_none(),
     };

@@ -22,6 +22,17 @@ pub struct Admin {
     token: String,
 }
 
+/// How long codes are reserved.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// A claim that is not redeemed by then goes back to stock.
+    pub hold_seconds: u64,
+    /// How long a lock lasts.
+    pub lock_seconds: u64,
+    /// Whether a code must be locked to be redeemed.
+    pub requires_lock: bool,
+}
+
 #[derive(Deserialize)]
 struct Job {
     job_id: String,
@@ -50,13 +61,24 @@ impl Admin {
     ///
     /// # Errors
     /// When the API refuses, or the codes do not become stock in time.
-    pub async fn make_coupon(&mut self, coupon: &str, codes: u64, screen: &Screen) -> Result<(), SaleError> {
+    pub async fn make_coupon(
+        &mut self,
+        coupon: &str,
+        codes: u64,
+        terms: Terms,
+        screen: &Screen,
+    ) -> Result<(), SaleError> {
+        let Terms { hold_seconds, lock_seconds, requires_lock } = terms;
         let definition = json!({
             "id": coupon,
             "name": "Demonstration",
             "description": "First come, first served: one code for each user",
             "category": "demonstration",
-            "discount": {"type": "PERCENTAGE", "value": "20.00"},
+            "discount":
+                {"type": "PERCENTAGE", "value": "20.00", "currency": "EUR", "maximum_discount": "25.00"},
+            "hold_seconds": hold_seconds,
+            "lock_seconds": lock_seconds,
+            "requires_lock": requires_lock,
             "limits": {"claims_per_user": 1},
         });
         self.ask(Method::POST, "/v1/coupons", Some(&definition), StatusCode::CREATED).await?;

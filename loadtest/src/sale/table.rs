@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::figures::{Details, Figures};
+use super::truth::Money;
 
 /// What the table says besides the figures.
 pub struct Heading<'a> {
@@ -12,6 +13,8 @@ pub struct Heading<'a> {
     pub codes: u64,
     /// How many users were in flight.
     pub in_flight: u64,
+    /// What the orders came to.
+    pub money: &'a Money,
     /// Who got SIGKILL.
     pub killed: Option<String>,
     /// Whether colours are wanted.
@@ -41,21 +44,33 @@ pub fn draw(heading: &Heading<'_>, figures: &Figures, details: &Details) -> Stri
     for (word, count) in &details.others {
         line(&row(&format!("told {word}"), *count, &share(*count)));
     }
-    line(&row("redeemed", figures.redeemed, ""));
+    let Money { orders, discounts } = heading.money;
+    let taken_off = format!("{} EUR off {} EUR", precisely(discounts), precisely(orders));
+    line(&row("redeemed", figures.redeemed, if figures.redeemed > 0 { &taken_off } else { "" }));
+    for (word, count) in &details.not_redeemed {
+        line(&row("not redeemed", *count, &format!("told {word}")));
+    }
+    line(&row("holds that lapsed", figures.lapsed, &came_back(figures, details)));
     line(&row("unresolved", figures.unresolved, &doubts(figures, details, heading)));
     line(&row("given twice", figures.given_twice, verdict(figures.given_twice, heading.colours)));
     line(&rule);
-    let rate = if figures.seconds > 0.0 { precise(figures.attempts) / figures.seconds } else { 0.0 };
+    let rate =
+        if figures.rush_seconds > 0.0 { precise(figures.attempts) / figures.rush_seconds } else { 0.0 };
     line(&format!(
-        "{:<20}{:>11.2} s   {:.0} answers/s, {} tries repeated",
-        "from first to last",
-        figures.seconds,
+        "{:<20}{:>11.2} s   {:.0} users/s, {} tries repeated",
+        "all were answered in",
+        figures.rush_seconds,
         rate,
         grouped(details.retries)
     ));
+    line(&format!("{:<20}{:>11.2} s   what lapsed included", "all was over in", figures.seconds));
     line(&format!(
         "{:<20}p50 {:.1} ms   p95 {:.1} ms   p99 {:.1} ms",
         "claim to answer", figures.p50_ms, figures.p95_ms, figures.p99_ms
+    ));
+    line(&format!(
+        "{:<20}p50 {:.1} ms                  p99 {:.1} ms",
+        "redeem to answer", figures.redeem_p50_ms, figures.redeem_p99_ms
     ));
     if let (Some(killed), Some(at)) = (&heading.killed, figures.killed_at) {
         line(&format!("{:<20}{killed}, when {} users had their answer", "SIGKILL", grouped(at)));
@@ -66,6 +81,19 @@ pub fn draw(heading: &Heading<'_>, figures: &Figures, details: &Details) -> Stri
 
 fn row(label: &str, count: u64, remark: &str) -> String {
     format!("{label:<20}{:>11}     {remark}", grouped(count)).trim_end().to_owned()
+}
+
+/// What became of the codes whose holds lapsed.
+fn came_back(figures: &Figures, details: &Details) -> String {
+    let mut text = String::new();
+    if figures.lapsed > 0 {
+        _ = write!(text, "{} codes went on to somebody else", grouped(figures.handed_on));
+    }
+    if details.waited > 0 {
+        let won = grouped(details.waited_and_won);
+        _ = write!(text, "; {} users waited, {won} got one", grouped(details.waited));
+    }
+    text
 }
 
 fn doubts(figures: &Figures, details: &Details, heading: &Heading<'_>) -> String {
@@ -118,6 +146,12 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
+/// "1234567.80" as 1,234,567.80.
+fn precisely(amount: &str) -> String {
+    let (whole, rest) = amount.split_once('.').unwrap_or((amount, "00"));
+    format!("{}.{rest}", whole.parse().map_or_else(|_| whole.to_owned(), grouped))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +160,7 @@ mod tests {
     fn numbers_are_grouped_by_thousands() {
         let shown = [0, 7, 999, 1_000, 30_000, 1_234_567].map(grouped);
         assert_eq!(shown, ["0", "7", "999", "1,000", "30,000", "1,234,567"]);
+        assert_eq!(["0", "12.5", "18876.20"].map(precisely), ["0.00", "12.5", "18,876.20"]);
     }
 
     #[test]

@@ -1,81 +1,36 @@
-//! One user who wants a code and does not give up: claims, waits, and asks again after whatever may be repeated.
+//! One user of the sale, who does not give up: claims a code, locks it for a checkout, and redeems it.
 //!
-//! Every try carries the same Idempotency-Key, so that however often the answer gets lost it stays one request. The
-//! first final outcome ends it.
+//! Some who have a code let it lapse; they come back too late, hear that their hold has lapsed, and claim once more.
+//! Some who were told sold out wait for a code that comes back. The last word that a user hears about a claim is what
+//! the user counts as.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use coupon_core::ids::RequestId;
 use coupon_core::vocabulary::Reason;
-use hyper::{Method, StatusCode};
-use rand::RngExt as _;
-use serde::Deserialize;
 
-use crate::checker::{Heard, History};
-use crate::http::{Call, Connection, Lost, Reply};
+use super::errand::{Answer, Asker, Step, Wish, pursue};
+use super::order::Order;
+use super::window::Window;
+use crate::checker::History;
+use crate::http::Connection;
 
-/// How long one request may wait at the server.
-const WAIT_SECONDS: u64 = 10;
-const ANSWER_WITHIN: Duration = Duration::from_secs(WAIT_SECONDS + 5);
-/// Longer than any restart: who has no answer by then is unresolved.
-const PATIENCE: Duration = Duration::from_secs(90);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So long after their hold has ended do users come back who let it lapse: whoever waits has had their chance.
+const TOO_LATE_BY: Duration = Duration::from_secs(1);
+/// Nobody starts anew after this.
+const COMES_BACK_FOR: Duration = Duration::from_secs(600);
+/// However often a lock lapses in the middle of a checkout.
+const CHECKOUTS: usize = 10;
 
-/// A user.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// Its id, the token's subject.
-    pub name: String,
-    /// Its token.
-    pub token: String,
-    /// Its Idempotency-Key.
-    pub key: String,
-}
-
-/// What a user was told in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A code.
-    Won {
-        /// The request.
-        request: RequestId,
-        /// The code.
-        code: String,
-    },
-    /// A decided request without a code.
-    Rejected {
-        /// The request.
-        request: RequestId,
-        /// Why.
-        reason: String,
-    },
-    /// The sold-out gate; not a decided request.
-    Gate,
-    /// An answer that no repetition changes.
-    Refused {
-        /// HTTP status.
-        status: u16,
-    },
-    /// No final answer, and no patience left.
-    None {
-        /// Whether the request had been accepted.
-        accepted: bool,
-    },
-}
-
-impl Answer {
-    /// Whether the user was told that nothing is left.
-    #[must_use]
-    pub fn is_sold_out(&self) -> bool {
-        match self {
-            Self::Gate => true,
-            Self::Rejected { reason, .. } => reason == Reason::SoldOut.as_str(),
-            _ => false,
-        }
-    }
+/// What every user knows.
+pub struct Shop {
+    /// The coupon that everybody wants.
+    pub coupon: String,
+    /// How long a claim is held, and a lock lasts.
+    pub hold: Duration,
+    /// What they sent and heard.
+    pub history: History,
+    /// Where they wait for codes that come back.
+    pub window: Window,
 }
 
 /// How it went for one user.
@@ -83,149 +38,168 @@ impl Answer {
 pub struct Told {
     /// Who.
     pub user: String,
-    /// The answer.
-    pub answer: Answer,
-    /// From the first try to the answer.
-    pub took: Duration,
-    /// Tries that had to be repeated.
-    pub retries: u64,
+    /// Everything that was asked for, and its answer; the first is a claim.
+    pub steps: Vec<Step>,
+    /// Whether the user was told sold out and waited.
+    pub waited: bool,
 }
 
-/// The API's view of a request.
-#[derive(Debug, Deserialize)]
-struct View<'a> {
-    #[serde(borrow)]
-    request_id: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    reason: Option<String>,
-    code: Option<String>,
+/// A user, and what it has heard so far.
+pub struct User {
+    token: String,
+    api: String,
+    order: Order,
+    connection: Connection,
+    came: Instant,
+    told: Told,
 }
 
-/// What to do after an answer.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Done(Answer),
-    /// Accepted: ask for this id (as shown).
-    Ask(String),
-    /// The same again, after a pause if the server named none.
-    Again(Option<Duration>),
+/// How a claim ended.
+pub enum Claimed {
+    /// With this code.
+    Code(String),
+    /// Nothing is left.
+    SoldOut,
+    /// With something that claiming again does not change.
+    Otherwise,
 }
 
-/// Claims one code of `coupon` for `user` until there is an answer; every exchange goes into the history.
-pub async fn claim(connection: &mut Connection, user: &User, coupon: &str, history: &History) -> Told {
-    let begun = Instant::now();
-    let claims = format!("/v1/coupons/{coupon}/claims?wait={WAIT_SECONDS}");
-    let mut pending: Option<String> = None;
-    let asked = history.sent(&user.name, coupon, Some(&user.key));
-    let mut pause = FIRST_PAUSE;
-    let mut retries = 0;
-    while begun.elapsed() < PATIENCE {
-        let looking = pending.as_ref().map(|id| format!("/v1/requests/{id}?wait={WAIT_SECONDS}"));
-        let call = match &looking {
-            Some(path) => Call { method: Method::GET, path, token: &user.token, key: None, body: None },
-            None => Call {
-                method: Method::POST,
-                path: &claims,
-                token: &user.token,
-                key: Some(&user.key),
-                body: Some(Bytes::from_static(b"{}")),
-            },
-        };
-        let reply = connection.send(&call, ANSWER_WITHIN).await;
-        history.heard(asked, heard(&reply));
-        match next(&reply, looking.is_some()) {
-            Next::Done(answer) => {
-                return Told { user: user.name.clone(), answer, took: begun.elapsed(), retries };
-            }
-            Next::Ask(id) => pending = Some(id),
-            Next::Again(after) => {
-                retries += 1;
-                tokio::time::sleep(jittered(after.unwrap_or(pause))).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+/// How a checkout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckedOut {
+    /// The code is redeemed.
+    Redeemed,
+    /// It is not the user's any more: its hold lapsed on the way.
+    Lapsed,
+    /// With something that another try does not change.
+    Otherwise,
+}
+
+/// Why a user comes back.
+pub enum Again {
+    /// It lost its code in the middle of the checkout.
+    Lapsed,
+    /// It let this code lapse.
+    LetLapse(String),
+    /// It was told sold out, and is patient.
+    SoldOut,
+}
+
+impl User {
+    /// User number `n`, with a token, at one API.
+    #[must_use]
+    pub fn new(n: u64, token: String, api: &str, connection: Connection) -> Self {
+        let told = Told { user: name(n), steps: Vec::new(), waited: false };
+        Self { token, api: api.to_owned(), order: Order::of(n), connection, came: Instant::now(), told }
+    }
+
+    /// What it was told, and the connection for whoever comes next.
+    #[must_use]
+    pub fn leave(self) -> (Told, Connection) {
+        (self.told, self.connection)
+    }
+
+    /// The same user with a connection of its own, for later.
+    #[must_use]
+    pub fn step_aside(mut self) -> (Self, Connection) {
+        let connection = std::mem::replace(&mut self.connection, Connection::to(&self.api));
+        (self, connection)
+    }
+
+    /// Whether the last thing that was asked for has an answer.
+    #[must_use]
+    pub fn has_answer(&self) -> bool {
+        self.told.steps.last().is_some_and(|step| !matches!(step.answer, Answer::None { .. }))
+    }
+
+    /// Claims any code.
+    pub async fn claim(&mut self, shop: &Shop) -> Claimed {
+        match self.ask(shop, Wish::Claim { coupon: &shop.coupon }).await {
+            Answer::Accepted { code, .. } => Claimed::Code(code.clone()),
+            answer if answer.is_sold_out() => Claimed::SoldOut,
+            _ => Claimed::Otherwise,
         }
     }
-    let answer = Answer::None { accepted: pending.is_some() };
-    Told { user: user.name.clone(), answer, took: begun.elapsed(), retries }
-}
 
-fn heard(reply: &Result<Reply, Lost>) -> Heard {
-    match reply {
-        Ok(reply) => Heard::Answer {
-            status: reply.status.as_u16(),
-            body: String::from_utf8_lossy(&reply.body).into_owned(),
-        },
-        Err(_) => Heard::Nothing,
-    }
-}
-
-/// `looking`: it answers a GET of a request that was accepted.
-fn next(reply: &Result<Reply, Lost>, looking: bool) -> Next {
-    let Ok(reply) = reply else { return Next::Again(None) };
-    if reply.may_be_repeated() {
-        return Next::Again(reply.retry_after);
-    }
-    match reply.status {
-        StatusCode::OK | StatusCode::ACCEPTED => read(reply).unwrap_or(Next::Again(None)),
-        StatusCode::CONFLICT if !looking => Next::Done(Answer::Gate),
-        // An id that was given out and is not known any more: accepted, and never resolved.
-        _ if looking => Next::Done(Answer::None { accepted: true }),
-        status => Next::Done(Answer::Refused { status: status.as_u16() }),
-    }
-}
-
-/// `None` for a body that is not what the API documents.
-fn read(reply: &Reply) -> Option<Next> {
-    let view: View<'_> = serde_json::from_slice(&reply.body).ok()?;
-    // What follows the dot is for the API: when the id was given out, and to whom.
-    let canonical = view.request_id.split('.').next()?;
-    let request = RequestId::parse(canonical).ok()?;
-    match (view.status.as_ref(), view.code, view.reason) {
-        ("accepted", Some(code), _) => Some(Next::Done(Answer::Won { request, code })),
-        ("rejected", _, Some(reason)) => Some(Next::Done(Answer::Rejected { request, reason })),
-        ("pending", ..) => Some(Next::Ask(view.request_id.into_owned())),
-        _ => None,
-    }
-}
-
-/// Between half and all of it: users who were turned away together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.5..=1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: RequestId = RequestId { identity: 7, body: 9 };
-
-    fn reply(status: u16, body: &str) -> Result<Reply, Lost> {
-        let status = StatusCode::from_u16(status).expect("a status");
-        Ok(Reply { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) })
+    /// Locks a code for the user's order; answers whether it is locked.
+    pub async fn lock(&mut self, shop: &Shop, code: &str) -> bool {
+        let order = self.order.clone();
+        matches!(self.ask(shop, Wish::Lock { code, order: &order }).await, Answer::Accepted { .. })
     }
 
-    #[test]
-    fn a_final_outcome_ends_it_and_a_pending_one_is_asked_for() {
-        let won =
-            format!(r#"{{"request_id": "{ID}.abc", "status": "accepted", "code": "X", "reason": null}}"#);
-        let code = "X".to_owned();
-        assert_eq!(next(&reply(200, &won), true), Next::Done(Answer::Won { request: ID, code }));
-        let rejected = format!(r#"{{"request_id": "{ID}.abc", "status": "rejected", "reason": "sold_out"}}"#);
-        let Next::Done(answer) = next(&reply(200, &rejected), false) else { unreachable!("it is final") };
-        assert!(answer.is_sold_out());
-        let pending = format!(r#"{{"request_id": "{ID}.abc", "status": "pending"}}"#);
-        assert_eq!(next(&reply(202, &pending), false), Next::Ask(format!("{ID}.abc")));
-    }
-
-    #[test]
-    fn what_may_be_repeated_is_and_nothing_else() {
-        for status in [429, 500, 502, 503, 504] {
-            assert_eq!(next(&reply(status, ""), false), Next::Again(None), "{status}");
+    /// Locks and redeems a code; again, if the lock lapses in between.
+    pub async fn check_out(&mut self, shop: &Shop, code: &str) -> CheckedOut {
+        for _ in 0..CHECKOUTS {
+            if !self.lock(shop, code).await && !self.is_told(Reason::AlreadyLocked) {
+                break;
+            }
+            if self.redeem(shop, code).await {
+                return CheckedOut::Redeemed;
+            }
+            if !self.is_told(Reason::LockLapsed) && !self.is_told(Reason::NotLocked) {
+                break;
+            }
         }
-        assert_eq!(next(&Err(Lost::Late(PATIENCE)), true), Next::Again(None));
-        assert_eq!(next(&reply(409, ""), false), Next::Done(Answer::Gate));
-        assert_eq!(next(&reply(401, ""), false), Next::Done(Answer::Refused { status: 401 }));
-        assert_eq!(next(&reply(404, ""), true), Next::Done(Answer::None { accepted: true }));
+        if self.is_told(Reason::HoldLapsed) { CheckedOut::Lapsed } else { CheckedOut::Otherwise }
     }
+
+    /// Whoever has a reason to come back does, until there is a code to keep or the sale is over.
+    pub async fn come_back(mut self, shop: &Shop, again: Again) -> Told {
+        match again {
+            Again::Lapsed => {}
+            Again::LetLapse(code) => {
+                tokio::time::sleep(shop.hold + TOO_LATE_BY).await;
+                if self.redeem(shop, &code).await {
+                    return self.told;
+                }
+            }
+            Again::SoldOut => {
+                if !self.wait(shop).await {
+                    return self.told;
+                }
+            }
+        }
+        while self.came.elapsed() < COMES_BACK_FOR {
+            match self.claim(shop).await {
+                Claimed::Code(code) => match self.check_out(shop, &code).await {
+                    CheckedOut::Lapsed => {}
+                    CheckedOut::Redeemed | CheckedOut::Otherwise => break,
+                },
+                Claimed::SoldOut if self.wait(shop).await => {}
+                Claimed::SoldOut | Claimed::Otherwise => break,
+            }
+        }
+        self.told
+    }
+
+    /// Waits for a code that comes back, without a connection; `false`: the sale is over.
+    async fn wait(&mut self, shop: &Shop) -> bool {
+        self.told.waited = true;
+        self.connection = Connection::to(&self.api);
+        shop.window.code_to_be_had().await
+    }
+
+    async fn redeem(&mut self, shop: &Shop, code: &str) -> bool {
+        let order = self.order.clone();
+        matches!(self.ask(shop, Wish::Redeem { code, order: &order }).await, Answer::Accepted { .. })
+    }
+
+    async fn ask(&mut self, shop: &Shop, wish: Wish<'_>) -> &Answer {
+        // Different for each step of a user: asking anew is another request, repeating a try is not.
+        let key = format!("{}-{}-{}", shop.coupon, wish.kind(), self.told.steps.len());
+        let asker =
+            Asker { name: &self.told.user, token: &self.token, coupon: &shop.coupon, history: &shop.history };
+        let step = pursue(&mut self.connection, asker, wish, &key).await;
+        &self.told.steps.push_mut(step).answer
+    }
+
+    fn is_told(&self, reason: Reason) -> bool {
+        self.told.steps.last().is_some_and(|step| step.answer.is_rejected_as(reason))
+    }
+}
+
+/// What user number `n` is called: the subject of its token.
+#[must_use]
+pub fn name(n: u64) -> String {
+    format!("user-{n:06}")
 }

@@ -1,4 +1,6 @@
-//! What can be measured. An arm is a design with its guarantees; a new one is a file of its own and a line in [`all`].
+//! What can be measured. An arm is a design with its guarantees. A new one fills a frame, [`Drain`](super::drain::Drain)
+//! (one worker empties a full topic) or [`Direct`](super::direct::Direct) (calls of a server), in a file of its own, and
+//! has a line in [`ALL`].
 
 use std::time::Duration;
 
@@ -6,8 +8,9 @@ use futures::future::LocalBoxFuture;
 
 use super::BenchError;
 use super::ground::Ground;
-use super::hot_drain::HotDrain;
-use super::pg_ceiling::PgCeiling;
+use super::hot_drain::HOT_DRAIN;
+use super::pg_ceiling::PG_CEILING;
+use super::redeem_drain::REDEEM_DRAIN;
 
 /// One design under load.
 pub trait Arm: Sync {
@@ -17,26 +20,27 @@ pub trait Arm: Sync {
     /// What it does and what it guarantees, in a line.
     fn about(&self) -> &'static str;
 
-    /// Takes so many claims. Everything that is counted is counted, or there is an error; called several times on one
-    /// ground, at first with few claims to warm up.
+    /// Takes so many requests. Everything that is counted is counted, or there is an error; called several times on one
+    /// ground, at first with few requests to warm up.
     fn run<'a>(
         &'a self,
         ground: &'a mut Ground,
-        claims: u64,
+        requests: u64,
     ) -> LocalBoxFuture<'a, Result<Sample, BenchError>>;
 }
 
 /// Every arm.
-pub const ALL: &[&dyn Arm] = &[&HotDrain, &PgCeiling];
+pub const ALL: &[&dyn Arm] = &[&HOT_DRAIN, &REDEEM_DRAIN, &PG_CEILING];
 
 /// Which arms are held against which.
-pub const RATIOS: &[(&str, &str)] = &[("hot-drain", "pg-ceiling")];
+pub const RATIOS: &[(&str, &str)] =
+    &[("hot-drain", "pg-ceiling"), ("redeem-drain", "pg-ceiling"), ("redeem-drain", "hot-drain")];
 
 /// One measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Claims that were taken, and counted afterwards.
-    pub claims: u64,
+    /// Requests that were taken, and counted afterwards.
+    pub requests: u64,
     /// For how long.
     pub took: Duration,
     /// Half of what this arm measures came within this; see the arm for what that is.
@@ -48,21 +52,22 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Claims per second.
+    /// Requests per second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
-        precise(self.claims) / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
+        precise(self.requests) / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// CPU microseconds that one claim cost, all programs together.
+    /// CPU microseconds that one request cost, all programs together.
     #[must_use]
     pub fn cpu_us_per_request(&self) -> f64 {
         let all: Duration = self.cpu.iter().map(|(_, time)| *time).sum();
-        all.as_secs_f64() * 1e6 / precise(self.claims.max(1))
+        all.as_secs_f64() * 1e6 / precise(self.requests.max(1))
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of claims are far below 2^52")]
-const fn precise(count: u64) -> f64 {
+/// A count as a number to divide.
+#[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
+pub(super) const fn precise(count: u64) -> f64 {
     count as f64
 }

@@ -1,4 +1,4 @@
-//! A backlog of claims: a coupon with stock, and a topic that is full before the worker is started.
+//! A backlog of requests: a coupon with stock, and a topic that is full before the worker is started.
 //!
 //! Coupon, codes and requests are written as the API writes them; only that nobody waits for an answer.
 
@@ -28,8 +28,8 @@ const SHUFFLE: u64 = 0x9E37_79B1;
 
 const COUPON: &str = "
     with made as (
-        insert into stampede.coupons (coupon_id, partition, definition, claims_per_user)
-        values ($1, $2, $3, 1) returning coupon_no)
+        insert into stampede.coupons (coupon_id, partition, definition, claims_per_user, redemptions_per_code)
+        values ($1, $2, $3, 1, 1) returning coupon_no)
     insert into stampede.stock (coupon_no) select coupon_no from made returning coupon_no";
 const LOAD: &str = "
     insert into stampede.loads (job_id, coupon_no, wanted, maker, lease_until)
@@ -110,6 +110,17 @@ async fn copy_codes(connection: &mut PgConnection, load: i64, codes: u64) -> Res
     Err(BenchError::Count { what: "codes copied", wanted: codes, found })
 }
 
+/// A claim of any code by user number `n`.
+#[must_use]
+pub fn claim(coupon: &str, n: u64) -> CouponRequest {
+    CouponRequest {
+        kind: kinds::CLAIM.to_owned(),
+        coupon_id: coupon.to_owned(),
+        user_id: user_name(n),
+        ..CouponRequest::default()
+    }
+}
+
 /// Writes to `coupon.requests` as the API does.
 pub struct Requests {
     producer: ThreadedProducer<DefaultProducerContext>,
@@ -147,20 +158,14 @@ impl Requests {
         Ok(self.producer.flush(DELIVERED_WITHIN)?)
     }
 
-    /// `claims` claims of any code of one coupon, each by another user. Blocks.
+    /// As the API would send them: each with an id of its own. Blocks.
     ///
     /// # Errors
     /// When Kafka does not take them.
-    pub fn fill(&self, coupon: &str, claims: u64) -> Result<(), BenchError> {
+    pub fn fill(&self, requests: impl Iterator<Item = CouponRequest>) -> Result<(), BenchError> {
         let base_ms = u64::try_from(unix_ms()).unwrap_or(0);
-        let mut record = CouponRequest {
-            kind: kinds::CLAIM.to_owned(),
-            coupon_id: coupon.to_owned(),
-            ..CouponRequest::default()
-        };
-        for n in 0..claims {
+        for (n, mut record) in (0..).zip(requests) {
             record.request_id = request_id(base_ms, n).to_string();
-            record.user_id = user_name(n);
             record.minted_at_ms = unix_ms();
             let headers = OwnedHeaders::new_with_capacity(2)
                 .insert(Header { key: HEADER_REQUEST_ID, value: Some(record.request_id.as_bytes()) })

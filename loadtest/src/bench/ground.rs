@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection};
 
 use super::{BenchError, cpu, machine};
+use crate::checker::{self, CheckConfig};
 
 /// Real servers, and one worker that is started when it is wanted.
 pub struct Ground {
@@ -18,7 +19,7 @@ pub struct Ground {
     /// Whether the worker was ever started here.
     pub worker_known: bool,
     /// Grows with every run here, so that names are unique.
-    pub runs: u64,
+    runs: u64,
 }
 
 impl Ground {
@@ -72,6 +73,32 @@ impl Ground {
         self.connection.execute("vacuum (analyze)").await?;
         self.connection.execute("checkpoint").await?;
         Ok(())
+    }
+
+    /// A name that no coupon has here.
+    pub fn name(&mut self) -> String {
+        self.runs += 1;
+        format!("bench-{}", self.runs)
+    }
+
+    /// The only value of a query.
+    ///
+    /// # Errors
+    /// When Postgres does not answer, or something else.
+    pub async fn scalar<T>(&mut self, query: &str) -> Result<T, BenchError>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query.to_owned()));
+        Ok(query.fetch_one(&mut self.connection).await?)
+    }
+
+    /// Waits until the worker has nothing left to do.
+    ///
+    /// # Errors
+    /// When it still has after `limit`.
+    pub async fn settle(&self, limit: Duration) -> Result<(), BenchError> {
+        Ok(checker::settle(&CheckConfig::settled(&self.stack.endpoints()), limit).await?)
     }
 
     /// CPU time that the programs have used so far.

@@ -4,15 +4,19 @@
 //! started, every arm is warmed up there with fewer claims, and what counts is the ratio within a round: its median,
 //! and how far the rounds lie apart. Whatever is measured is counted afterwards, or there is no figure.
 //!
-//! Reading order: [`arm`] (what can be measured), [`ground`] (where), one file per arm, [`report`].
+//! Reading order: [`arm`] (what can be measured), [`ground`] (where), [`drain`] and [`direct`] (the frames), one file
+//! per arm, [`report`].
 
 pub mod arm;
 pub mod backlog;
 pub mod cpu;
+pub mod direct;
+pub mod drain;
 pub mod ground;
 pub mod hot_drain;
 pub mod machine;
 pub mod pg_ceiling;
+pub mod redeem_drain;
 pub mod report;
 
 use std::io::{self, Write as _};
@@ -33,7 +37,7 @@ use arm::{Arm, Sample};
 use ground::Ground;
 use report::Rounds;
 
-/// A share of the claims, taken before anything is measured.
+/// A share of the requests, taken before anything is measured.
 const WARM_UP: u64 = 20;
 const SMALLEST_WARM_UP: u64 = 20_000;
 const INTERRUPTED: u8 = 130;
@@ -41,12 +45,12 @@ const INTERRUPTED: u8 = 130;
 /// Stampede beside what it could be held against, in the same run on the same machine.
 ///
 /// Builds the programs, starts real servers for each round on an empty disk with fsync on, takes the arms in turn
-/// (A B, B A, …), and prints claims per second, CPU per claim, and the ratios with their spread. Takes a minute or two
-/// for a round of a million claims.
+/// (A B, B A, …), and prints requests per second, CPU per request, and the ratios with their spread. Takes a few minutes
+/// for a round of a million requests.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// What to measure: hot-drain, pg-ceiling [default: all]
+    /// What to measure: hot-drain, redeem-drain, pg-ceiling [default: all]
     #[arg(value_name = "ARM")]
     pub arms: Vec<String>,
 
@@ -54,7 +58,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub rounds: u64,
 
-    /// Claims in each measurement.
+    /// Claims, or other requests, in each measurement.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
     pub claims: u64,
 
@@ -71,7 +75,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p loadtest -- bench
   cargo run --release -p loadtest -- bench hot-drain pg-ceiling --rounds 5
-  cargo run --release -p loadtest -- bench hot-drain --claims 200000 --json | tail -n 1";
+  cargo run --release -p loadtest -- bench redeem-drain --claims 200000 --json | tail -n 1";
 
 /// Why there is no figure.
 #[derive(Debug, Error)]
@@ -131,12 +135,12 @@ pub enum BenchError {
         after: Duration,
     },
     /// The worker stands still, or has ended.
-    #[error("the worker stopped at {told} of {claims} claims; its last line was \"{last_line}\"")]
+    #[error("the worker stopped at {told} of {requests} requests; its last line was \"{last_line}\"")]
     Stopped {
         /// Responses until then.
         told: u64,
-        /// Claims there were.
-        claims: u64,
+        /// Requests there were.
+        requests: u64,
         /// Last line of its log.
         last_line: String,
     },
@@ -226,7 +230,7 @@ async fn one_round(
     let warm_up = (args.claims / WARM_UP).max(SMALLEST_WARM_UP).min(args.claims);
     for arm in arms {
         let sample = arm.run(ground, warm_up).await?;
-        screen.say(&format!("{}, warming up: {:.0} claims/s", arm.name(), sample.per_second()));
+        screen.say(&format!("{}, warming up: {:.0} requests/s", arm.name(), sample.per_second()));
     }
     let mut order: Vec<usize> = (0..arms.len()).collect();
     if round % 2 == 1 {

@@ -1,20 +1,19 @@
 //! `pg-ceiling`: what this Postgres can take, whatever Stampede writes.
 //!
 //! One connection, one call after the other, a thousand claims in each; while Postgres works on one call, the next one
-//! is put together. p50 and p99 are those of a call.
+//! is put together.
 
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
 use sqlx::postgres::{PgArguments, PgConnectOptions};
 use sqlx::{Arguments as _, ConnectOptions as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
-use super::arm::{Arm, Sample};
+use super::BenchError;
 use super::backlog::{request_id, user_name};
-use super::ground::{Ground, used};
-use super::{BenchError, cpu};
+use super::direct::{Direct, Work};
+use super::ground::Ground;
 
 const SCHEMA: &str = include_str!("pg_ceiling.sql");
 const CALL: &str = "select bench_ceiling.write_claims($1, $2, $3, $4, $5, $6, $7)";
@@ -23,47 +22,18 @@ const EPOCH: i64 = 1;
 const COUPON: i64 = 1;
 
 /// The arm.
-pub struct PgCeiling;
+pub const PG_CEILING: Direct = Direct {
+    name: "pg-ceiling",
+    about: "bare inserts of lean claim rows, 1,000 a fenced call, one connection: durable, no decisions, nobody is told",
+    prepare: |ground, claims| prepare(ground, claims).boxed_local(),
+    what: "rows of bench_ceiling.claims",
+    count: "select count(*) from bench_ceiling.claims",
+};
 
-impl Arm for PgCeiling {
-    fn name(&self) -> &'static str {
-        "pg-ceiling"
-    }
-
-    fn about(&self) -> &'static str {
-        "bare inserts of lean claim rows, 1,000 a fenced call, one connection: durable, no decisions, nobody is told"
-    }
-
-    fn run<'a>(
-        &'a self,
-        ground: &'a mut Ground,
-        claims: u64,
-    ) -> LocalBoxFuture<'a, Result<Sample, BenchError>> {
-        measure(ground, claims).boxed_local()
-    }
-}
-
-async fn measure(ground: &mut Ground, claims: u64) -> Result<Sample, BenchError> {
+async fn prepare(ground: &mut Ground, claims: u64) -> Result<Work, BenchError> {
     ground.connection.execute(SCHEMA).await?;
-    ground.calm().await?;
     let mut connection = pinned(ground).await?;
-    let (before, own_before) = (ground.cpu(), cpu::of_this_process());
-    let begun = Instant::now();
-    let calls = write_all(&mut connection, claims).await?;
-    let took = begun.elapsed();
-    let mut cpu = used(&before, &ground.cpu());
-    cpu.push(("caller", cpu::of_this_process().saturating_sub(own_before)));
-    let counted: i64 = sqlx::query_scalar("select count(*) from bench_ceiling.claims")
-        .fetch_one(&mut ground.connection)
-        .await?;
-    if u64::try_from(counted) != Ok(claims) {
-        return Err(BenchError::Count {
-            what: "rows of bench_ceiling.claims",
-            wanted: claims,
-            found: counted,
-        });
-    }
-    Ok(Sample { claims, took, p50: rank(&calls, 50), p99: rank(&calls, 99), cpu })
+    Ok(async move { write_all(&mut connection, claims).await }.boxed_local())
 }
 
 /// With the same settings as Stampede's own connections.
@@ -73,7 +43,7 @@ async fn pinned(ground: &Ground) -> Result<PgConnection, BenchError> {
     Ok(runtime::postgres::connect(&options.disable_statement_logging()).await?)
 }
 
-/// Sorted times of all calls.
+/// Times of all calls.
 async fn write_all(connection: &mut PgConnection, claims: u64) -> Result<Vec<Duration>, BenchError> {
     let calls = claims.div_ceil(CLAIMS_PER_CALL);
     let mut times = Vec::with_capacity(usize::try_from(calls).unwrap_or(0));
@@ -91,7 +61,6 @@ async fn write_all(connection: &mut PgConnection, claims: u64) -> Result<Vec<Dur
         times.push(time);
         next = prepared;
     }
-    times.sort_unstable();
     Ok(times)
 }
 
@@ -108,8 +77,4 @@ fn arguments(call: u64, claims: u64) -> Result<PgArguments, BenchError> {
     arguments.add(ids).map_err(sqlx::Error::Encode)?;
     arguments.add(users).map_err(sqlx::Error::Encode)?;
     Ok(arguments)
-}
-
-fn rank(sorted: &[Duration], percent: usize) -> Duration {
-    sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or_default()
 }

@@ -16,7 +16,7 @@ impl Rounds {
         self.0.iter().filter_map(|round| round.get(arm)).map(figure).collect()
     }
 
-    /// Ratios of claims per second, each of two samples of the same round.
+    /// Ratios of requests per second, each of two samples of the same round.
     fn paired(&self, one: usize, other: usize) -> Vec<f64> {
         self.0
             .iter()
@@ -51,7 +51,7 @@ impl Spread {
 #[must_use]
 pub fn line(sample: &Sample) -> String {
     let mut out =
-        format!("{:.0} claims/s, {:.1} µs CPU/claim (", sample.per_second(), sample.cpu_us_per_request());
+        format!("{:.0} requests/s, {:.1} µs CPU/request (", sample.per_second(), sample.cpu_us_per_request());
     let share = |time: f64| time * sample.cpu_us_per_request();
     let all: f64 = sample.cpu.iter().map(|(_, time)| time.as_secs_f64()).sum();
     let parts: Vec<String> = sample
@@ -74,14 +74,14 @@ pub fn line(sample: &Sample) -> String {
 #[must_use]
 pub fn table(arms: &[&'static dyn Arm], rounds: &Rounds) -> String {
     let mut out = String::from("\n");
-    let claims = rounds.0.first().and_then(|round| round.first()).map_or(0, |sample| sample.claims);
-    _ = writeln!(out, "{claims} claims, median of {} rounds (least … most)", rounds.0.len());
+    let requests = rounds.0.first().and_then(|round| round.first()).map_or(0, |sample| sample.requests);
+    _ = writeln!(out, "{requests} requests, median of {} rounds (least … most)", rounds.0.len());
     for (at, arm) in arms.iter().enumerate() {
         let Some(rate) = Spread::of(rounds.of(at, Sample::per_second)) else { continue };
         let cpu = Spread::of(rounds.of(at, Sample::cpu_us_per_request)).map_or(0.0, |cpu| cpu.median);
         _ = writeln!(
             out,
-            "  {:<12} {:>9.0} claims/s ({:.0} … {:.0})   {cpu:.1} µs CPU/claim",
+            "  {:<12} {:>9.0} requests/s ({:.0} … {:.0})   {cpu:.1} µs CPU/request",
             arm.name(),
             rate.median,
             rate.least,
@@ -164,7 +164,7 @@ mod tests {
 
     fn sample(seconds: f64) -> Sample {
         Sample {
-            claims: 1_000,
+            requests: 1_000,
             took: Duration::from_secs_f64(seconds),
             p50: Duration::from_millis(2),
             p99: Duration::from_millis(3),
@@ -176,12 +176,13 @@ mod tests {
     fn a_ratio_is_taken_within_a_round_and_then_its_median() {
         // A machine that got slower from round to round: the ratio did not.
         let rounds = Rounds(vec![
-            vec![sample(2.0), sample(1.0)],
-            vec![sample(4.0), sample(2.0)],
-            vec![sample(9.0), sample(3.0)],
+            vec![sample(2.0), sample(4.0), sample(1.0)],
+            vec![sample(4.0), sample(4.0), sample(2.0)],
+            vec![sample(9.0), sample(4.0), sample(3.0)],
         ]);
         let json = serde_json::to_value(figures(ALL, &rounds)).expect("figures are JSON");
         assert_eq!(json["ratios"]["hot-drain/pg-ceiling"], 0.5);
+        assert_eq!(json["ratios"]["redeem-drain/hot-drain"], 1.0);
         assert_eq!(json["arms"][0]["per_second"], 250.0);
         assert_eq!(json["arms"][0]["cpu_us_per_request"], 20.0);
         let table = table(ALL, &rounds);

@@ -71,8 +71,9 @@ impl Fixture {
     }
 
     pub(crate) async fn coupon(&self, id: &str) -> CouponNo {
-        let insert = "with made as (insert into coupons (coupon_id, partition, definition, claims_per_user)
-                                    values ($1, 5, '{}', 1) returning coupon_no)
+        let insert = "with made as (insert into coupons (coupon_id, partition, definition, claims_per_user,
+                                                         redemptions_per_code)
+                                    values ($1, 5, '{}', 1, 1) returning coupon_no)
                       insert into stock (coupon_no) select coupon_no from made returning coupon_no";
         CouponNo(sqlx::query_scalar(insert).bind(id).fetch_one(&self.pool).await.unwrap())
     }

@@ -81,8 +81,8 @@ impl Shop {
     pub(crate) async fn coupon(&self, coupon_id: &str, codes: i64) {
         let sql = "
             with coupon as (
-                insert into stampede.coupons (coupon_id, partition, definition, claims_per_user)
-                values ($1, $2, '{}', 1) returning coupon_no),
+                insert into stampede.coupons (coupon_id, partition, definition, claims_per_user, redemptions_per_code)
+                values ($1, $2, '{}', 1, 1) returning coupon_no),
             stock as (insert into stampede.stock (coupon_no) select coupon_no from coupon),
             load as (
                 insert into stampede.loads (job_id, coupon_no, state, wanted, count, maker, lease_until)

@@ -5,13 +5,16 @@
 //! them, and replaced after a failure.
 //!
 //! Reading order: `support/` (the stack, clients, a sale under load), `forged.rs` and `checker.rs` (that
-//! planted violations are seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`.
+//! planted violations are seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`; and for the life of a
+//! code `life.rs` (its transitions), `lapses.rs`.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod checker;
 mod claims;
 mod forged;
+mod lapses;
+mod life;
 mod poison;
 mod server_faults;
 mod support;

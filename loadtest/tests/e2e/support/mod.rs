@@ -3,9 +3,13 @@
 pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod field;
+pub(crate) mod life;
 #[expect(clippy::disallowed_types, reason = "a few records by hand: nothing here is fast")]
 pub(crate) mod log;
+pub(crate) mod sale;
 
 pub(crate) use client::{Ask, Reply};
 pub(crate) use crowd::Crowd;
 pub(crate) use field::{Field, Kind};
+pub(crate) use life::{Act, Deed};
+pub(crate) use sale::Sale;

@@ -155,9 +155,8 @@ impl Reference {
             }
             Err(reason) => {
                 self.coverage.rejected(request.kind, reason);
-                let nobodys = reused || reason == Reason::Unprocessable;
-                let named = found.is_none_or(|decision| decision.coupon.is_some());
-                (no.filter(|_| !nobodys || named), Verdict::Rejected(reason))
+                let understood = !reused && request.kind != Kind::Unknown;
+                (no.filter(|_| understood), Verdict::Rejected(reason))
             }
             Ok((number, done)) => {
                 let no = no.expect("something is done to a code of a coupon");

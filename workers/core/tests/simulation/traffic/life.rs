@@ -52,9 +52,10 @@ impl Traffic {
     fn target(&self, rng: &mut Rng, ledger: &Ledger) -> Target {
         let coupon_id = self.some_coupon(rng);
         let mut user = self.some_user(rng);
+        let key = *rng.pick(&["C0X0", "C1X1"]);
         let unknown = || Target {
             coupon_id: coupon_id.clone(),
-            key: "C0X0".into(),
+            key: key.into(),
             user: "u1".into(),
             asked: None,
             order: None,

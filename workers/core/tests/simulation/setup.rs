@@ -27,7 +27,7 @@ pub(crate) const MOST_LOADS: usize = EARLY + 8;
 
 pub(crate) fn before_the_run(rng: &mut Rng, plan: &Plan, flaw: Flaw) -> (Ledger, Reference, Log, Traffic) {
     // Some runs pass midnight, where the outcomes of one request could come to lie in two tables.
-    let start = Millis(MIDNIGHT - rng.between(0, 120_000));
+    let start = Millis(plan.tick_of_clocks(MIDNIGHT - rng.between(0, 120_000)));
     let last_offset = Offset(BASE.0 - 1);
     let position = Position { last_offset, last_digest: 1, time: start, ..Position::default() };
     let mut ledger = Ledger::new(row_in_use(BASE, position), flaw);
@@ -53,6 +53,8 @@ fn definition(rng: &mut Rng, start: Millis) -> Definition {
         6 => Some(rng.between(20_000, 90_000)),
         _ => Some(600_000),
     };
+    let whole_seconds = rng.chance(400);
+    let hold = hold.map(|hold| if whole_seconds { hold / 1_000 * 1_000 + 1_000 } else { hold });
     let lock = match rng.below(4) {
         0..2 => rng.between(200, 5_000),
         2 => rng.between(10_000, 60_000),

@@ -74,7 +74,9 @@ impl Machine {
 
     /// Writes the watermark by itself when no batch is there to carry it.
     pub(super) fn record_watermark(&mut self) {
-        let busy = self.gathering.is_some() || self.decided.is_some() || self.writing.is_some();
+        let under_way = self.gathering.is_some() || self.decided.is_some() || self.writing.is_some();
+        // In doubt the row is being read back, and may show a write that nobody here has in hand.
+        let busy = under_way || self.doubt.is_some();
         if self.phase == Phase::Running && !busy && self.outbox.watermark() > self.settled.watermark {
             self.decided = Some(self.batch_of_nothing());
         }

@@ -175,6 +175,14 @@ pub(crate) const TRANSITIONS: &[&str] = &[
     "ahead: freed",
     "returned: added",
     "returned: taken",
+    "time: a record from a clock that is far behind",
+    "time: redeemed in time, decided after the lock's end",
+    "time: a lapse of a coupon that is seldom or never spoken of",
+    "tick: appended",
+    "tick: appended again",
+    "tick: appended for an owner that is gone",
+    "tick: lost with its owner",
+    "quiet: deadlines are left to ticks",
 ];
 
 impl Coverage {

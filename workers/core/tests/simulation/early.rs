@@ -36,13 +36,14 @@ pub(crate) fn taken_code(
     if rng.chance(60) {
         return ledger.set_mark(no, number, Mark { uses: 0, revoked: true });
     }
-    let hold_until = definition.hold.map(|_| Millis(start.0 + rng.between(0, 60_000)));
+    // Whole seconds, so that several fall together.
+    let hold_until = definition.hold.map(|_| Millis(start.0 + 1_000 * rng.between(0, 60)));
     let mut terms = Terms::claimed(hold_until);
     match rng.below(10) {
         0..5 => {}
         5..7 => {
             terms.state = ClaimState::Locked;
-            terms.lock_until = Some(Millis(start.0 + rng.between(0, 40_000)));
+            terms.lock_until = Some(Millis(start.0 + 1_000 * rng.between(0, 40)));
             terms.order = rng.chance(500).then(|| "order-0".into());
             // A hold that passed while the code was locked.
             terms.hold_until = hold_until.map(|hold| Millis(hold.0 - *rng.pick(&[0, 60_000])));

@@ -47,7 +47,7 @@ impl Log {
             };
         }
         let jitter = if rng.chance(20) { rng.between(0, 3_000) } else { 0 };
-        let appended = Millis(self.now.0 - self.behind - jitter);
+        let appended = Millis(plan.tick_of_clocks(self.now.0 - self.behind - jitter));
         let digest = rng.next().cast_signed();
         let bytes = 60 + rng.below(120);
         self.records.push(Record { offset, appended, digest, bytes, payload });

@@ -66,7 +66,7 @@ impl World {
             Call::Write(batch) => self.write(owner, awaited, &batch),
             Call::ReadBack => Ok(Left::Answer(Input::ReadBack(self.ledger.row))),
             Call::Emit(seq, messages) => self.emit(seq, messages),
-            Call::Tick => Ok(self.tick(repeated)),
+            Call::Tick => Ok(self.tick(awaited, repeated)),
             Call::Reemit(from, to) => {
                 for seq in (from.0..=to.0).map(EmitSeq) {
                     let call = Call::Emit(seq, self.rebuilt(seq)?);
@@ -169,9 +169,15 @@ impl World {
     }
 
     /// A tick is appended, and once more if nobody heard of the first one.
-    fn tick(&mut self, repeated: bool) -> Left {
+    fn tick(&mut self, awaited: bool, repeated: bool) -> Left {
         self.append(Payload::Tick);
         self.ticks += 1;
+        let appended = self.log.records.last().map(|tick| tick.appended);
+        self.vain_ticks += u64::from(appended <= Some(self.ledger.row.position.time));
+        let coverage = &mut self.reference.coverage;
+        coverage.saw("tick: appended");
+        coverage.saw_if(!awaited, "tick: appended for an owner that is gone");
+        coverage.saw_if(repeated, "tick: appended again");
         if repeated { Left::More(Call::Tick) } else { Left::Nothing }
     }
 

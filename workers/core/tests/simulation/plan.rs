@@ -70,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) gaps: usize,
     /// Of the records: another broker leads from here on, with a clock of its own.
     pub(crate) leaders: usize,
+    /// Whether clocks tick in whole seconds, so that deadlines and records fall together.
+    pub(crate) whole_seconds: bool,
     /// Of the requests: those that name a code.
     pub(crate) life: usize,
     /// Of the records: so long after the previous one that memory of ids has gone.
@@ -109,10 +111,17 @@ impl Plan {
             gaps: rate(50),
             leaders: rate(40),
             life: 0,
+            whole_seconds: false,
             pauses: rate(100),
         };
+        plan.whole_seconds = rng.chance(200);
         plan.life = *rng.pick(&[0, 300, 600, 600, 850, 850, 950]);
         plan
+    }
+
+    /// What a clock shows.
+    pub(crate) const fn tick_of_clocks(&self, millis: i64) -> i64 {
+        if self.whole_seconds { millis / 1_000 * 1_000 } else { millis }
     }
 
     /// Bounds so small that eviction, splitting and back-pressure happen all the time.

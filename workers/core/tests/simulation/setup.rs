@@ -20,14 +20,14 @@ const NAMES: [&str; 14] = [
 ];
 /// Coupons of these that exist when the run begins.
 const EARLY: usize = 10;
-/// Coupons of these that nobody sends anything about: what happens to them, deadlines do.
-const SILENT: [&str; 2] = ["iota", "kappa"];
+/// Coupons of these that in most runs nobody sends anything about: what happens to them, deadlines do.
+pub(crate) const SILENT: [&str; 2] = ["iota", "kappa"];
 /// Loads at most, those of the time before the run included.
 pub(crate) const MOST_LOADS: usize = EARLY + 8;
 
 pub(crate) fn before_the_run(rng: &mut Rng, plan: &Plan, flaw: Flaw) -> (Ledger, Reference, Log, Traffic) {
     // Some runs pass midnight, where the outcomes of one request could come to lie in two tables.
-    let start = Millis(MIDNIGHT - rng.between(0, 120_000));
+    let start = Millis(plan.tick_of_clocks(MIDNIGHT - rng.between(0, 120_000)));
     let last_offset = Offset(BASE.0 - 1);
     let position = Position { last_offset, last_digest: 1, time: start, ..Position::default() };
     let mut ledger = Ledger::new(row_in_use(BASE, position), flaw);
@@ -53,6 +53,8 @@ fn definition(rng: &mut Rng, start: Millis) -> Definition {
         6 => Some(rng.between(20_000, 90_000)),
         _ => Some(600_000),
     };
+    let whole_seconds = rng.chance(400);
+    let hold = hold.map(|hold| if whole_seconds { hold / 1_000 * 1_000 + 1_000 } else { hold });
     let lock = match rng.below(4) {
         0..2 => rng.between(200, 5_000),
         2 => rng.between(10_000, 60_000),
@@ -64,7 +66,7 @@ fn definition(rng: &mut Rng, start: Millis) -> Definition {
         expires: rng.chance(150).then(|| Millis(start.0 + rng.between(20_000, 300_000))),
         claims_per_user: *rng.pick(&[None, None, Some(1), Some(1), Some(2), Some(3)]),
         redemptions_per_user: *rng.pick(&[None, None, None, Some(1), Some(2)]),
-        redemptions_per_code: *rng.pick(&[&[Some(1); 9][..], &[None, Some(2), Some(3)]].concat()),
+        redemptions_per_code: *rng.pick(&[&[Some(1); 8][..], &[None, Some(2), Some(2), Some(3)]].concat()),
         redemptions_total: *rng.pick(&[None, None, None, Some(2), Some(6), Some(30)]),
         hold,
         lock,

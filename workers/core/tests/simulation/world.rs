@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) crashes: usize,
     /// Ticks that were appended for owners.
     pub(crate) ticks: u64,
+    /// Those of them that did not bring the time forward: the leader's clock was behind.
+    pub(crate) vain_ticks: u64,
     /// Lapses that were written.
     pub(crate) lapses: u64,
     pub(crate) trace: Option<Vec<String>>,
@@ -84,6 +86,7 @@ impl World {
             last_write: WriteNo(0),
             crashes: 0,
             ticks: 0,
+            vain_ticks: 0,
             lapses: 0,
             trace: setup.traced.then(Vec::new),
         }
@@ -134,7 +137,11 @@ impl World {
             self.assigned = None;
         }
         let rng = &mut self.rng;
+        let lost = |pending: &Pending| pending.owner == id && matches!(pending.call, Call::Tick);
+        let ticks = self.pending.iter().filter(|pending| lost(pending)).count();
         self.pending.retain(|pending| pending.owner != id || rng.chance(500));
+        let left = self.pending.iter().filter(|pending| lost(pending)).count();
+        self.reference.coverage.saw_if(left < ticks, "tick: lost with its owner");
         for index in 0..self.pending.len() {
             if self.pending[index].owner == id && self.pending[index].awaited {
                 self.pending[index].awaited = false;
@@ -215,7 +222,8 @@ impl World {
             }
             Effect::Released(release) => return self.released(id, release),
         };
-        let ready = self.soon();
+        let late = self.faulty && matches!(call, Call::Tick) && self.rng.chance(400);
+        let ready = if late { self.later() } else { self.soon() };
         self.pending.push(Pending { owner: id, ready, awaited: true, call });
         Ok(())
     }

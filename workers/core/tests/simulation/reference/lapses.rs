@@ -4,6 +4,7 @@
 use super::expected::Expected;
 use super::performing::ended;
 use super::{Reference, lapsed};
+use crate::setup;
 use coupon_core::batch::{Batch, EventKind};
 use coupon_core::claim::{Claim, Terms};
 use coupon_core::ids::{CouponNo, Millis, Offset};
@@ -42,6 +43,8 @@ impl Reference {
         let claim = self.claim_of(no, number).expect("a deadline belongs to a claim");
         self.position.time = self.position.time.max(deadline);
         let (terms, at) = (claim.terms.clone(), self.position.next_offset);
+        let silent = setup::SILENT.contains(&&*self.coupons[&no].id);
+        self.coverage.saw_if(silent, "time: a lapse of a coupon that is seldom or never spoken of");
         if terms.state == ClaimState::Locked {
             let again = Terms { state: ClaimState::Claimed, order: None, ..terms.clone() };
             self.set_claim(no, number, again);

@@ -36,6 +36,8 @@ pub(crate) struct Reference {
     deadlines: BTreeSet<(Millis, CouponNo, i64)>,
     /// Every redemption so far; whether it stands, its code knows.
     redemptions: BTreeMap<RequestId, requests::Redeemed>,
+    /// The time at the broker.
+    latest: Millis,
     /// What the batch that is being followed has changed so far.
     net: Net,
     pub(crate) coverage: Coverage,
@@ -59,6 +61,7 @@ impl Reference {
             applied: applied.collect(),
             deadlines: BTreeSet::new(),
             redemptions: BTreeMap::new(),
+            latest: Millis(0),
             net: Net::default(),
             coverage: Coverage::default(),
         };
@@ -92,9 +95,12 @@ impl Reference {
     pub(crate) fn follow(&mut self, batch: &Batch, log: &Log, ledger: &Ledger) -> Result<(), String> {
         let (from, to) = (self.position.next_offset, batch.position.next_offset);
         let (first, last) = (log.index_of(from), log.index_of(to));
+        self.latest = log.broker_time();
         let mut followed = Followed { batch, ledger, expected: Expected::default() };
         for record in &log.records[first..last] {
             let now = self.position.time.max(record.appended);
+            self.coverage
+                .saw_if(now.0 - record.appended.0 > 60_000, "time: a record from a clock that is far behind");
             self.fire_all(now, &mut followed.expected);
             self.position.time = now;
             self.decide(record, &mut followed);
@@ -149,9 +155,8 @@ impl Reference {
             }
             Err(reason) => {
                 self.coverage.rejected(request.kind, reason);
-                let nobodys = reused || reason == Reason::Unprocessable;
-                let named = found.is_none_or(|decision| decision.coupon.is_some());
-                (no.filter(|_| !nobodys || named), Verdict::Rejected(reason))
+                let understood = !reused && request.kind != Kind::Unknown;
+                (no.filter(|_| understood), Verdict::Rejected(reason))
             }
             Ok((number, done)) => {
                 let no = no.expect("something is done to a code of a coupon");

@@ -136,6 +136,9 @@ impl Reference {
         let code = coupon.text(number);
         if let Some(claim) = &claim {
             let order = Some(redemption.order.clone());
+            let locked = claim.terms.lock_until.filter(|_| claim.terms.state == ClaimState::Locked);
+            let late = locked.is_some_and(|lock| lock < self.latest);
+            self.coverage.saw_if(late, "time: redeemed in time, decided after the lock's end");
             let terms = Terms { order, ..ended(ClaimState::Redeemed) };
             self.coverage.saw(match (claim.terms.state, &claim.terms.order) {
                 (ClaimState::Locked, Some(_)) => "LOCKED for an order → REDEEMED",

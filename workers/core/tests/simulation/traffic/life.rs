@@ -6,7 +6,7 @@ use crate::ledger::{self, Ledger};
 use crate::rng::Rng;
 use coupon_core::ids::{CodeNumber, RequestId};
 use coupon_core::money;
-use coupon_core::record::{Details, Request};
+use coupon_core::record::{Details, Payload, Request};
 use coupon_core::vocabulary::{ClaimState, Kind};
 
 /// A code as somebody speaks of it.
@@ -17,6 +17,8 @@ pub(super) struct Target {
     /// Who was the last to speak of it, and what they asked for.
     user: Box<str>,
     asked: Option<(Kind, RequestId)>,
+    /// The order that it was redeemed for last.
+    order: Option<Box<str>>,
 }
 
 const AMOUNTS: [&str; 8] = ["25.00", "100", "19.99", "20", "0", "0.01", "999999999999.99", "40.50"];
@@ -37,9 +39,11 @@ impl Traffic {
             2..5 => target.user.clone(),
             _ => claim.as_ref().map_or(target.user.clone(), |claim| claim.user.clone()),
         };
-        let order = claim.and_then(|claim| claim.terms.order);
+        let order = claim.and_then(|claim| claim.terms.order).or(target.order.clone());
         let details = self.details(rng, kind, order, &target, ledger);
-        self.last = Some(Target { user: user.clone(), asked: Some((kind, id)), ..target.clone() });
+        let paid = details.as_ref().and_then(|said| said.order.clone()).filter(|_| kind == Kind::Redeem);
+        let (asked, order) = (Some((kind, id)), paid.or(target.order.clone()));
+        self.last = Some(Target { user: user.clone(), asked, order, ..target.clone() });
         let code = (kind != Kind::Rollback).then_some(target.key);
         Request { id, kind, coupon_id: target.coupon_id, user, code, details }
     }
@@ -48,8 +52,14 @@ impl Traffic {
     fn target(&self, rng: &mut Rng, ledger: &Ledger) -> Target {
         let coupon_id = self.some_coupon(rng);
         let mut user = self.some_user(rng);
-        let unknown =
-            || Target { coupon_id: coupon_id.clone(), key: "C0X0".into(), user: "u1".into(), asked: None };
+        let key = *rng.pick(&["C0X0", "C1X1"]);
+        let unknown = || Target {
+            coupon_id: coupon_id.clone(),
+            key: key.into(),
+            user: "u1".into(),
+            asked: None,
+            order: None,
+        };
         let Some((no, coupon)) = ledger.by_id(&coupon_id) else { return unknown() };
         let stock = coupon.stock;
         let number = match rng.below(20) {
@@ -66,12 +76,27 @@ impl Traffic {
                 one.map(|(_, number, _)| number.0)
             }
             17 => one_of(rng, coupon.marks.keys()),
-            18 => return Target { key: self.strange_code(rng, ledger), coupon_id, user, asked: None },
+            18 => {
+                return Target {
+                    key: self.strange_code(rng, ledger),
+                    coupon_id,
+                    user,
+                    asked: None,
+                    order: None,
+                };
+            }
             _ => Some(rng.between(1, 4)),
         };
         let place = number.or(Some(1)).and_then(|number| coupon.place(number));
         let Some((load, idx)) = place else { return unknown() };
-        Target { key: ledger::key(load, idx), coupon_id, user, asked: None }
+        Target { key: ledger::key(load, idx), coupon_id, user, asked: None, order: None }
+    }
+
+    /// Codes of a load are asked for as soon as it is announced.
+    pub(super) fn speak_of_the_first_code(&mut self, announced: &Payload) {
+        let Payload::StockAdded { coupon_id, load } = announced else { return };
+        let (coupon_id, key, user) = (coupon_id.clone(), ledger::key(*load, 1), "u0".into());
+        self.last = Some(Target { coupon_id, key, user, asked: None, order: None });
     }
 
     /// A code of a load that may not be stock, of any coupon; or none at all.
@@ -90,9 +115,12 @@ impl Traffic {
         let last_free = coupon.is_some_and(|coupon| coupon.stock.available() == 1);
         let (claim, lock, redeem, rollback) = (Kind::Claim, Kind::Lock, Kind::Redeem, Kind::Rollback);
         let (unlock, give_back, revoke) = (Kind::Unlock, Kind::Return, Kind::Revoke);
+        let just = |asked| target.asked.is_some_and(|(kind, _)| kind == asked);
         let likely: &[Kind] = match state {
             _ if rng.chance(250) => &[claim, lock, unlock, give_back, redeem, rollback],
             _ if rng.chance(60) => &[revoke],
+            _ if shared && just(Kind::Rollback) => &[redeem],
+            _ if shared && just(Kind::Redeem) => &[rollback, rollback, redeem],
             _ if shared => &[redeem, redeem, redeem, redeem, rollback, rollback, claim],
             None if last_free && rng.chance(300) => &[revoke],
             None => &[claim, claim, claim, lock, redeem],
@@ -112,7 +140,7 @@ impl Traffic {
         &self,
         rng: &mut Rng,
         kind: Kind,
-        locked_for: Option<Box<str>>,
+        again: Option<Box<str>>,
         target: &Target,
         ledger: &Ledger,
     ) -> Option<Box<Details>> {
@@ -120,7 +148,7 @@ impl Traffic {
         match kind {
             Kind::Lock => details.order = rng.chance(500).then(|| some_order(rng)),
             Kind::Redeem => {
-                let order = locked_for.filter(|_| rng.chance(800)).unwrap_or_else(|| some_order(rng));
+                let order = again.filter(|_| rng.chance(600)).unwrap_or_else(|| some_order(rng));
                 details.order = (!rng.chance(20)).then_some(order);
                 details.amount = money::parse(rng.pick::<&str>(&AMOUNTS));
                 details.currency =

@@ -70,7 +70,11 @@ impl Traffic {
             return self.repetition(rng);
         }
         match rng.below(100) {
-            0..5 => return announcement(rng, ledger),
+            0..5 => {
+                let announced = announcement(rng, ledger);
+                self.speak_of_the_first_code(&announced);
+                return announced;
+            }
             5..8 => return Payload::Tick,
             8..11 => {
                 let request = self.request(rng, plan, now, ledger);

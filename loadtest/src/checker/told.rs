@@ -6,6 +6,10 @@ use schemas::{CouponResponse, status};
 use std::fmt::Write as _;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// Rejections of requests about a code or a redemption that name no coupon to their user.
+const SHOWN_WITHOUT_COUPON: [&str; 4] =
+    ["code_unknown", "redemption_unknown", "idempotency_key_reused", "unprocessable"];
+
 /// Everything that an outcome says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome<'a> {
@@ -79,10 +83,13 @@ impl Outcome<'_> {
         text.clear();
         let Self { kind, coupon, decided_ms, .. } = self;
         let written = match &self.verdict {
-            Verdict::Rejected("not_your_code" | "code_unknown") => {
-                write!(text, "{kind}\0{decided_ms}\0rejected code_unknown")
+            Verdict::Rejected(reason) => {
+                let reason = if *reason == "not_your_code" { "code_unknown" } else { *reason };
+                // Where a name leads nowhere, or to somebody else, nobody is told to which coupon it leads.
+                let untold = *kind != "claim" && SHOWN_WITHOUT_COUPON.contains(&reason);
+                let coupon = if untold { "" } else { *coupon };
+                write!(text, "{kind}\0{coupon}\0{decided_ms}\0rejected {reason}")
             }
-            Verdict::Rejected(reason) => write!(text, "{kind}\0{coupon}\0{decided_ms}\0rejected {reason}"),
             Verdict::Accepted(accepted) => {
                 write!(text, "{kind}\0{coupon}\0{decided_ms}\0accepted {}", accepted.code)
             }
@@ -297,5 +304,16 @@ mod tests {
             |reason| Outcome { verdict: Verdict::Rejected(reason), ..as_a_row() }.shown(&mut text);
         assert_eq!(shown("not_your_code"), shown("code_unknown"));
         assert_ne!(shown("not_claimed"), shown("code_unknown"));
+    }
+
+    #[test]
+    fn where_a_name_leads_nowhere_no_coupon_is_shown_but_to_a_claim() {
+        let mut text = String::new();
+        let mut shown = |kind, coupon| {
+            Outcome { kind, coupon, verdict: Verdict::Rejected("unprocessable"), ..as_a_row() }
+                .shown(&mut text)
+        };
+        assert_eq!(shown("lock", "summer"), shown("lock", ""));
+        assert_ne!(shown("claim", "summer"), shown("claim", ""));
     }
 }

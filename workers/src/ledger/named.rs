@@ -15,6 +15,10 @@ use super::rows::{claim, redemption, request_id};
 /// Codes that are named, each with who asks, and the codes of redemptions, about which nobody asks. From the code to its
 /// load, and with the load's base to its number; from there to its live claim and its mark. The user's lapsed claims are
 /// looked for among their few claims of the coupon. (`exists` would be free to hash all claims instead.)
+///
+/// The live claim is the first one from its number on: only `claims_live` has that order. Asked for by coupon and number
+/// alone, a young table is as well read by user, with the coupon as a condition on the second column; and that plan,
+/// kept, reads all claims of the coupon for each code. The same for orders.
 const CODES: &str = "
     select x.code_key, x.code, l.coupon_no, x.load_id, x.idx, l.base, coalesce(m.uses, 0), coalesce(m.revoked, false),
            c.identity, c.body, c.user_id, c.claimed_ms, c.state, c.hold_until_ms, c.lock_until_ms, c.order_id,
@@ -33,8 +37,8 @@ const CODES: &str = "
      cross join lateral (select * from stampede.codes x where x.code_key = w.key offset 0) x
      cross join lateral (select coupon_no, base from stampede.loads l where l.load_id = x.load_id offset 0) l
       left join lateral (select * from stampede.claims c
-                          where c.coupon_no = l.coupon_no and c.number = l.base + x.idx and c.state <> 4
-                         offset 0) c on true
+                          where c.coupon_no = l.coupon_no and c.number >= l.base + x.idx and c.state <> 4
+                          order by c.number limit 1) c on c.number = l.base + x.idx
       left join lateral (select uses, revoked from stampede.code_marks m
                           where m.coupon_no = l.coupon_no and m.number = l.base + x.idx offset 0) m on true
       left join lateral (select true as lapsed from stampede.claims v
@@ -51,9 +55,10 @@ const REDEMPTIONS: &str = "
 const ORDERS: &str = "
     select w.coupon_no, w.number, w.order_id
       from unnest($1::bigint[], $2::bigint[], $3::text[]) w (coupon_no, number, order_id)
-     cross join lateral (select from stampede.redemptions r
-                          where r.coupon_no = w.coupon_no and r.number = w.number and r.order_id = w.order_id
-                            and r.rolled_back_ms is null offset 0) r";
+     cross join lateral (select order_id from stampede.redemptions r
+                          where r.coupon_no = w.coupon_no and r.number = w.number and r.order_id >= w.order_id
+                            and r.rolled_back_ms is null order by r.order_id limit 1) r
+     where r.order_id = w.order_id";
 
 /// What was found of codes: the codes, and which of the users who asked had a claim that lapsed.
 pub(super) type Named = (Vec<KnownCode>, Vec<(CouponNo, CodeNumber, Box<str>)>);

@@ -59,6 +59,8 @@ pub struct Details {
     pub not_redeemed: BTreeMap<String, u64>,
     /// Of the sold-out answers, those of the gate.
     pub gate: u64,
+    /// Users who let a code lapse on purpose.
+    pub let_lapse: u64,
     /// Users who were told sold out and waited for a code to come back.
     pub waited: u64,
     /// Of these, users who have one.
@@ -99,6 +101,7 @@ pub fn count(outcome: &Outcome, truth: &Truth) -> (Figures, Details) {
     let mut details = Details::default();
     for told in &outcome.told {
         details.retries += told.steps.iter().map(|step| step.retries).sum::<u64>();
+        details.let_lapse += u64::from(told.let_lapse);
         details.waited += u64::from(told.waited);
         match verdict(told, truth, &standings, &mut details) {
             Verdict::Won => {

@@ -50,7 +50,11 @@ pub fn draw(heading: &Heading<'_>, figures: &Figures, details: &Details) -> Stri
     for (word, count) in &details.not_redeemed {
         line(&row("not redeemed", *count, &format!("told {word}")));
     }
-    line(&row("holds that lapsed", figures.lapsed, &came_back(figures, details)));
+    line(&row("holds that lapsed", figures.lapsed, &on_purpose(figures, details)));
+    if details.waited > 0 {
+        let won = format!("{} got a code that came back", grouped(details.waited_and_won));
+        line(&row("waited for one", details.waited, &won));
+    }
     line(&row("unresolved", figures.unresolved, &doubts(figures, details, heading)));
     line(&row("given twice", figures.given_twice, verdict(figures.given_twice, heading.colours)));
     line(&rule);
@@ -83,17 +87,13 @@ fn row(label: &str, count: u64, remark: &str) -> String {
     format!("{label:<20}{:>11}     {remark}", grouped(count)).trim_end().to_owned()
 }
 
-/// What became of the codes whose holds lapsed.
-fn came_back(figures: &Figures, details: &Details) -> String {
-    let mut text = String::new();
-    if figures.lapsed > 0 {
-        _ = write!(text, "{} codes went on to somebody else", grouped(figures.handed_on));
+/// Why holds lapsed, and what became of the codes.
+fn on_purpose(figures: &Figures, details: &Details) -> String {
+    if figures.lapsed == 0 {
+        return String::new();
     }
-    if details.waited > 0 {
-        let won = grouped(details.waited_and_won);
-        _ = write!(text, "; {} users waited, {won} got one", grouped(details.waited));
-    }
-    text
+    let (let_lapse, handed_on) = (grouped(details.let_lapse), grouped(figures.handed_on));
+    format!("{let_lapse} on purpose; {handed_on} codes went on to somebody else")
 }
 
 fn doubts(figures: &Figures, details: &Details, heading: &Heading<'_>) -> String {

@@ -40,6 +40,8 @@ pub struct Told {
     pub user: String,
     /// Everything that was asked for, and its answer; the first is a claim.
     pub steps: Vec<Step>,
+    /// Whether the user let a code lapse on purpose.
+    pub let_lapse: bool,
     /// Whether the user was told sold out and waited.
     pub waited: bool,
 }
@@ -89,7 +91,7 @@ impl User {
     /// User number `n`, with a token, at one API.
     #[must_use]
     pub fn new(n: u64, token: String, api: &str, connection: Connection) -> Self {
-        let told = Told { user: name(n), steps: Vec::new(), waited: false };
+        let told = Told { user: name(n), steps: Vec::new(), let_lapse: false, waited: false };
         Self { token, api: api.to_owned(), order: Order::of(n), connection, came: Instant::now(), told }
     }
 
@@ -148,6 +150,7 @@ impl User {
         match again {
             Again::Lapsed => {}
             Again::LetLapse(code) => {
+                self.told.let_lapse = true;
                 tokio::time::sleep(shop.hold + TOO_LATE_BY).await;
                 if self.redeem(shop, &code).await {
                     return self.told;

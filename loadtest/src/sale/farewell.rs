@@ -56,32 +56,32 @@ fn commands(Coupons { sold, open, new }: &Coupons<'_>) -> String {
     format!(
         r#"
 # ann claims a code and waits for the outcome; sent again, it is the same request and the same code
-claim() {{ curl -s "$API/v1/coupons/{open}/claims?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: one' -d '{{}}'; }}
+claim() {{ curl -sw '\n' "$API/v1/coupons/{open}/claims?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: one' -d '{{}}'; }}
 claim; CODE=$(claim | sed 's/.*"code":"\([^"]*\)".*/\1/')
 
 # what it would take off; then ann locks it for a checkout, and pays
-curl -s "$API/v1/codes/$CODE/validation?order_amount=59.90&currency=EUR" -H "$ANN"
-curl -s "$API/v1/codes/$CODE/lock?wait=5" -H "$ANN" -H "$JSON" -d '{{"order_id": "o-1"}}'
-pay() {{ curl -s "$API/v1/codes/$CODE/redemptions?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: pay-1' \
+curl -sw '\n' "$API/v1/codes/$CODE/validation?order_amount=59.90&currency=EUR" -H "$ANN"
+curl -sw '\n' "$API/v1/codes/$CODE/lock?wait=5" -H "$ANN" -H "$JSON" -d '{{"order_id": "o-1"}}'
+pay() {{ curl -sw '\n' "$API/v1/codes/$CODE/redemptions?wait=5" -H "$ANN" -H "$JSON" -H 'Idempotency-Key: pay-1' \
   -d '{{"order_id": "o-1", "order_amount": "59.90", "currency": "EUR"}}'; }}
 pay; REDEMPTION=$(pay | sed 's/.*"redemption_id":"\([^"]*\)".*/\1/')
 
 # the order is cancelled: the shop rolls it back, ann has the code again, and gives it back
-curl -s -X DELETE "$API/v1/redemptions/$REDEMPTION?wait=5" -H "$SHOP"
-curl -s -X DELETE "$API/v1/codes/$CODE/claim?wait=5" -H "$ANN"
+curl -sw '\n' -X DELETE "$API/v1/redemptions/$REDEMPTION?wait=5" -H "$SHOP"
+curl -sw '\n' -X DELETE "$API/v1/codes/$CODE/claim?wait=5" -H "$ANN"
 
 # what ann has, and everything that ann has asked for
-curl -s $API/v1/users/me/codes -H "$ANN"
-curl -s $API/v1/users/me/requests -H "$ANN"
+curl -sw '\n' $API/v1/users/me/codes -H "$ANN"
+curl -sw '\n' $API/v1/users/me/requests -H "$ANN"
 
 # counters of the sale that just ended, and of the coupon above
-curl -s $API/v1/coupons/{sold} -H "$ADMIN"
-curl -s $API/v1/coupons/{open} -H "$ADMIN"
+curl -sw '\n' $API/v1/coupons/{sold} -H "$ADMIN"
+curl -sw '\n' $API/v1/coupons/{open} -H "$ADMIN"
 
 # a coupon of your own, with ten codes; README.md tells what else can be done with them
-curl -s $API/v1/coupons -H "$ADMIN" -H "$JSON" \
+curl -sw '\n' $API/v1/coupons -H "$ADMIN" -H "$JSON" \
   -d '{{"id": "{new}", "name": "My own", "discount": {{"type": "PERCENTAGE", "value": "10.00"}}}}'
-curl -s $API/v1/coupons/{new}/codes/generate -H "$ADMIN" -H "$JSON" -d '{{"count": 10}}'
+curl -sw '\n' $API/v1/coupons/{new}/codes/generate -H "$ADMIN" -H "$JSON" -d '{{"count": 10}}'
 "#
     )
 }

@@ -290,12 +290,13 @@ async fn watched(crowd: &Arc<Crowd>, screen: &Screen) -> Result<Outcome, SaleErr
     }
 }
 
+/// Short: it stands behind a bar.
 fn standing(score: &crowd::Score) -> String {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let (won, redeemed, sold_out) = (count(&score.won), count(&score.redeemed), count(&score.sold_out));
+    let (won, redeemed) = (count(&score.won), count(&score.redeemed));
     match count(&score.aside) {
-        0 => format!("won {won}, redeemed {redeemed}, sold out {sold_out}"),
-        aside => format!("won {won}, redeemed {redeemed}, sold out {sold_out}, {aside} will come back"),
+        0 => format!("won {won}, redeemed {redeemed}"),
+        aside => format!("won {won}, redeemed {redeemed}, {aside} will come back"),
     }
 }
 

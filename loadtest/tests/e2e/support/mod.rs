@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod field;
+pub(crate) mod foreigner;
 pub(crate) mod life;
 #[expect(clippy::disallowed_types, reason = "a few records by hand: nothing here is fast")]
 pub(crate) mod log;

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use loadtest::checker::{CheckConfig, settle};
 use rdkafka::message::Message as _;
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
 use schemas::topics::EVENTS;
 use schemas::{CouponEvent, Decoder, SchemaId, Subject};
 use serde_json::{Value, json};
@@ -34,6 +37,11 @@ pub(crate) struct Event {
 }
 
 impl Field {
+    pub(crate) async fn redis(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.stack.endpoints().redis_url).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
     /// A new coupon with these fields over the usual ones, and so many codes.
     pub(crate) async fn stocked(&self, codes: u64, fields: Value) -> String {
         let coupon = self.coupon_of(fields).await;
@@ -74,6 +82,23 @@ impl<'f> Sale<'f> {
                     where c.coupon_id = $1 and coalesce(l.base, 0) + k.idx = $2";
         let code = sqlx::query_scalar(sql).bind(self.coupon).bind(number);
         code.fetch_one(&mut self.field.postgres().await).await.unwrap()
+    }
+
+    /// The names of its lists in Redis, once there is one with something in it: a coupon gets one when more of its codes
+    /// are wanted than its owner reads at first.
+    pub(crate) async fn lists(&self, redis: &mut MultiplexedConnection) -> Vec<String> {
+        let sql = "select coupon_no from stampede.coupons where coupon_id = $1";
+        let number = sqlx::query_scalar::<_, i64>(sql).bind(self.coupon);
+        let number = number.fetch_one(&mut self.field.postgres().await).await.unwrap();
+        let until = Instant::now() + SETTLES_WITHIN;
+        loop {
+            let lists: Vec<String> = redis.keys(format!("stampede:stock:{number}:*")).await.unwrap();
+            if !lists.is_empty() {
+                return lists;
+            }
+            assert!(Instant::now() < until, "{} gets no list", self.coupon);
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub(crate) async fn counts(&self) -> Counts {
@@ -125,6 +150,9 @@ impl<'f> Sale<'f> {
 
     /// What happened to the coupon without a request, each once, however often it was told.
     pub(crate) async fn events(&self) -> Vec<Event> {
+        // What is written is told a moment later, or by the next owner.
+        let config = CheckConfig::settled(&self.field.stack.endpoints());
+        settle(&config, SETTLES_WITHIN).await.unwrap();
         let sql = "select schema_id from stampede.schemas where fingerprint = $1";
         let own = sqlx::query_scalar(sql).bind(Subject::Event.newest().fingerprint.as_slice());
         let own: i32 = own.fetch_one(&mut self.field.postgres().await).await.unwrap();

@@ -54,7 +54,8 @@ const FACTS: &str = "
       left join lateral (select * from code_marks m
                           where m.coupon_no = x.coupon_no and m.number = x.number offset 0) m on true
       left join lateral (select * from claims c
-                          where c.coupon_no = x.coupon_no and c.number = x.number and c.state <> 4 offset 0) c on true";
+                          where c.coupon_no = x.coupon_no and c.number >= x.number and c.state <> 4
+                          order by c.number limit 1) c on c.number = x.number";
 
 #[derive(Clone, Debug, sqlx::FromRow)]
 struct Facts {

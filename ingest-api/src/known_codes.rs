@@ -1,7 +1,7 @@
 //! Which coupon a code or a redemption belongs to: it decides whose partition a request goes to.
 //!
 //! Guarantees: a code never changes its coupon, so what is found is remembered; only codes that are stock are found
-//! (their owner knows no others). Where Postgres does not answer, the request is refused: sent to a partition that
+//! (their owner knows no others). That a code is unknown is not remembered: who was just given it may use it at once. Where Postgres does not answer, the request is refused: sent to a partition that
 //! is not the code's, it would be told that there is no such code.
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl KnownCodes {
     /// 503 while Postgres does not say.
     pub(crate) async fn coupon_of(&self, code: &CodeKey, pool: &PgPool) -> Result<Option<Arc<str>>, Problem> {
         let query = async { shared(sqlx::query_scalar(CODE).bind(code.as_str()).fetch_optional(pool).await) };
-        certain(self.0.look(code.as_str(), query).await)
+        certain(self.0.look_anew(code.as_str(), query).await)
     }
 }
 

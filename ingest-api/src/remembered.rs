@@ -78,6 +78,22 @@ impl<V: Clone> Remembered<V> {
         known
     }
 
+    /// What is known of the name, where an answer that is a moment old may be wrong: absence is not remembered at all.
+    pub(crate) async fn look_anew(
+        &self,
+        name: &str,
+        query: impl Future<Output = Result<Option<V>, sqlx::Error>>,
+    ) -> Known<V> {
+        if let Some(value) = self.recall(name) {
+            return Known::There(value);
+        }
+        let known = in_time(query).await;
+        if let Known::There(value) = &known {
+            self.insert(name, value.clone());
+        }
+        known
+    }
+
     /// It exists.
     pub(crate) fn insert(&self, name: &str, value: V) {
         let mut shard = self.shard(name);

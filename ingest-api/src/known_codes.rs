@@ -1,8 +1,9 @@
 //! Which coupon a code or a redemption belongs to: it decides whose partition a request goes to.
 //!
 //! Guarantees: a code never changes its coupon, so what is found is remembered; only codes that are stock are found
-//! (their owner knows no others). That a code is unknown is not remembered: who was just given it may use it at once. Where Postgres does not answer, the request is refused: sent to a partition that
-//! is not the code's, it would be told that there is no such code.
+//! (their owner knows no others). That a code is unknown is not remembered: who was just given it may use it at
+//! once. Where Postgres does not answer, the request is refused: sent to a partition that is not the code's, it would
+//! be told that there is no such code.
 
 use std::sync::Arc;
 

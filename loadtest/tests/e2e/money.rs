@@ -135,8 +135,9 @@ async fn fault_37_a_currency_or_an_order_that_is_none_is_refused_by_name() {
     field.leave().await;
 }
 
-/// Redeems one order after another with the codes of one coupon: what each came to, and what a validation said before.
-async fn prices(field: &Field, discount: Value, orders: &[(&str, &str, Option<(&str, &str)>)]) {
+/// Redeems one order after another with the codes of one coupon: what was taken off, what is left to pay, and that a
+/// validation said so before.
+async fn prices(field: &Field, discount: Value, orders: &[(&str, &str, [&str; 2])]) {
     let coupon = field.stocked(orders.len() as u64, rules(&json!({"discount": discount}))).await;
     let sale = Sale::of(field, &coupon);
     for (n, (amount, currency, wanted)) in orders.iter().enumerate() {
@@ -145,14 +146,9 @@ async fn prices(field: &Field, discount: Value, orders: &[(&str, &str, Option<(&
         let order = format!("order-{n}");
         let outcome = field.act(Act::of("ann", Deed::Pay(&code, &order, [amount, currency]))).await.json();
         let what = format!("{amount} {currency} less {discount}");
-        let Some((off, price)) = wanted else {
-            assert_eq!(outcome["status"], "rejected", "{what}: {outcome}");
-            assert_eq!(said["reason"], outcome["reason"], "{what}");
-            continue;
-        };
         let redemption = &outcome["redemption"];
         let found = (redemption["discount"].as_str(), redemption["final_price"].as_str());
-        assert_eq!(found, (Some(*off), Some(*price)), "{what}: {outcome}");
+        assert_eq!(found, (Some(wanted[0]), Some(wanted[1])), "{what}: {outcome}");
         for name in ["order_amount", "discount", "final_price", "currency"] {
             assert_eq!(said[name], redemption[name], "{name} of {what}, as a validation said it");
         }
@@ -176,31 +172,27 @@ async fn prices(field: &Field, discount: Value, orders: &[(&str, &str, Option<(&
 async fn a_percentage_is_exact_and_rounded_half_up_to_the_minor_unit() {
     let field = Field::enter(Kind::Calm).await;
     let orders = [
-        ("100.00", "EUR", Some(("15.00", "85.00"))),
-        ("0.00", "EUR", Some(("0.00", "0.00"))),
-        ("0.01", "EUR", Some(("0.00", "0.01"))),
-        ("0.03", "EUR", Some(("0.00", "0.03"))),
-        ("0.10", "EUR", Some(("0.02", "0.08"))),      // 0.015, up
-        ("129.90", "EUR", Some(("19.49", "110.41"))), // 19.485, up
-        ("999999999999.99", "EUR", Some(("150000000000.00", "849999999999.99"))),
-        ("7", "JPY", Some(("1", "6"))),             // 1.05
-        ("10", "JPY", Some(("2", "8"))),            // 1.5, up
-        ("1.005", "KWD", Some(("0.151", "0.854"))), // 0.15075
-        ("12.9", "EUR", Some(("1.94", "10.96"))),   // 1.935, up
+        ("100.00", "EUR", ["15.00", "85.00"]),
+        ("0.00", "EUR", ["0.00", "0.00"]),
+        ("0.01", "EUR", ["0.00", "0.01"]),
+        ("0.03", "EUR", ["0.00", "0.03"]),
+        ("0.10", "EUR", ["0.02", "0.08"]),      // 0.015, up
+        ("129.90", "EUR", ["19.49", "110.41"]), // 19.485, up
+        ("999999999999.99", "EUR", ["150000000000.00", "849999999999.99"]),
+        ("7", "JPY", ["1", "6"]),             // 1.05
+        ("10", "JPY", ["2", "8"]),            // 1.5, up
+        ("1.005", "KWD", ["0.151", "0.854"]), // 0.15075
+        ("12.9", "EUR", ["1.94", "10.96"]),   // 1.935, up
     ];
     prices(&field, json!({"type": "PERCENTAGE", "value": "15"}), &orders).await;
     prices(
         &field,
         json!({"type": "PERCENTAGE", "value": "33.3333"}),
-        &[("99.99", "EUR", Some(("33.33", "66.66")))],
+        &[("99.99", "EUR", ["33.33", "66.66"])],
     )
     .await;
-    prices(
-        &field,
-        json!({"type": "PERCENTAGE", "value": "100"}),
-        &[("99.99", "EUR", Some(("99.99", "0.00")))],
-    )
-    .await;
+    prices(&field, json!({"type": "PERCENTAGE", "value": "100"}), &[("99.99", "EUR", ["99.99", "0.00"])])
+        .await;
     field.leave().await;
 }
 
@@ -209,16 +201,16 @@ async fn a_maximum_caps_the_discount_and_a_price_is_never_below_zero() {
     let field = Field::enter(Kind::Calm).await;
     let capped = json!({"type": "PERCENTAGE", "value": "50", "currency": "EUR", "maximum_discount": "20.00"});
     let orders = [
-        ("39.98", "EUR", Some(("19.99", "19.99"))),
-        ("40.02", "EUR", Some(("20.00", "20.02"))),
-        ("1000.00", "EUR", Some(("20.00", "980.00"))),
+        ("39.98", "EUR", ["19.99", "19.99"]),
+        ("40.02", "EUR", ["20.00", "20.02"]),
+        ("1000.00", "EUR", ["20.00", "980.00"]),
     ];
     prices(&field, capped, &orders).await;
     let fixed = json!({"type": "FIXED_AMOUNT", "value": "10.00", "currency": "EUR"});
     let orders = [
-        ("25.00", "EUR", Some(("10.00", "15.00"))),
-        ("10.00", "EUR", Some(("10.00", "0.00"))),
-        ("3.50", "EUR", Some(("3.50", "0.00"))),
+        ("25.00", "EUR", ["10.00", "15.00"]),
+        ("10.00", "EUR", ["10.00", "0.00"]),
+        ("3.50", "EUR", ["3.50", "0.00"]),
     ];
     prices(&field, fixed, &orders).await;
     field.leave().await;

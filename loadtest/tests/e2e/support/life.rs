@@ -213,12 +213,9 @@ impl Field {
         }
         let listed = self.get(0, "/v1/users/me/requests?limit=100", &token).await.json();
         let identity = |id: &Value| id.as_str().unwrap_or_default().split('.').next().map(str::to_owned);
-        let own = listed["items"]
-            .as_array()
-            .unwrap_or(&Vec::new())
-            .iter()
-            .cloned()
-            .find(|item| identity(&item["request_id"]) == identity(&outcome["request_id"]));
+        let items = listed["items"].as_array().unwrap_or_else(|| panic!("{listed}"));
+        let own = items.iter().find(|item| identity(&item["request_id"]) == identity(&outcome["request_id"]));
+        let own = own.cloned();
         let mut own = own.unwrap_or_else(|| panic!("{outcome} is not among {listed}"));
         own["request_id"] = outcome["request_id"].clone();
         assert_eq!(own, *outcome, "as the user's requests show it");

@@ -5,6 +5,7 @@ pub(crate) mod crowd;
 pub(crate) mod field;
 pub(crate) mod foreigner;
 pub(crate) mod life;
+pub(crate) mod lives;
 #[expect(clippy::disallowed_types, reason = "a few records by hand: nothing here is fast")]
 pub(crate) mod log;
 pub(crate) mod sale;

@@ -1,11 +1,14 @@
-//! Lists of codes in Redis. Nothing here is believed: the owner checks every entry against its own counters, and
-//! abandons a list at the first doubt. So a call is made once, and whatever is not certain is `Unknown`.
+//! Lists of codes in Redis. Nothing here is believed: the owner checks every entry's number against its own counters,
+//! and abandons a list at the first doubt. That the text is the number's own says a seal, made when the list is
+//! filled: an entry that was not pushed by this process onto this list is as good as none. So a call is made once,
+//! and whatever is not certain is `Unknown`.
 
 use coupon_core::effect::{CodeEntry, FillResult, ListName, Pop, Popped};
 use coupon_core::ids::CodeNumber;
 use futures::future::{BoxFuture, FutureExt as _};
 use redis::aio::ConnectionManager;
 use redis::{Pipeline, Value};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::crash_points::{Point, pass};
 use crate::metrics;
@@ -20,13 +23,15 @@ const LIST_LIVES_SECONDS: u64 = 3_600;
 #[derive(Clone)]
 pub struct RedisStock {
     connection: ConnectionManager,
+    /// Of the seals. Who pops from a list has filled it, so nobody else needs it.
+    secret: u64,
 }
 
 impl RedisStock {
     /// On this connection, which reconnects by itself and sends nothing twice.
     #[must_use]
-    pub const fn new(connection: ConnectionManager) -> Self {
-        Self { connection }
+    pub fn new(connection: ConnectionManager) -> Self {
+        Self { connection, secret: rand::random() }
     }
 
     async fn ask(&self, call: &'static str, pipeline: &Pipeline) -> Option<Vec<Value>> {
@@ -53,7 +58,10 @@ impl Stock for RedisStock {
             let answers = self.ask("pop", &pipeline).await.filter(|answers| answers.len() == pops.len());
             answers.map_or_else(
                 || vec![Popped::Unknown; pops.len()],
-                |answers| answers.iter().map(popped).collect(),
+                |answers| {
+                    let sealed = pops.iter().map(|pop| Seal::of(&pop.list, self.secret));
+                    answers.iter().zip(sealed).map(|(answer, seal)| popped(answer, seal)).collect()
+                },
             )
         }
         .boxed()
@@ -64,13 +72,13 @@ impl Stock for RedisStock {
             let Some(last) = codes.last().map(|code| code.number) else {
                 return FillResult::Filled { count: 0, last: CodeNumber(0) };
             };
-            let key = key(&list);
+            let (key, seal) = (key(&list), Seal::of(&list, self.secret));
             let mut pipeline = redis::pipe();
             pipeline.ignore_errors();
             for chunk in codes.chunks(PUSHED_AT_ONCE) {
                 let push = pipeline.cmd("RPUSH").arg(&key);
                 for code in chunk {
-                    push.arg(entry(code));
+                    push.arg(seal.entry(code));
                 }
             }
             pipeline.cmd("EXPIRE").arg(&key).arg(LIST_LIVES_SECONDS);
@@ -92,24 +100,45 @@ fn key(list: &ListName) -> String {
     format!("stampede:stock:{coupon}:{epoch}:{:032x}:{generation}", nonce.0)
 }
 
-fn entry(code: &CodeEntry) -> String {
-    format!("{}|{}", code.number, code.code)
-}
+/// Tells the entries of one list from all others.
+#[derive(Clone, Copy)]
+struct Seal(u64);
 
-fn popped(answer: &Value) -> Popped {
-    match answer {
-        Value::Nil => Popped::Codes(Vec::new()),
-        Value::Array(entries) => {
-            entries.iter().map(code).collect::<Option<_>>().map_or(Popped::Unknown, Popped::Codes)
-        }
-        _ => Popped::Unknown,
+impl Seal {
+    fn of(list: &ListName, secret: u64) -> Self {
+        Self(xxh3_64_with_seed(key(list).as_bytes(), secret))
+    }
+
+    /// `number|code|seal`.
+    fn entry(self, code: &CodeEntry) -> String {
+        let mut entry = format!("{}|{}", code.number, code.code);
+        let seal = self.seal(&entry);
+        entry.push('|');
+        entry.push_str(&seal);
+        entry
+    }
+
+    fn code(self, entry: &Value) -> Option<CodeEntry> {
+        let Value::BulkString(bytes) = entry else { return None };
+        let (entry, seal) = std::str::from_utf8(bytes).ok()?.rsplit_once('|')?;
+        let (number, code) = entry.split_once('|').filter(|_| seal == self.seal(entry))?;
+        Some(CodeEntry { number: CodeNumber(number.parse().ok()?), code: code.into() })
+    }
+
+    fn seal(self, entry: &str) -> String {
+        format!("{:016x}", xxh3_64_with_seed(entry.as_bytes(), self.0))
     }
 }
 
-fn code(entry: &Value) -> Option<CodeEntry> {
-    let Value::BulkString(bytes) = entry else { return None };
-    let (number, code) = std::str::from_utf8(bytes).ok()?.split_once('|')?;
-    Some(CodeEntry { number: CodeNumber(number.parse().ok()?), code: code.into() })
+fn popped(answer: &Value, seal: Seal) -> Popped {
+    match answer {
+        Value::Nil => Popped::Codes(Vec::new()),
+        Value::Array(entries) => {
+            let codes = entries.iter().map(|entry| seal.code(entry)).collect::<Option<_>>();
+            codes.map_or(Popped::Unknown, Popped::Codes)
+        }
+        _ => Popped::Unknown,
+    }
 }
 
 /// `RPUSH` answers the list's new length: one after another they must grow by exactly what was pushed, or somebody
@@ -139,15 +168,34 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
+    fn list(coupon: i64) -> ListName {
+        ListName { coupon: CouponNo(coupon), epoch: Epoch(1), nonce: Nonce(1), generation: 0 }
+    }
+
     #[test]
     fn a_popped_list_is_read_entry_by_entry_and_one_unreadable_entry_spoils_it() {
+        let seal = Seal::of(&list(1), 7);
         let abc = CodeEntry { number: CodeNumber(12), code: "AB|C".into() };
-        assert_eq!(popped(&Value::Array(vec![bulk(&entry(&abc))])), Popped::Codes(vec![abc]));
-        assert_eq!(popped(&Value::Nil), Popped::Codes(Vec::new()), "no list is an empty one");
-        for spoiled in ["", "ABC", "x|ABC", "|ABC"] {
-            assert_eq!(popped(&Value::Array(vec![bulk("1|A"), bulk(spoiled)])), Popped::Unknown, "{spoiled}");
+        let own = bulk(&seal.entry(&abc));
+        assert_eq!(popped(&Value::Array(vec![own.clone()]), seal), Popped::Codes(vec![abc]));
+        assert_eq!(popped(&Value::Nil, seal), Popped::Codes(Vec::new()), "no list is an empty one");
+        for spoiled in ["", "ABC", "x|ABC", "|ABC", "1|A"] {
+            let answer = Value::Array(vec![own.clone(), bulk(spoiled)]);
+            assert_eq!(popped(&answer, seal), Popped::Unknown, "{spoiled}");
         }
-        assert_eq!(popped(&Value::Int(3)), Popped::Unknown);
+        assert_eq!(popped(&Value::Int(3), seal), Popped::Unknown);
+    }
+
+    #[test]
+    fn a_foreign_code_is_believed_under_no_number_and_from_no_other_list() {
+        let seal = Seal::of(&list(1), 7);
+        let code = |code: &str| CodeEntry { number: CodeNumber(12), code: code.into() };
+        let (own, other) = (seal.entry(&code("OWN")), Seal::of(&list(2), 7).entry(&code("OTHER")));
+        let (_, seal_of_own) = own.rsplit_once('|').expect("a seal");
+        for foreign in [other, format!("12|OTHER|{seal_of_own}"), Seal::of(&list(1), 8).entry(&code("OWN"))] {
+            let answer = Value::Array(vec![bulk(&foreign)]);
+            assert_eq!(popped(&answer, seal), Popped::Unknown, "{foreign}");
+        }
     }
 
     #[test]

@@ -147,7 +147,6 @@ async fn fault_25_codes_of_another_coupon_in_a_list_are_given_to_nobody() {
 }
 
 #[tokio::test]
-#[ignore = "an owner believes the text of an entry whose number is the next one: to be mended in the workers"]
 async fn fault_25_a_foreign_code_under_the_number_that_comes_next_is_given_to_nobody() {
     with_lists_in_disorder(|own, other| {
         let number = own.first().and_then(|entry| entry.split_once('|')).map_or("", |(number, _)| number);

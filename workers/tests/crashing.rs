@@ -58,7 +58,7 @@ async fn crash(shop: &shop::Shop, point: Point, users: &mut u32) -> Vec<String> 
         shop.stack.wait_healthy(WORKER).await.unwrap();
         shop.stack.terminate(WORKER).unwrap();
     }
-    let died = shop.stack.wait_exit(WORKER, Duration::from_secs(20)).await;
+    let died = shop.stack.wait_exit(WORKER, Duration::from_secs(300)).await;
     assert!(died.as_ref().is_ok_and(|status| !status.success()), "{}: {died:?}", point.name());
     ids
 }

@@ -70,7 +70,7 @@ impl StackConfig {
             redis_settings: Vec::new(),
             api_env: Vec::new(),
             worker_env: Vec::new(),
-            patience: Duration::from_secs(60),
+            patience: Duration::from_secs(300),
             report: Reporter::silent(),
         }
     }

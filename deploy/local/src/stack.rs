@@ -169,11 +169,11 @@ impl Drop for Stack {
 /// Which step of the stop, which signal, and how long it may take. Postgres' SIGTERM would wait for its clients.
 pub(crate) fn stop_order(child: Child) -> (u8, Signal, Duration) {
     match child {
-        Child::Api(_) => (0, Signal::SIGTERM, Duration::from_secs(20)),
-        Child::Worker(_) => (1, Signal::SIGTERM, Duration::from_secs(20)),
-        Child::Kafka => (2, Signal::SIGTERM, Duration::from_secs(30)),
-        Child::Postgres => (3, Signal::SIGINT, Duration::from_secs(30)),
-        Child::Redis => (4, Signal::SIGTERM, Duration::from_secs(5)),
+        Child::Api(_) => (0, Signal::SIGTERM, Duration::from_secs(60)),
+        Child::Worker(_) => (1, Signal::SIGTERM, Duration::from_secs(60)),
+        Child::Kafka => (2, Signal::SIGTERM, Duration::from_secs(60)),
+        Child::Postgres => (3, Signal::SIGINT, Duration::from_secs(60)),
+        Child::Redis => (4, Signal::SIGTERM, Duration::from_secs(30)),
     }
 }
 

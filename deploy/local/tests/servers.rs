@@ -16,7 +16,7 @@ fn lives(pid: i32) -> bool {
 }
 
 fn soon(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !holds() {
         assert!(Instant::now() < deadline, "not within 15 s: {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -73,7 +73,7 @@ async fn an_immediate_shutdown_under_open_connections_is_survived() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     let mut open = postgres(&stack).await;
     stack.stop_immediate().unwrap();
-    stack.wait_exit(Child::Postgres, Duration::from_secs(10)).await.unwrap();
+    stack.wait_exit(Child::Postgres, Duration::from_secs(120)).await.unwrap();
     assert!(sqlx::query("SELECT 1").execute(&mut open).await.is_err());
     stack.restart(Child::Postgres).await.unwrap();
     sqlx::query("SELECT 1").execute(&mut postgres(&stack).await).await.unwrap();
@@ -191,7 +191,7 @@ async fn shared_memory_of_a_killed_postgres_is_given_back() {
     let segment = shared_memory(stack.data_dir());
     assert!(is_allocated(&segment), "{segment}");
     stack.kill(Child::Postgres).unwrap();
-    stack.wait_exit(Child::Postgres, Duration::from_secs(5)).await.unwrap();
+    stack.wait_exit(Child::Postgres, Duration::from_secs(120)).await.unwrap();
     drop(stack);
     assert!(!is_allocated(&segment), "{segment}");
 }

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::OnceCell;
 
 /// Long enough for a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) async fn stack() -> &'static Stack {
     static STACK: OnceCell<Stack> = OnceCell::const_new();

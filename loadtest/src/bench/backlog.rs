@@ -21,8 +21,8 @@ use super::BenchError;
 
 const PARTITION: i32 = 0;
 const ROWS_PER_CHUNK: usize = 20_000;
-const ASK: Duration = Duration::from_secs(10);
-const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
+const ASK: Duration = Duration::from_secs(60);
+const DELIVERED_WITHIN: Duration = Duration::from_secs(600);
 /// Odd, so multiplying by it shuffles 32 bits without a collision.
 const SHUFFLE: u64 = 0x9E37_79B1;
 

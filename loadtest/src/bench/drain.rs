@@ -22,9 +22,9 @@ use crate::checker::{self, CheckConfig};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// A worker that needs longer than this for nothing at all is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
-const LOADED_WITHIN: Duration = Duration::from_secs(60);
+const STUCK_AFTER: Duration = Duration::from_secs(900);
+const SETTLE_WITHIN: Duration = Duration::from_secs(300);
+const LOADED_WITHIN: Duration = Duration::from_secs(300);
 
 /// An arm: what one worker has to do.
 pub struct Drain {

@@ -11,10 +11,10 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(200);
 /// How long nothing may come while records are missing.
-const RECORD_WITHIN: Duration = Duration::from_secs(20);
+const RECORD_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why topics could not be read.
 #[derive(Debug, Error)]

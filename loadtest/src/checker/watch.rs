@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::report::{Invariant, Report};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-const LOOK_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
 const NAMES: [&str; 6] = ["epoch", "write_no", "next_offset", "time_ms", "next_emit_seq", "emitted_seq"];
 
 /// A watch over the partitions of a stack.

@@ -23,7 +23,7 @@ use crate::http::{Call, Connection, Lost, Reply};
 const WAIT_SECONDS: u64 = 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(WAIT_SECONDS + 5);
 /// Longer than any restart: who has no answer by then is unresolved.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 

@@ -43,7 +43,7 @@ use window::Window;
 
 const TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
 /// How long work that was accepted may take to be told once everybody has their answer.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+const SETTLE_WITHIN: Duration = Duration::from_secs(300);
 const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
 /// As a shell reports a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;

@@ -11,8 +11,8 @@ use super::SaleError;
 use crate::http::{Call, Connection, Reply};
 use crate::screen::Screen;
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// The API as an admin sees it.

@@ -16,7 +16,7 @@ use schemas::{CouponRequest, CouponResponse, Decoder, Encoder, Subject, kinds, p
 use sqlx::PgPool;
 
 pub(crate) const PARTITIONS: i32 = 8;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) struct Shop {
     pub(crate) stack: Stack,

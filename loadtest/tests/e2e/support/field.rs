@@ -13,7 +13,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long a stack may take to get over whatever was done to it. Generous: it is a bound, not an expectation.
-pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const SETTLES_WITHIN: Duration = Duration::from_secs(300);
 
 /// Which stack a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Field {
                 start(kind).await
             }
         };
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(15)).pool_max_idle_per_host(256);
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).pool_max_idle_per_host(256);
         let tokens = Tokens::new(stack.jwt_secret(), Duration::from_secs(3600));
         let watch = Some(Watch::begin(&stack.endpoints().postgres_url));
         let (http, history) = (http.build().unwrap(), History::new());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Programs;
+use crate::{Detour, Programs};
 
 /// What to start. Use [`StackConfig::full`] or [`StackConfig::servers_only`] with struct update syntax.
 #[derive(Clone, Debug)]
@@ -27,9 +27,11 @@ pub struct StackConfig {
     pub workers: usize,
     /// Partitions of the request topic; only the first start on a data directory uses it.
     pub partitions: u32,
-    /// Heap of the broker in MiB.
+    /// How many Kafka brokers to start, each of them a controller as well; topics have as many replicas, up to three.
+    pub brokers: usize,
+    /// Heap of each broker in MiB.
     pub kafka_heap_mb: u32,
-    /// Added to the broker's `server.properties`, or replacing what is there.
+    /// Added to each broker's `server.properties`, or replacing what is there.
     pub kafka_properties: Vec<(String, String)>,
     /// How long the broker waits for a silent consumer before it gives its partitions away; 1 s or more.
     pub group_session_timeout: Duration,
@@ -43,6 +45,8 @@ pub struct StackConfig {
     pub api_env: Vec<(String, String)>,
     /// Added to the environment of every worker.
     pub worker_env: Vec<(String, String)>,
+    /// Lines on which a proxy stands between our programs and a server: see [`crate::Stack::detour`].
+    pub detours: Vec<Detour>,
     /// How long each child may take to become healthy.
     pub patience: Duration,
     /// Where lines about starts, deaths and restarts go.
@@ -62,6 +66,7 @@ impl StackConfig {
             api_instances: 0,
             workers: 0,
             partitions: 8,
+            brokers: 1,
             kafka_heap_mb: 512,
             kafka_properties: Vec::new(),
             group_session_timeout: Duration::from_secs(6),
@@ -70,6 +75,7 @@ impl StackConfig {
             redis_settings: Vec::new(),
             api_env: Vec::new(),
             worker_env: Vec::new(),
+            detours: Vec::new(),
             patience: Duration::from_secs(300),
             report: Reporter::silent(),
         }

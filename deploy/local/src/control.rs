@@ -206,7 +206,7 @@ impl Inner {
         let extra =
             lock(&self.members).get(&child).map(|member| member.extra_env.clone()).unwrap_or_default();
         let launch = match child {
-            Child::Kafka => kafka::launch(&self.site),
+            Child::Kafka | Child::Broker(_) => kafka::launch(&self.site, child),
             Child::Redis => redis::launch(&self.site),
             Child::Postgres => postgres::launch(&self.site),
             Child::Api(_) | Child::Worker(_) => {
@@ -218,7 +218,7 @@ impl Inner {
         if self.closing.load(Ordering::SeqCst) {
             return Err(StackError::Stopped);
         }
-        for name in port_names(child) {
+        for name in port_names(&self.site.config, child) {
             lock(&self.site.ports).release(&name);
         }
         let process = Process::start(&launch).map_err(StackError::io("cannot start", &launch.program))?;
@@ -232,7 +232,7 @@ impl Inner {
     /// What must be there before the child can be spawned.
     async fn prepare(&self, child: Child) -> Result<(), StackError> {
         match child {
-            Child::Kafka => kafka::prepare(&self.site).await,
+            Child::Kafka | Child::Broker(_) => kafka::prepare(&self.site, child).await,
             Child::Redis => redis::prepare(&self.site),
             Child::Postgres => {
                 let site = Arc::clone(&self.site);

@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 pub(crate) async fn is_healthy(site: &Site, child: Child) -> bool {
     let asked = async {
         match child {
-            Child::Kafka => kafka_leads(site).await,
+            Child::Kafka | Child::Broker(_) => kafka_leads(site, child).await,
             Child::Redis => redis_answers(site).await.unwrap_or(false),
             Child::Postgres => postgres_answers(site).await.is_ok(),
             Child::Api(_) | Child::Worker(_) => is_ready(site, child).await,
@@ -29,17 +29,17 @@ pub(crate) async fn is_healthy(site: &Site, child: Child) -> bool {
 }
 
 /// The broker names itself in its metadata: it is registered, and topics can be made.
-async fn kafka_leads(site: &Site) -> bool {
-    let port = lock(&site.ports).get(kafka::PORT);
+async fn kafka_leads(site: &Site, broker: Child) -> bool {
+    let port = lock(&site.ports).get(&kafka::port_name(broker));
     // Asked first, because librdkafka's own reconnecting is slower than ours.
     if TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         return false;
     }
-    let bootstrap = ours::kafka_bootstrap(site);
+    let bootstrap = format!("127.0.0.1:{port}");
     let ask = move || {
         let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().ok()?;
         let metadata = client.fetch_metadata(None, ANSWER_WITHIN).ok()?;
-        (!metadata.brokers().is_empty()).then_some(())
+        metadata.brokers().iter().any(|broker| broker.port() == i32::from(port)).then_some(())
     };
     matches!(tokio::task::spawn_blocking(ask).await, Ok(Some(())))
 }

@@ -1,4 +1,4 @@
-//! One Kafka broker that is its own controller (KRaft), from the jars that `deploy/provision` fetched.
+//! Kafka brokers, each of them a controller as well (KRaft), from the jars that `deploy/provision` fetched.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use tokio::process::Command;
 
@@ -13,10 +14,10 @@ use crate::logs::telling_line;
 use crate::process::{Launch, lock};
 use crate::secrets::random_bytes;
 use crate::stack::Site;
-use crate::{Child, StackError};
+use crate::{Child, Detour, StackConfig, StackError};
 
-pub(crate) const PORT: &str = "kafka";
-pub(crate) const CONTROLLER_PORT: &str = "kafka/controller";
+/// Replicas of the topics, if there are so many brokers: one may be away, and two still agree.
+const REPLICAS: usize = 3;
 
 /// Everything to standard output, which goes to the child's log: one file for the broker and for the JVM's own words.
 const LOG4J: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -33,20 +34,78 @@ const LOG4J: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </Configuration>
 "#;
 
-/// Writes the broker's configuration and, the first time, formats its log directory.
-pub(crate) async fn prepare(site: &Site) -> Result<(), StackError> {
-    let home = site.dir.join("kafka");
+/// All brokers of a stack.
+pub(crate) fn brokers(config: &StackConfig) -> impl Iterator<Item = Child> + use<> {
+    (0..config.brokers.max(1)).map(|n| if n == 0 { Child::Kafka } else { Child::Broker(n) })
+}
+
+/// How many replicas topics have.
+pub(crate) fn replicas(config: &StackConfig) -> usize {
+    config.brokers.clamp(1, REPLICAS)
+}
+
+/// Name of the port on which a broker serves who takes no detour.
+pub(crate) fn port_name(broker: Child) -> String {
+    broker.to_string()
+}
+
+/// Name of the port on which a broker serves who takes this detour.
+pub(crate) fn detour_port_name(broker: Child, detour: Detour) -> String {
+    format!("{broker}/{detour}")
+}
+
+fn controller_port_name(broker: Child) -> String {
+    format!("{broker}/controller")
+}
+
+/// The names of all of a broker's ports.
+pub(crate) fn port_names(config: &StackConfig, broker: Child) -> Vec<String> {
+    let detours = listening(config).map(|(_, detour)| detour_port_name(broker, detour));
+    [port_name(broker), controller_port_name(broker)].into_iter().chain(detours).collect()
+}
+
+/// The detours that need a listener, with its name.
+fn listening(config: &StackConfig) -> impl Iterator<Item = (&'static str, Detour)> {
+    config.detours.iter().filter_map(|detour| Some((detour.listener()?, *detour)))
+}
+
+/// Where clients begin that take no detour.
+pub(crate) fn bootstrap(site: &Site) -> String {
+    addresses(brokers(&site.config).map(|broker| lock(&site.ports).get(&port_name(broker))))
+}
+
+/// Where clients begin that take this detour, if it is there.
+pub(crate) fn bootstrap_of(site: &Site, detour: Detour) -> String {
+    if !site.config.detours.contains(&detour) {
+        return bootstrap(site);
+    }
+    let proxies = 0..brokers(&site.config).count();
+    addresses(proxies.map(|n| lock(&site.ports).get(&detour.port_name(n))))
+}
+
+fn addresses(ports: impl Iterator<Item = u16>) -> String {
+    ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+}
+
+/// From 0.
+const fn index(broker: Child) -> usize {
+    if let Child::Broker(index) = broker { index } else { 0 }
+}
+
+/// Writes a broker's configuration and, the first time, formats its log directory.
+pub(crate) async fn prepare(site: &Site, broker: Child) -> Result<(), StackError> {
+    let home = site.dir.join(&broker.to_string());
     let (properties, log4j, logs) =
         (home.join("server.properties"), home.join("log4j2.xml"), home.join("logs"));
     fs::create_dir_all(&logs).map_err(StackError::io("cannot create", &logs))?;
     fs::write(&log4j, LOG4J).map_err(StackError::io("cannot write", &log4j))?;
-    fs::write(&properties, self::properties(site, &logs))
+    fs::write(&properties, self::properties(site, broker, &logs))
         .map_err(StackError::io("cannot write", &properties))?;
     if logs.join("meta.properties").exists() { Ok(()) } else { format(site, &properties).await }
 }
 
-pub(crate) fn launch(site: &Site) -> Launch {
-    let home = site.dir.join("kafka");
+pub(crate) fn launch(site: &Site, broker: Child) -> Launch {
+    let home = site.dir.join(&broker.to_string());
     let heap = site.config.kafka_heap_mb;
     let log4j = format!("-Dlog4j2.configurationFile={}", home.join("log4j2.xml").display());
     let mut args: Vec<OsString> =
@@ -66,8 +125,8 @@ pub(crate) fn launch(site: &Site) -> Launch {
         args,
         env: Vec::new(),
         cwd: home,
-        log: site.dir.log_file(Child::Kafka),
-        pid_file: site.dir.pid_file(Child::Kafka),
+        log: site.dir.log_file(broker),
+        pid_file: site.dir.pid_file(broker),
         account: None,
         death_signal: "KILL",
     }
@@ -78,23 +137,25 @@ fn class_path(site: &Site) -> OsString {
 }
 
 /// The whole `server.properties`; the configuration's own come last and win.
-fn properties(site: &Site, logs: &Path) -> String {
-    let (port, controller) = {
-        let ports = lock(&site.ports);
-        (ports.get(PORT), ports.get(CONTROLLER_PORT))
-    };
+fn properties(site: &Site, broker: Child, logs: &Path) -> String {
     let config = &site.config;
+    let replicas = replicas(config).to_string();
+    // As for our own topics: an acknowledged commit of a group survives the loss of a broker.
+    let in_sync = if config.brokers >= REPLICAS { "2" } else { "1" };
     let session = config.group_session_timeout.as_millis().to_string();
     let heartbeat = config.group_heartbeat.as_millis().to_string();
     let fixed = [
         ("process.roles", "broker,controller"),
-        ("node.id", "1"),
         ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,WORKERS:PLAINTEXT,APIS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        ),
         ("auto.create.topics.enable", "false"),
         // The order of time in a partition is the broker's to say, not the producers'.
         ("log.message.timestamp.type", "LogAppendTime"),
-        ("offsets.topic.replication.factor", "1"),
+        ("min.insync.replicas", in_sync),
+        ("offsets.topic.replication.factor", &replicas),
         // The default of 50 makes the very first consumer group wait for seconds.
         ("offsets.topic.num.partitions", "4"),
         ("transaction.state.log.replication.factor", "1"),
@@ -114,9 +175,11 @@ fn properties(site: &Site, logs: &Path) -> String {
     let mut all: BTreeMap<String, String> =
         fixed.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let mut set = |key: &str, value: String| all.insert(key.to_owned(), value);
-    set("controller.quorum.voters", format!("1@127.0.0.1:{controller}"));
-    set("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
-    set("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}"));
+    set("node.id", (index(broker) + 1).to_string());
+    let [voters, listeners, advertised] = addresses_of(site, broker);
+    set("controller.quorum.voters", voters);
+    set("listeners", listeners);
+    set("advertised.listeners", advertised);
     set("log.dirs", logs.display().to_string());
     set("group.consumer.session.timeout.ms", session);
     set("group.consumer.heartbeat.interval.ms", heartbeat);
@@ -124,8 +187,24 @@ fn properties(site: &Site, logs: &Path) -> String {
     all.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
+/// The controllers' quorum, where this broker listens, and what it tells clients of that.
+fn addresses_of(site: &Site, broker: Child) -> [String; 3] {
+    let ports = lock(&site.ports);
+    let local = |name: &str| format!("127.0.0.1:{}", ports.get(name));
+    let voters =
+        brokers(&site.config).map(|one| format!("{}@{}", index(one) + 1, local(&controller_port_name(one))));
+    let plain = format!("PLAINTEXT://{}", local(&port_name(broker)));
+    let mut listeners = vec![plain.clone(), format!("CONTROLLER://{}", local(&controller_port_name(broker)))];
+    let mut advertised = vec![plain];
+    for (name, detour) in listening(&site.config) {
+        listeners.push(format!("{name}://{}", local(&detour_port_name(broker, detour))));
+        advertised.push(format!("{name}://{}", local(&detour.port_name(index(broker)))));
+    }
+    [voters.collect::<Vec<_>>().join(","), listeners.join(","), advertised.join(",")]
+}
+
 async fn format(site: &Site, properties: &Path) -> Result<(), StackError> {
-    let id = cluster_id().map_err(StackError::io("cannot read", Path::new("/dev/urandom")))?;
+    let id = cluster_id(site)?;
     let output = Command::new(&site.servers.java)
         .arg("-cp")
         .arg(class_path(site))
@@ -146,9 +225,22 @@ async fn format(site: &Site, properties: &Path) -> Result<(), StackError> {
     })
 }
 
+/// The same for all brokers of a stack: whoever is formatted first chooses it.
+fn cluster_id(site: &Site) -> Result<String, StackError> {
+    static CHOOSING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = lock(&CHOOSING);
+    let file = site.dir.join("kafka-cluster-id");
+    if let Ok(id) = fs::read_to_string(&file) {
+        return Ok(id);
+    }
+    let id = random_id().map_err(StackError::io("cannot read", Path::new("/dev/urandom")))?;
+    fs::write(&file, &id).map_err(StackError::io("cannot write", &file))?;
+    Ok(id)
+}
+
 /// 16 random bytes as 22 characters of URL-safe base64. Without `-` and `_`, lest it be taken for an option; the last
 /// character carries only two bits.
-fn cluster_id() -> io::Result<String> {
+fn random_id() -> io::Result<String> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let bytes = random_bytes::<21>()?;
     let characters = bytes.iter().filter_map(|byte| ALPHABET.get(usize::from(*byte) % ALPHABET.len()));

@@ -6,7 +6,7 @@
 //! - nothing outlives the launcher: not after an orderly stop, not after a panic, not after SIGKILL.
 //!
 //! Reading order: [`config`] (what can be asked for), `stack` (start and stop), `control` (faults on purpose),
-//! `supervisor` (children that die are started again), then one file per server (`kafka`, `postgres`, `redis`, `ours`),
+//! `supervisor` (children that die are started again), `detours` and `proxy` (lines that fail), then one file per server (`kafka`, `postgres`, `redis`, `ours`),
 //! and beneath them `process` (spawning, signals, exits), `directory`, `ports`, `watchdog`. [`testing`] shares one stack
 //! within a test binary.
 
@@ -16,6 +16,7 @@ pub mod testing;
 mod cargo;
 mod child;
 mod control;
+mod detours;
 mod directory;
 mod error;
 mod health;
@@ -27,6 +28,7 @@ mod postgres;
 mod process;
 mod procfs;
 mod programs;
+mod proxy;
 mod redis;
 mod secrets;
 mod signals;
@@ -37,8 +39,10 @@ mod watchdog;
 pub use cargo::{Profile, cargo_build};
 pub use child::{Child, Endpoints};
 pub use config::{Reporter, StackConfig, default_data_dir};
+pub use detours::Detour;
 pub use error::StackError;
 pub use programs::Programs;
+pub use proxy::Proxy;
 pub use signals::interrupted;
 pub use stack::Stack;
 pub use supervisor::Supervisor;

@@ -2,7 +2,7 @@
 
 use crate::process::{Launch, lock};
 use crate::stack::Site;
-use crate::{Child, kafka, postgres, redis};
+use crate::{Child, Detour, kafka, postgres, redis};
 
 /// Name of the port on which a child answers requests.
 pub(crate) fn port_name(child: Child) -> String {
@@ -35,7 +35,7 @@ pub(crate) fn launch(site: &Site, child: Child, extra: &[(String, String)]) -> O
 
 /// All that a child of ours is told; `extra` comes last and wins.
 pub(crate) fn environment(site: &Site, child: Child, extra: &[(String, String)]) -> Vec<(String, String)> {
-    let mut env = shared(site);
+    let mut env = shared(site, child);
     let mut set = |key: &str, value: String| env.push((key.to_owned(), value));
     set("STAMPEDE_PROBE_LISTEN", format!("127.0.0.1:{}", lock(&site.ports).get(&probe_port_name(child))));
     if let Child::Worker(_) = child {
@@ -54,29 +54,41 @@ pub(crate) fn environment(site: &Site, child: Child, extra: &[(String, String)])
     env
 }
 
-fn shared(site: &Site) -> Vec<(String, String)> {
+fn shared(site: &Site, child: Child) -> Vec<(String, String)> {
     let settings = [
-        ("STAMPEDE_KAFKA_BROKERS", kafka_bootstrap(site)),
-        ("STAMPEDE_POSTGRES_URL", postgres_url(site)),
-        ("STAMPEDE_REDIS_URL", redis_url(site)),
+        ("STAMPEDE_KAFKA_BROKERS", kafka::bootstrap_of(site, Detour::to_kafka(child))),
+        (
+            "STAMPEDE_POSTGRES_URL",
+            postgres_url_at(site, port_by(site, Detour::to_postgres(child), postgres::PORT)),
+        ),
+        ("STAMPEDE_REDIS_URL", redis_url_at(port_by(site, Detour::WorkersToRedis, redis::PORT))),
         ("STAMPEDE_PARTITIONS", site.config.partitions.to_string()),
-        ("STAMPEDE_REPLICATION", "1".to_owned()),
+        ("STAMPEDE_REPLICATION", kafka::replicas(&site.config).to_string()),
     ];
     settings.map(|(key, value)| (key.to_owned(), value)).to_vec()
 }
 
-pub(crate) fn kafka_bootstrap(site: &Site) -> String {
-    format!("127.0.0.1:{}", lock(&site.ports).get(kafka::PORT))
+/// The proxy's port if this detour is taken, else the server's own.
+fn port_by(site: &Site, detour: Detour, server: &str) -> u16 {
+    let ports = lock(&site.ports);
+    if site.config.detours.contains(&detour) { ports.get(&detour.port_name(0)) } else { ports.get(server) }
 }
 
 pub(crate) fn postgres_url(site: &Site) -> String {
-    let port = lock(&site.ports).get(postgres::PORT);
+    postgres_url_at(site, lock(&site.ports).get(postgres::PORT))
+}
+
+fn postgres_url_at(site: &Site, port: u16) -> String {
     let (user, password, database) = (postgres::USER, &site.secrets.postgres, postgres::DATABASE);
     format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}")
 }
 
 pub(crate) fn redis_url(site: &Site) -> String {
-    format!("redis://127.0.0.1:{}/", lock(&site.ports).get(redis::PORT))
+    redis_url_at(lock(&site.ports).get(redis::PORT))
+}
+
+fn redis_url_at(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}/")
 }
 
 pub(crate) fn probe_url(site: &Site, child: Child) -> String {

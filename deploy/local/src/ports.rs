@@ -70,6 +70,11 @@ impl Ports {
         self.held.remove(name);
     }
 
+    /// Hands over the port with its listener, to who listens there in this process.
+    pub(crate) fn take(&mut self, name: &str) -> Option<TcpListener> {
+        self.held.remove(name)
+    }
+
     fn choose(&mut self, name: &str, port: u16, listener: TcpListener) -> Result<(), StackError> {
         self.held.insert(name.to_owned(), listener);
         self.chosen.insert(name.to_owned(), port);

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 use nix::sys::signal::Signal;
 
+use crate::detours::Detours;
 use crate::directory::DataDir;
 use crate::ports::Ports;
 use crate::process::{Process, lock};
 use crate::programs::Servers;
 use crate::secrets::Secrets;
 use crate::watchdog::Watchdog;
-use crate::{Child, Endpoints, StackConfig, StackError, kafka, ours, postgres, procfs, redis};
+use crate::{Child, Detour, Endpoints, Proxy, StackConfig, StackError, kafka, ours, postgres, procfs, redis};
 
 /// Running processes with their data. Dropping it kills what is left and removes a temporary directory.
 pub struct Stack {
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) supervisors: AtomicU32,
     /// Held while another worker or API is made known.
     pub(crate) admitting: tokio::sync::Mutex<()>,
+    detours: Detours,
     watchdog: Mutex<Option<Watchdog>>,
 }
 
@@ -68,8 +70,7 @@ impl Stack {
     pub async fn start(config: StackConfig) -> Result<Self, StackError> {
         let stack = Self { inner: Arc::new(Inner::set_up(config)?) };
         let inner = &stack.inner;
-        try_join_all([Child::Redis, Child::Postgres, Child::Kafka].map(|child| inner.bring_up(child)))
-            .await?;
+        try_join_all(server_children(&inner.site.config).map(|child| inner.bring_up(child))).await?;
         let config = &inner.site.config;
         let workers = (0..config.workers).map(Child::Worker);
         let apis = (0..config.api_instances).map(Child::Api);
@@ -90,7 +91,7 @@ impl Stack {
         let apis = || children.iter().copied().filter(|child| matches!(child, Child::Api(_)));
         let workers = children.iter().copied().filter(|child| matches!(child, Child::Worker(_)));
         Endpoints {
-            kafka: ours::kafka_bootstrap(site),
+            kafka: kafka::bootstrap(site),
             postgres_url: ours::postgres_url(site),
             redis_url: ours::redis_url(site),
             apis: apis().map(|child| ours::api_url(site, child)).collect(),
@@ -129,6 +130,12 @@ impl Stack {
         let extra = lock(&self.inner.members).get(&child).map(|member| member.extra_env.clone());
         let extra = extra.unwrap_or_else(|| self.inner.default_env(child));
         ours::environment(&self.inner.site, child, &extra)
+    }
+
+    /// The controls of a line that leads through a proxy; `None` where the configuration names no such detour.
+    #[must_use]
+    pub fn detour(&self, detour: Detour) -> Option<Proxy> {
+        self.inner.detours.get(detour).cloned()
     }
 
     /// Stops everything in order. May be called again, and does nothing then.
@@ -171,21 +178,26 @@ pub(crate) fn stop_order(child: Child) -> (u8, Signal, Duration) {
     match child {
         Child::Api(_) => (0, Signal::SIGTERM, Duration::from_secs(60)),
         Child::Worker(_) => (1, Signal::SIGTERM, Duration::from_secs(60)),
-        Child::Kafka => (2, Signal::SIGTERM, Duration::from_secs(60)),
+        Child::Kafka | Child::Broker(_) => (2, Signal::SIGTERM, Duration::from_secs(60)),
         Child::Postgres => (3, Signal::SIGINT, Duration::from_secs(60)),
         Child::Redis => (4, Signal::SIGTERM, Duration::from_secs(30)),
     }
 }
 
 /// The names under which a child's ports are kept.
-pub(crate) fn port_names(child: Child) -> Vec<String> {
+pub(crate) fn port_names(config: &StackConfig, child: Child) -> Vec<String> {
     match child {
-        Child::Kafka => vec![kafka::PORT.to_owned(), kafka::CONTROLLER_PORT.to_owned()],
+        Child::Kafka | Child::Broker(_) => kafka::port_names(config, child),
         Child::Redis => vec![redis::PORT.to_owned()],
         Child::Postgres => vec![postgres::PORT.to_owned()],
         Child::Api(_) => vec![ours::port_name(child), ours::probe_port_name(child)],
         Child::Worker(_) => vec![ours::probe_port_name(child)],
     }
+}
+
+/// The servers that are not ours.
+fn server_children(config: &StackConfig) -> impl Iterator<Item = Child> + use<> {
+    [Child::Redis, Child::Postgres].into_iter().chain(kafka::brokers(config))
 }
 
 impl Inner {
@@ -202,15 +214,22 @@ impl Inner {
         if let (Some(port), Some(_)) = (config.api_port, &config.programs) {
             ports.reserve_exactly(&ours::port_name(Child::Api(0)), config.api_host, port)?;
         }
+        Detours::reserve(&config, &mut ports)?;
+        for name in server_children(&config).flat_map(|child| port_names(&config, child)) {
+            ports.reserve(&name)?;
+        }
+        let detours = Detours::open(&config, &mut ports)?;
+        let known: Vec<Child> = server_children(&config).collect();
         let inner = Self {
             site: Arc::new(Site { dir, config, servers, secrets, ports: Mutex::new(ports) }),
             members: Mutex::default(),
             closing: AtomicBool::new(false),
             supervisors: AtomicU32::new(0),
             admitting: tokio::sync::Mutex::default(),
+            detours,
             watchdog: Mutex::new(Some(watchdog)),
         };
-        for child in [Child::Redis, Child::Postgres, Child::Kafka] {
+        for child in known {
             inner.admit(child, Vec::new())?;
         }
         Ok(inner)
@@ -219,7 +238,7 @@ impl Inner {
     /// Makes a child known, with its ports, so that it can be started and its address told.
     pub(crate) fn admit(&self, child: Child, extra_env: Vec<(String, String)>) -> Result<(), StackError> {
         let mut ports = lock(&self.site.ports);
-        for name in port_names(child) {
+        for name in port_names(&self.site.config, child) {
             ports.reserve(&name)?;
         }
         drop(ports);
@@ -231,7 +250,7 @@ impl Inner {
         match child {
             Child::Api(_) => self.site.config.api_env.clone(),
             Child::Worker(_) => self.site.config.worker_env.clone(),
-            Child::Kafka | Child::Redis | Child::Postgres => Vec::new(),
+            Child::Kafka | Child::Broker(_) | Child::Redis | Child::Postgres => Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ pub(crate) struct Undecided {
     shards: Vec<Mutex<Shard>>,
     total: AtomicUsize,
     partitions: Vec<AtomicUsize>,
+    /// Never used twice: an entry that is made anew for the same request must not have the tickets of the one before.
+    next_ticket: AtomicU64,
     bound: usize,
     partition_bound: usize,
 }
@@ -53,22 +55,13 @@ struct Entry {
     since: Instant,
     lookup_at: Instant,
     lookups: u32,
-    next_ticket: u32,
-    waiters: Vec<(u32, oneshot::Sender<Arc<Outcome>>)>,
+    waiters: Vec<(u64, oneshot::Sender<Arc<Outcome>>)>,
 }
 
 impl Entry {
     fn new(partition: i32, now: Instant) -> Self {
         let lookup_at = now + FIRST_LOOKUP;
-        Self { sends: 0, partition, since: now, lookup_at, lookups: 0, next_ticket: 0, waiters: Vec::new() }
-    }
-
-    fn add_waiter(&mut self) -> (u32, oneshot::Receiver<Arc<Outcome>>) {
-        let (sender, receiver) = oneshot::channel();
-        let ticket = self.next_ticket;
-        self.next_ticket = ticket.wrapping_add(1);
-        self.waiters.push((ticket, sender));
-        (ticket, receiver)
+        Self { sends: 0, partition, since: now, lookup_at, lookups: 0, waiters: Vec::new() }
     }
 }
 
@@ -79,6 +72,7 @@ impl Undecided {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             total: AtomicUsize::new(0),
             partitions: (0..partitions).map(|_| AtomicUsize::new(0)).collect(),
+            next_ticket: AtomicU64::new(0),
             bound,
             partition_bound,
         })
@@ -119,7 +113,9 @@ impl Undecided {
 
     /// Waits for the outcome, whoever sent the request. Look for a known outcome *after* this.
     pub(crate) fn wait_for(self: &Arc<Self>, id: RequestId, now: Instant) -> Waiter {
-        let (ticket, receiver) = self.shard(id).entry(id).or_insert_with(|| Entry::new(0, now)).add_waiter();
+        let (sender, receiver) = oneshot::channel();
+        let ticket = self.next_ticket.fetch_add(1, Relaxed);
+        self.shard(id).entry(id).or_insert_with(|| Entry::new(0, now)).waiters.push((ticket, sender));
         Waiter { undecided: Arc::clone(self), id, ticket, receiver }
     }
 
@@ -204,7 +200,7 @@ impl Undecided {
 pub(crate) struct Waiter {
     undecided: Arc<Undecided>,
     id: RequestId,
-    ticket: u32,
+    ticket: u64,
     receiver: oneshot::Receiver<Arc<Outcome>>,
 }
 
@@ -283,6 +279,19 @@ mod tests {
         undecided.settle(&outcome(1, 0, Some("sold_out")));
         assert!(first.await.is_some() && second.await.is_some());
         assert!(undecided.shards.iter().all(|shard| shard.lock().is_ok_and(|shard| shard.is_empty())));
+    }
+
+    #[tokio::test]
+    async fn one_that_leaves_late_takes_nobody_elses_place() {
+        let undecided = Undecided::new(1, 10, 10);
+        let now = Instant::now();
+        let first = undecided.wait_for(id(1), now);
+        undecided.settle(&outcome(1, 0, None));
+        // The same request is waited for again before the first has left.
+        let second = undecided.wait_for(id(1), now);
+        drop(first);
+        undecided.settle(&outcome(1, 0, None));
+        assert!(second.await.is_some());
     }
 
     #[test]

@@ -13,7 +13,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::app::App;
 use crate::fields::fault_of_line;
 use crate::problem::Problem;
 
@@ -188,6 +187,18 @@ impl Tokens {
     }
 }
 
+/// What a router is given to check tokens with.
+pub trait HasTokens: Send + Sync {
+    /// Checks them.
+    fn tokens(&self) -> &Tokens;
+}
+
+impl HasTokens for Arc<Tokens> {
+    fn tokens(&self) -> &Tokens {
+        self
+    }
+}
+
 fn reason(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ExpiredSignature => "the token has expired",
@@ -239,11 +250,11 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<Arc<App>> for Caller {
+impl<S: HasTokens> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        app.tokens.caller(&parts.headers)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        state.tokens().caller(&parts.headers)
     }
 }
 

@@ -15,6 +15,7 @@ use coupon_core::ids::RequestId;
 use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
+use crate::herald::Herald;
 use crate::outcome::Outcome;
 
 const SHARDS: usize = 64;
@@ -43,6 +44,8 @@ pub(crate) struct Undecided {
     next_ticket: AtomicU64,
     bound: usize,
     partition_bound: usize,
+    /// Wakes the waiters.
+    pub(crate) herald: Arc<Herald<Arc<Outcome>>>,
 }
 
 type Shard = HashMap<RequestId, Entry, RandomState>;
@@ -75,6 +78,7 @@ impl Undecided {
             next_ticket: AtomicU64::new(0),
             bound,
             partition_bound,
+            herald: Herald::new(),
         })
     }
 
@@ -126,8 +130,7 @@ impl Undecided {
             self.give_place_back(entry.partition);
         }
         for (_, waiter) in entry.waiters {
-            // A waiter that has gone needs no answer.
-            drop(waiter.send(Arc::clone(outcome)));
+            self.herald.tell(waiter, Arc::clone(outcome));
         }
     }
 
@@ -158,6 +161,21 @@ impl Undecided {
             });
         }
         due
+    }
+
+    /// Whether there is no place at the moment: in the instance, or in this partition. It may be another by the time
+    /// that one is [taken](Self::admit).
+    pub(crate) fn full(&self, partition: Option<i32>) -> Option<Full> {
+        if self.len() >= self.bound {
+            return Some(Full::Instance);
+        }
+        let places = partition.and_then(|partition| self.places(partition))?;
+        (places.load(Relaxed) >= self.partition_bound).then_some(Full::Partition)
+    }
+
+    /// While fewer than this are undecided, nothing is full.
+    pub(crate) fn smallest_bound(&self) -> usize {
+        self.bound.min(self.partition_bound)
     }
 
     /// How many requests sent from here are undecided.
@@ -204,13 +222,6 @@ pub(crate) struct Waiter {
     receiver: oneshot::Receiver<Arc<Outcome>>,
 }
 
-impl Waiter {
-    /// The outcome, if it came already.
-    pub(crate) fn outcome_now(&mut self) -> Option<Arc<Outcome>> {
-        self.receiver.try_recv().ok()
-    }
-}
-
 impl Future for Waiter {
     /// `None` only if the request was given up.
     type Output = Option<Arc<Outcome>>;
@@ -240,6 +251,13 @@ mod tests {
         RequestId { identity, body: 0 }
     }
 
+    /// Whose waiters are told.
+    fn told() -> Arc<Undecided> {
+        let undecided = Undecided::new(1, 10, 10);
+        drop(tokio::spawn(Arc::clone(&undecided.herald).run()));
+        undecided
+    }
+
     #[test]
     fn one_hot_partition_cannot_fill_the_places_of_all() {
         let undecided = Undecided::new(2, 3, 2);
@@ -247,8 +265,14 @@ mod tests {
         assert_eq!(undecided.admit(id(1), 0, now), Ok(()));
         assert_eq!(undecided.admit(id(2), 0, now), Ok(()));
         assert_eq!(undecided.admit(id(3), 0, now), Err(Full::Partition));
+        assert_eq!((undecided.full(Some(0)), undecided.full(Some(1))), (Some(Full::Partition), None));
+        assert_eq!(undecided.full(None), None);
         assert_eq!(undecided.admit(id(4), 1, now), Ok(()));
         assert_eq!(undecided.admit(id(5), 1, now), Err(Full::Instance));
+        assert_eq!(
+            (undecided.full(Some(1)), undecided.full(None)),
+            (Some(Full::Instance), Some(Full::Instance))
+        );
         undecided.settle(&outcome(1, 0, None));
         assert_eq!(undecided.admit(id(5), 1, now), Ok(()));
         assert_eq!(undecided.len(), 3);
@@ -270,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_waiter_is_woken_and_one_that_left_leaves_nothing_behind() {
-        let undecided = Undecided::new(1, 10, 10);
+        let undecided = told();
         let now = Instant::now();
         let first = undecided.wait_for(id(1), now);
         let second = undecided.wait_for(id(1), now);
@@ -283,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_leaves_late_takes_nobody_elses_place() {
-        let undecided = Undecided::new(1, 10, 10);
+        let undecided = told();
         let now = Instant::now();
         let first = undecided.wait_for(id(1), now);
         undecided.settle(&outcome(1, 0, None));

@@ -1,20 +1,25 @@
 //! What can be measured. An arm is a design with its guarantees. A new one fills a frame in a file of its own, and has a
 //! line in [`ALL`]: [`Drain`](super::drain::Drain) (a worker empties a full topic), [`Scaling`](super::scaling::Scaling)
-//! (several do), [`Takeover`](super::takeover::Takeover) (one follows upon another), or
-//! [`Direct`](super::direct::Direct) (calls of a server).
+//! (several do), [`Takeover`](super::takeover::Takeover) (one follows upon another),
+//! [`Front`](super::front::Front) (clients ask over HTTP), or [`Direct`](super::direct::Direct) (calls of a server).
 
 use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 
 use super::BenchError;
+use super::accept::ACCEPT;
+use super::claim_to_outcome::CLAIM_TO_OUTCOME;
 use super::conditional_update::CONDITIONAL_UPDATE;
 use super::drains::{
     COUPONS_10, COUPONS_100, COUPONS_1000, HOT_DRAIN, REDEEM_DRAIN, SOLD_OUT_DRAIN, STOCK_1000, STOCK_10000,
     STOCK_100000, STOCK_1000000, UNIFORM_DRAIN,
 };
 use super::echo::ECHO;
+use super::gate::GATE;
 use super::ground::{Ground, Kind};
+use super::http_ceiling::HTTP_CEILING;
+use super::overload::OVERLOAD;
 use super::pg_ceiling::PG_CEILING;
 use super::redis_lua::REDIS_LUA;
 use super::row_lock::ROW_LOCK;
@@ -61,6 +66,10 @@ pub const ALL: &[&dyn Arm] = &[
     &SOLD_OUT_DRAIN,
     &UNIFORM_DRAIN,
     &REDEEM_DRAIN,
+    &ACCEPT,
+    &GATE,
+    &CLAIM_TO_OUTCOME,
+    &OVERLOAD,
     &TAKEOVER,
     &TAKEOVER_MILLION,
     &HAND_OVER,
@@ -79,6 +88,7 @@ pub const ALL: &[&dyn Arm] = &[
     &SKIP_LOCKED,
     &REDIS_LUA,
     &PG_CEILING,
+    &HTTP_CEILING,
     &ECHO,
 ];
 

@@ -91,9 +91,7 @@ pub async fn make_coupons(
         .fetch_all(&mut *connection)
         .await?;
     let loads: HashMap<i64, i64> = loads.into_iter().collect();
-    let coupon = |(id, number): (String, i64)| {
-        Some(Coupon { id, number, load: *loads.get(&number)? })
-    };
+    let coupon = |(id, number): (String, i64)| Some(Coupon { id, number, load: *loads.get(&number)? });
     let coupons: Vec<Coupon> = ids.into_iter().zip(numbers).filter_map(coupon).collect();
     copy_codes(connection, &coupons, codes_each).await?;
     let ids: Vec<i64> = coupons.iter().map(|coupon| coupon.load).collect();

@@ -82,8 +82,7 @@ const fn coupons(name: &'static str, coupons: u64) -> Drain {
 }
 
 const fn stock(name: &'static str, codes: u64) -> Drain {
-    let about =
-        "as hot-drain, with coupons of so many codes one after the other: what a claim costs against the stock";
+    let about = "as hot-drain, with coupons of so many codes one after the other: what a claim costs against the stock";
     claims(name, about, Backlog::Stock(codes), FOR_COST)
 }
 
@@ -127,7 +126,8 @@ impl Backlog {
         let of_all = coupons.clone();
         blocking(move || {
             let coupon = |n| self.coupon_of(n, count, codes_each);
-            let id = |n| usize::try_from(coupon(n)).ok().and_then(|at| of_all.get(at)).map(|coupon| &*coupon.id);
+            let id =
+                |n| usize::try_from(coupon(n)).ok().and_then(|at| of_all.get(at)).map(|coupon| &*coupon.id);
             backlog.fill((0..requests).filter_map(|n| Some(claim(id(n)?, n))))
         })
         .await?;
@@ -137,7 +137,11 @@ impl Backlog {
         let won = requests.min(count * codes_each);
         let outcomes = "select count(*) from stampede.outcomes where reason = 'sold_out'";
         Ok(vec![
-            Rows { what: "rows of claims", wanted: won, count: "select count(*) from stampede.claims".to_owned() },
+            Rows {
+                what: "rows of claims",
+                wanted: won,
+                count: "select count(*) from stampede.claims".to_owned(),
+            },
             Rows { what: "rows of rejected claims", wanted: requests - won, count: outcomes.to_owned() },
         ])
     }
@@ -206,7 +210,10 @@ mod tests {
             for n in 0..requests {
                 asked[usize::try_from(backlog.coupon_of(n, coupons, codes_each)).expect("few")] += 1;
             }
-            assert!(asked.iter().all(|asked| (1..=codes_each).contains(asked)), "{backlog:?} {requests} {asked:?}");
+            assert!(
+                asked.iter().all(|asked| (1..=codes_each).contains(asked)),
+                "{backlog:?} {requests} {asked:?}"
+            );
         }
         assert_eq!(Backlog::SoldOut.stock(1_000_000), (1, 2_000));
         assert_eq!(Backlog::Stock(1_000_000).stock(2_000), (1, 200_000));

@@ -16,7 +16,11 @@ impl Rounds {
     /// The samples of an arm, round by round; none at all where one of them is void: what is broken once in three times
     /// is broken.
     fn of(&self, arm: usize) -> Result<Vec<&Sample>, &str> {
-        self.0.iter().filter_map(|round| round.get(arm)).map(|outcome| outcome.as_ref().map_err(|why| &**why)).collect()
+        self.0
+            .iter()
+            .filter_map(|round| round.get(arm))
+            .map(|outcome| outcome.as_ref().map_err(|why| &**why))
+            .collect()
     }
 
     fn paired(&self, one: usize, other: usize, by: By) -> Option<Vec<f64>> {
@@ -152,7 +156,9 @@ impl ArmFigures {
             p99_ms: spread(&|sample| in_ms(sample.p99)),
             cpu_us: spread(&Sample::cpu_us_per_request),
             cpu_by: cpu_by.collect(),
-            marks: marks.filter_map(|(name, _)| Some((*name, spread(&|sample| sample.mark(name))?))).collect(),
+            marks: marks
+                .filter_map(|(name, _)| Some((*name, spread(&|sample| sample.mark(name))?)))
+                .collect(),
             curve: curve(&samples),
         }
     }
@@ -168,7 +174,8 @@ fn share(sample: &Sample, program: &str) -> f64 {
 fn curve(samples: &[&Sample]) -> Vec<CurvePoint> {
     let points = samples.iter().map(|sample| sample.curve.len()).min().unwrap_or(0);
     let median = |at: usize, figure: fn(&CurvePoint) -> f64| {
-        Spread::of(samples.iter().map(|sample| figure(&sample.curve[at])).collect()).map(|spread| spread.median)
+        Spread::of(samples.iter().map(|sample| figure(&sample.curve[at])).collect())
+            .map(|spread| spread.median)
     };
     let point = |at| {
         Some(CurvePoint {

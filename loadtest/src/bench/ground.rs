@@ -198,7 +198,8 @@ impl Ground {
     pub fn cpu(&self) -> Vec<(&'static str, Duration)> {
         let children = self.stack.children();
         let used = |wanted: fn(&Child) -> bool| -> Duration {
-            let pids = children.iter().filter(|child| wanted(child)).filter_map(|child| self.stack.pid(*child));
+            let pids =
+                children.iter().filter(|child| wanted(child)).filter_map(|child| self.stack.pid(*child));
             pids.map(cpu::of_tree).sum()
         };
         vec![
@@ -264,7 +265,8 @@ async fn connect(stack: &Stack) -> Result<PgConnection, BenchError> {
 
 /// Deletes our topics, and waits until the broker knows none of them any more.
 async fn delete_topics(kafka: &KafkaArgs) -> Result<(), BenchError> {
-    let admin: AdminClient<DefaultClientContext> = runtime::kafka::client(kafka, "loadtest-topics").create()?;
+    let admin: AdminClient<DefaultClientContext> =
+        runtime::kafka::client(kafka, "loadtest-topics").create()?;
     let names = ALL.map(|topic| topic.name);
     // Whoever is not there need not go; who stays is seen below.
     drop(admin.delete_topics(&names, &AdminOptions::new()).await?);

@@ -128,8 +128,18 @@ fn plots(out: &mut String, figures: &Figures) {
     let linear = |title| Axis { title, scale: Scale::Linear };
     let log = |title| Axis { title, scale: Scale::Log };
     let families = [
-        ("scaling", "Claims per second with workers and partitions", linear("workers and partitions"), "claims/s"),
-        ("scaling", "CPU per claim with workers and partitions", linear("workers and partitions"), "µs CPU/claim"),
+        (
+            "scaling",
+            "Claims per second with workers and partitions",
+            linear("workers and partitions"),
+            "claims/s",
+        ),
+        (
+            "scaling",
+            "CPU per claim with workers and partitions",
+            linear("workers and partitions"),
+            "µs CPU/claim",
+        ),
         ("coupons", "CPU per claim against the number of coupons", log("coupons"), "µs CPU/claim"),
         ("stock", "CPU per claim against the stock of a coupon", log("codes"), "µs CPU/claim"),
     ];
@@ -180,7 +190,9 @@ mod tests {
             assert!(page.contains(arm.name()), "{}", arm.name());
         }
         assert!(page.contains("fsync = on &amp; more") && page.contains("&lt;3&gt;"));
-        assert!(page.contains("Latency against offered load") && page.contains("with workers and partitions"));
+        assert!(
+            page.contains("Latency against offered load") && page.contains("with workers and partitions")
+        );
         for from_elsewhere in ["<script", "src=", "href=", "url(", "@import"] {
             assert!(!page.contains(from_elsewhere), "{from_elsewhere}");
         }

@@ -4,11 +4,13 @@
 //! started and warmed up, every arm has a world of its own on them, and what counts is the ratio within a round: its
 //! median, and how far the rounds lie apart. Whatever is measured is counted afterwards, or there is no figure.
 //!
-//! Reading order: [`arm`] (what can be measured), [`ground`] (where), [`drain`], [`scaling`], [`takeover`] and [`direct`]
-//! (the frames), [`drains`] and one file for each other arm, [`figures`], [`goals`], [`report`], [`html`].
+//! Reading order: [`arm`] (what can be measured), [`ground`] (where), [`drain`], [`scaling`], [`takeover`], [`front`]
+//! and [`direct`] (the frames), [`drains`] and one file for each other arm, [`figures`], [`goals`], [`report`], [`html`].
 
+pub mod accept;
 pub mod arm;
 pub mod backlog;
+pub mod claim_to_outcome;
 pub mod clients;
 pub mod conditional_update;
 pub mod cpu;
@@ -17,10 +19,15 @@ pub mod drain;
 pub mod drains;
 pub mod echo;
 pub mod figures;
+pub mod front;
+pub mod gate;
 pub mod goals;
 pub mod ground;
 pub mod html;
+pub mod http_ceiling;
+pub mod http_load;
 pub mod machine;
+pub mod overload;
 pub mod pg_ceiling;
 pub mod redis_lua;
 pub mod report;
@@ -56,6 +63,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Commits of Postgres for each 1,000 requests.
 pub(crate) const MARK_COMMITS: &str = "commits per 1,000";
+/// The highest load that was reached.
+pub(crate) const MARK_HIGHEST: &str = "highest load, claims/s";
 /// Half of the takeovers: from the signal to the first outcome by the next owner, everything included.
 pub(crate) const MARK_SIGNAL_TO_OUTCOME: &str = "signal to outcome ms";
 /// Half of the takeovers: from the statement that shuts out the previous owner to the first outcome.
@@ -183,6 +192,15 @@ pub enum BenchError {
         /// Last line of its log.
         last_line: String,
     },
+    /// Answers that there should not be.
+    #[error("there were other answers than there should be: {found}; the figure is void")]
+    Answers {
+        /// What there was.
+        found: String,
+    },
+    /// A token cannot be signed.
+    #[error("a token cannot be signed: {0}")]
+    Token(#[from] jsonwebtoken::errors::Error),
     /// The checker could not do its work.
     #[error("the checker: {0}")]
     Check(#[from] CheckError),

@@ -56,11 +56,7 @@ async fn prepare(ground: &mut Ground, claims: u64) -> Result<Work, BenchError> {
 }
 
 /// A thread for each client: nothing between a caller and its answer but the kernel.
-fn call(
-    connections: Vec<redis::Connection>,
-    digest: &str,
-    claims: u64,
-) -> Result<Vec<Duration>, BenchError> {
+fn call(connections: Vec<redis::Connection>, digest: &str, claims: u64) -> Result<Vec<Duration>, BenchError> {
     let next = Arc::new(AtomicU64::new(0));
     let threads: Vec<_> = connections
         .into_iter()

@@ -68,7 +68,8 @@ fn row(out: &mut String, arm: &ArmFigures) {
         || "–".to_owned(),
         |rate| format!("{:.0} ({:.0} … {:.0})", rate.median, rate.least, rate.most),
     );
-    let median = |spread: Option<Spread>| spread.map_or_else(|| "–".to_owned(), |spread| short(spread.median));
+    let median =
+        |spread: Option<Spread>| spread.map_or_else(|| "–".to_owned(), |spread| short(spread.median));
     let [p50, p99, cpu] = [arm.p50_ms, arm.p99_ms, arm.cpu_us].map(median);
     _ = writeln!(out, "{:<19} {:>9} {rate:>27} {p50:>9} {p99:>9} {cpu:>15}", arm.name, arm.requests);
     let by: Vec<String> = arm.cpu_by.iter().map(|(name, used)| format!("{name} {}", short(*used))).collect();

@@ -47,7 +47,10 @@ async fn prepare(ground: &mut Ground, claims: u64) -> Result<Work, BenchError> {
 pub(super) async fn one_row(ground: &mut Ground, claims: u64) -> Result<(), BenchError> {
     ground.connection.execute(SCHEMA).await?;
     let total = i64::try_from(claims).unwrap_or(i64::MAX);
-    sqlx::query("insert into bench.coupon values (1, $1, 0)").bind(total).execute(&mut ground.connection).await?;
+    sqlx::query("insert into bench.coupon values (1, $1, 0)")
+        .bind(total)
+        .execute(&mut ground.connection)
+        .await?;
     sqlx::query(
         "insert into bench.codes select 1, n, upper(substr(md5(n::text), 1, 12)) || n from generate_series(1, $1) n",
     )

@@ -110,7 +110,10 @@ impl Scaling {
         let begun = Instant::now();
         while ground.scalar::<i64>(OWNERS).await? != i64::from(self.workers) {
             if begun.elapsed() > SPREAD_WITHIN {
-                return Err(BenchError::Stuck { what: "not every worker got a partition", after: SPREAD_WITHIN });
+                return Err(BenchError::Stuck {
+                    what: "not every worker got a partition",
+                    after: SPREAD_WITHIN,
+                });
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }

@@ -65,7 +65,8 @@ fn claim(connection: &mut PgConnection, n: u64) -> BoxFuture<'_, Result<(), sqlx
     async move {
         // None where all that it saw were just being taken by others; there is a code for everybody, so it asks again.
         loop {
-            let claim = sqlx::query(CLAIM).bind(Uuid::from_u128(request_id(0, n).identity)).bind(user_name(n));
+            let claim =
+                sqlx::query(CLAIM).bind(Uuid::from_u128(request_id(0, n).identity)).bind(user_name(n));
             if claim.execute(&mut *connection).await?.rows_affected() > 0 {
                 return Ok(());
             }

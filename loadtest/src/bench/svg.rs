@@ -129,7 +129,12 @@ pub fn bars(values: &[(&str, f64)], unit: &str) -> String {
             BAR - 8.0,
             COLOURS[0]
         );
-        text(&mut out, (BAR_LABEL + length + 6.0, y + 18.0), "start", &format!("{} {unit}", thousands(*value)));
+        text(
+            &mut out,
+            (BAR_LABEL + length + 6.0, y + 18.0),
+            "start",
+            &format!("{} {unit}", thousands(*value)),
+        );
     }
     out.push_str("</svg>");
     out
@@ -188,7 +193,12 @@ pub fn lines(series: &[Series], x_axis: Axis, y_axis: Axis) -> String {
             );
         }
         let y = TOP + 14.0 + 18.0 * n as f64;
-        _ = write!(out, r#"<rect x="{}" y="{}" width="12" height="4" fill="{colour}"/>"#, LEFT + 10.0, y - 6.0);
+        _ = write!(
+            out,
+            r#"<rect x="{}" y="{}" width="12" height="4" fill="{colour}"/>"#,
+            LEFT + 10.0,
+            y - 6.0
+        );
         text(&mut out, (LEFT + 28.0, y), "start", &one.name);
     }
     out.push_str("</svg>");
@@ -202,10 +212,7 @@ fn open(height: f64) -> String {
 }
 
 fn grid(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
-    _ = write!(
-        out,
-        r##"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="#ddd"/>"##
-    );
+    _ = write!(out, r##"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="#ddd"/>"##);
 }
 
 fn text(out: &mut String, (x, y): (f64, f64), anchor: &str, words: &str) {

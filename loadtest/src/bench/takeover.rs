@@ -112,7 +112,8 @@ impl Takeover {
             seen.push(self.once(ground, &mut traffic).await?);
         }
         ground.settle(SETTLE_WITHIN).await?;
-        let decided = "select (select count(*) from stampede.claims) + (select count(*) from stampede.outcomes)";
+        let decided =
+            "select (select count(*) from stampede.claims) + (select count(*) from stampede.outcomes)";
         counted("claims decided", traffic.sent, ground.scalar(decided).await?)?;
         ground.check().await?;
         ground.stop_workers().await?;
@@ -144,8 +145,10 @@ impl Takeover {
         }
         // The present owner is at work.
         traffic.serve(|_| true).await?;
-        let owner: String = ground.scalar("select owner from stampede.partitions where partition = 0").await?;
-        let owner = (0..2).map(Child::Worker).find(|child| child.to_string() == owner).ok_or(BenchError::Moved)?;
+        let owner: String =
+            ground.scalar("select owner from stampede.partitions where partition = 0").await?;
+        let owner =
+            (0..2).map(Child::Worker).find(|child| child.to_string() == owner).ok_or(BenchError::Moved)?;
         let epoch: i64 = ground.scalar("select epoch from stampede.partitions where partition = 0").await?;
 
         let first = traffic.sent;

@@ -87,5 +87,9 @@ async fn every_arm_of_the_benchmark_has_a_figure_and_a_violation_voids_it() {
     for arm in &arms {
         assert!(table.contains(arm.name()) && page.contains(arm.name()), "{}", arm.name());
     }
-    assert!(page.contains("fsync = on") && page.contains("synchronous_commit = on") && page.contains("acks = all"));
+    assert!(
+        page.contains("fsync = on")
+            && page.contains("synchronous_commit = on")
+            && page.contains("acks = all")
+    );
 }

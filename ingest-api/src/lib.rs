@@ -2,7 +2,7 @@
 //! owner of the coupon's partition decides.
 //!
 //! Reading order, which is the way of a claim:
-//! 1. `router`: every route. `auth`, `extract`, `fields`, `problem`: who asks, what is read, how refusals look.
+//! 1. `router`: every route. `auth` (`known_tokens`), `extract`, `fields`, `problem`: who asks, what is read, how refusals look.
 //! 2. `claims`: one claim. `known_coupons` and `sold_out_gate` answer what needs no decision.
 //! 3. `asked`, `said`: what every route shares that makes a request. `locks`, `returns`, `redemptions`, `revocations`:
 //!    those about a code; `known_codes` tells whose partition it belongs to (`remembered` keeps what is known).
@@ -37,6 +37,7 @@ mod history;
 mod jobs;
 mod known_codes;
 mod known_coupons;
+mod known_tokens;
 mod loads;
 mod locks;
 mod lookup;

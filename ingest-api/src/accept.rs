@@ -5,7 +5,7 @@
 //! here is needed any more for the request to get its outcome (the handler may be dropped at every `await`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +23,7 @@ use crate::extract::Wait;
 use crate::lookup;
 use crate::outcome::Outcome;
 use crate::problem::Problem;
+use crate::questions::BRIEF_PATIENCE;
 use crate::request_ids::{Minted, Scope};
 use crate::request_sink::SinkError;
 use crate::said::Said;
@@ -30,8 +31,6 @@ use crate::undecided::{Full, Waiter};
 
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// How long a repeated request waits for Postgres to say whether it was decided; after that its owner will.
-const LOOKUP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A valid request of an authorised caller.
 pub(crate) struct Submission<'a> {
@@ -93,7 +92,7 @@ pub(crate) async fn submit(app: &App, submission: Submission<'_>) -> Result<Resp
         .send_request(&record(&minted, submission), minted.id, partition)
         .map_err(|error| unsent(app, &error))?;
     if let Err(error) = acknowledgement.received().await {
-        return match wait.and_then(|(_, mut waiter)| waiter.outcome_now()) {
+        return match app.hub.recent.get(minted.id) {
             // Decided before the acknowledgement was given up: it was in the log.
             Some(outcome) => Ok(decided(&minted.shown, &outcome, None)),
             None => Err(unsent(app, &error)),
@@ -163,9 +162,9 @@ async fn known_outcome(app: &App, id: RequestId) -> Result<Option<Arc<Outcome>>,
 
 async fn stored_outcome(app: &App, id: RequestId) -> Result<Option<Arc<Outcome>>, Problem> {
     let identities = [id.identity];
-    let asked = lookup::outcomes(&app.pool, &identities);
+    let asked = lookup::outcomes(app.questions.pool(), &identities);
     // Without an answer it is sent: the owner answers a repetition with what is stored.
-    let Ok(Ok(outcomes)) = tokio::time::timeout(LOOKUP_PATIENCE, asked).await else { return Ok(None) };
+    let Ok(outcomes) = app.questions.ask(BRIEF_PATIENCE, asked).await else { return Ok(None) };
     if let Some(outcome) = outcomes.iter().find(|outcome| outcome.id == id) {
         return Ok(Some(Arc::new(outcome.clone())));
     }
@@ -173,7 +172,8 @@ async fn stored_outcome(app: &App, id: RequestId) -> Result<Option<Arc<Outcome>>
     if outcomes.is_empty() { Ok(None) } else { Err(Problem::key_reused()) }
 }
 
-fn refuse(app: &App, full: Full) -> Problem {
+/// 503, and counted.
+pub(crate) fn refuse(app: &App, full: Full) -> Problem {
     match full {
         Full::Instance => {
             app.handles.instance_full.increment(1);
@@ -209,7 +209,7 @@ fn unsent(app: &App, error: &SinkError) -> Problem {
 }
 
 /// 202: durable, and will be decided.
-fn accepted(shown: &str) -> Response {
+pub(crate) fn accepted(shown: &str) -> Response {
     let location = location(shown);
     let wait = format!("{location}?wait=30");
     let body = Accepted { request_id: shown, status: "pending", links: Links { this: &location, wait } };

@@ -15,12 +15,14 @@ use sqlx::PgPool;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Tokens;
+use crate::auth::{HasTokens, Tokens};
 use crate::config::{Config, WeakSecret, strong};
 use crate::known_codes::KnownCodes;
 use crate::known_coupons::KnownCoupons;
 use crate::loads::Loads;
 use crate::metrics::{self, Handles};
+use crate::problem::Problem;
+use crate::questions::{self, Questions};
 use crate::recent::RecentOutcomes;
 use crate::request_ids::RequestIds;
 use crate::request_sink::{self, RequestSink};
@@ -80,7 +82,8 @@ pub(crate) struct Recorded {
 /// A running instance.
 pub struct App {
     pub(crate) config: Config,
-    pub(crate) pool: PgPool,
+    /// Asks Postgres.
+    pub(crate) questions: Questions,
     pub(crate) tokens: Tokens,
     pub(crate) ids: RequestIds,
     pub(crate) sink: Arc<RequestSink>,
@@ -103,6 +106,12 @@ impl std::fmt::Debug for App {
     }
 }
 
+impl HasTokens for Arc<App> {
+    fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+}
+
 /// The readiness that an instance reports; probes can show it before the instance is there.
 #[must_use]
 pub fn readiness() -> Arc<Readiness> {
@@ -121,7 +130,7 @@ impl App {
     ) -> Result<Arc<Self>, StartError> {
         strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
         let options = postgres::pinned(postgres::options(&config.postgres, "stampede-api")?);
-        let pool = postgres::pool(options, config.postgres_connections);
+        let pool = postgres::pool(questions::limited(options), config.postgres_connections);
         postgres::wait_for_schema(&pool).await?;
         let topics = topics::ensure(&config.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;
@@ -156,7 +165,7 @@ impl App {
         )?);
         let recent = RecentOutcomes::new(config.recent_outcomes);
         let load_options = postgres::options(&config.postgres, "stampede-api-loads")?;
-        let load_pool = postgres::pool(load_options, LOAD_CONNECTIONS);
+        let load_pool = postgres::pool(questions::limited(load_options), LOAD_CONNECTIONS);
         Ok(Arc::new(Self {
             tokens: config.jwt.tokens()?,
             ids: RequestIds::new(&config.request_id_secret),
@@ -166,7 +175,7 @@ impl App {
             loads: Loads::new(load_pool, Arc::clone(&sink), partitions, stopping.clone()),
             handles: Handles::new(),
             config,
-            pool,
+            questions: Questions::new(pool),
             sink,
             partitions,
             readiness,
@@ -181,12 +190,15 @@ impl App {
             decoder: Decoder::new(recorded.response_schema),
             hub: Arc::clone(&self.hub),
             readiness: Arc::clone(&self.readiness),
-            pool: self.pool.clone(),
+            pool: self.questions.pool().clone(),
             stop: self.stopping.clone(),
         };
+        drop(tokio::spawn(Arc::clone(&self.sink.herald).run()));
+        drop(tokio::spawn(Arc::clone(&self.hub.undecided.herald).run()));
         // It ends by itself with the process' token; nothing waits for it.
         drop(reader.spawn()?);
-        let forgotten = Arc::clone(&self.hub).look_up_forgotten(self.pool.clone(), self.stopping.clone());
+        let pool = self.questions.pool().clone();
+        let forgotten = Arc::clone(&self.hub).look_up_forgotten(pool, self.stopping.clone());
         drop(tokio::spawn(forgotten));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
         drop(tokio::spawn(Arc::clone(self).check_parts()));
@@ -199,25 +211,31 @@ impl App {
         while !self.stopping.is_cancelled() {
             let sink = Arc::clone(&self.sink);
             let broker = tokio::task::spawn_blocking(move || sink.ask_broker(CHECK));
-            let query = sqlx::query("select from coupons limit 1").fetch_optional(&self.pool);
-            let (broker, postgres) = tokio::join!(broker, tokio::time::timeout(CHECK, query));
+            let query = sqlx::query("select from coupons limit 1").fetch_optional(self.questions.pool());
+            let (broker, postgres) = tokio::join!(broker, questions::within(CHECK, query));
             if let Ok(broker) = broker {
                 self.readiness.set(request_sink::PART, broker);
             }
-            self.readiness.set(
-                POSTGRES,
-                match postgres {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("no answer".to_owned()),
-                },
-            );
+            self.readiness.set(POSTGRES, postgres.map(drop).map_err(|error| error.to_string()));
             self.handles.undecided.set(self.hub.undecided.len() as f64);
             tokio::select! {
                 () = self.stopping.cancelled() => {}
                 () = tokio::time::sleep(CHECK) => {}
             }
         }
+    }
+
+    /// The answer that the client's own answer consists of.
+    ///
+    /// # Errors
+    /// 503 where Postgres does not give it in time; `doing` is logged, not told.
+    pub(crate) async fn ask<T>(
+        &self,
+        doing: &'static str,
+        question: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Problem> {
+        let answer = self.questions.ask(questions::PATIENCE, question).await;
+        answer.map_err(|error| Problem::database(doing, &error))
     }
 
     /// From now on nobody should be sent here.

@@ -1,7 +1,5 @@
 //! What every route shares that makes a request: who asks about what, and the way from there to its acceptance.
 
-use std::sync::Arc;
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
@@ -10,7 +8,7 @@ use coupon_core::codes::{CodeKey, normalise};
 
 use crate::accept::{Submission, submit};
 use crate::app::App;
-use crate::auth::{Caller, Role, USER_ID_CHARACTERS};
+use crate::auth::{Caller, HasTokens, Role, USER_ID_CHARACTERS};
 use crate::extract::{Named, Parameters, Wait, idempotency_key};
 use crate::fields::fault_of_line;
 use crate::problem::Problem;
@@ -27,12 +25,12 @@ pub(crate) struct Asked {
     headers: HeaderMap,
 }
 
-impl FromRequestParts<Arc<App>> for Asked {
+impl<S: HasTokens> FromRequestParts<S> for Asked {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        let Named(named) = Named::from_request_parts(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let Named(named) = Named::from_request_parts(parts, state).await?;
         Ok(Self { caller, named, uri: parts.uri.clone(), headers: parts.headers.clone() })
     }
 }
@@ -98,7 +96,7 @@ impl Asked {
         said: Said,
     ) -> Result<Response, Problem> {
         let code = self.code()?;
-        let coupon_id = app.codes.coupon_of(&code, &app.pool).await?;
+        let coupon_id = app.codes.coupon_of(&code, &app.questions).await?;
         let coupon_id = coupon_id.as_deref().unwrap_or(code.as_str());
         let said = Said { code: Some(code.as_str().to_owned()), ..said };
         self.submit(app, kind, user, Target { coupon_id, name: code.as_str() }, said).await

@@ -18,6 +18,7 @@ use crate::fields::{Faults, Fields};
 use crate::openapi::{Refusals, RequestAnswers, RequestHeaders, WaitParameter};
 use crate::problem::{Problem, ProblemBody};
 use crate::remembered::Known;
+use crate::room::RoomForCoupon;
 use crate::said::Said;
 
 /// A claim. `{}` asks for any code.
@@ -32,15 +33,21 @@ pub(crate) struct ClaimBody {
     user_id: Option<String>,
 }
 
+/// A claim's body, read.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct ClaimRequest {
+pub(crate) struct ClaimRequest {
     /// Normalised.
     code: Option<String>,
-    user_id: Option<String>,
+    /// For whom.
+    pub(crate) user_id: Option<String>,
 }
 
 impl ClaimRequest {
-    fn read(JsonBody(body): JsonBody) -> Result<Self, Problem> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// 422, with every fault.
+    pub(crate) fn read(JsonBody(body): JsonBody) -> Result<Self, Problem> {
         let mut faults = Faults::default();
         let mut fields = Fields::of(body)?;
         let code = fields.code("code", &mut faults).map(CodeKey::into_string);
@@ -71,6 +78,7 @@ impl ClaimRequest {
 )]
 pub(crate) async fn claim(
     State(app): State<Arc<App>>,
+    _: RoomForCoupon,
     asked: Asked,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -83,7 +91,7 @@ pub(crate) async fn claim(
         app.handles.gated.increment(1);
         return Err(Problem::sold_out());
     }
-    if !is_coupon_id(coupon_id) || app.coupons.look(coupon_id, &app.pool).await == Known::Absent {
+    if !is_coupon_id(coupon_id) || app.coupons.look(coupon_id, &app.questions).await == Known::Absent {
         return Err(Problem::not_found("there is no such coupon"));
     }
     let said = Said { code: request.code, ..Said::default() };

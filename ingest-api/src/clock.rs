@@ -1,4 +1,4 @@
-//! The process' clock. It mints ids and nothing else: no deadline of a coupon hangs on it.
+//! The process' clock. It mints ids and tells whether a token has expired: no deadline of a coupon hangs on it.
 
 /// Unix milliseconds.
 pub(crate) fn unix_ms() -> i64 {

@@ -138,14 +138,14 @@ pub(crate) async fn generate(
         return Err(no_coupon());
     }
     let pattern_json = wanted.pattern_json();
-    let failed = |error: sqlx::Error| Problem::database("opening a load of codes", &error);
+    let doing = "opening a load of codes";
     // Codes that exist already make guessing easier, whichever coupon they are of.
-    let before = app.loads.asked_for(&pattern_json).await.map_err(failed)?;
+    let before = app.ask(doing, app.loads.asked_for(&pattern_json)).await?;
     let all = u64::try_from(before.saturating_add(wanted.count)).unwrap_or(u64::MAX);
     let room = wanted.pattern.ensure_room(all);
     room.map_err(|error| Problem::invalid_field(&field(&error), error.fault.to_string()))?;
     let opened = app.loads.open(&coupon_id, wanted.count, wanted.pattern, pattern_json);
-    let job = opened.await.map_err(failed)?.ok_or_else(no_coupon)?;
+    let job = app.ask(doing, opened).await?.ok_or_else(no_coupon)?;
     let mut response = json(StatusCode::ACCEPTED, &JobView::of(&job));
     if let Ok(location) = HeaderValue::try_from(format!("/v1/jobs/{}", job.job_id)) {
         response.headers_mut().insert(header::LOCATION, location);

@@ -33,6 +33,10 @@ pub enum Command {
     Serve(Box<Config>),
     /// Print a token for development, signed with the same secret.
     Token(TokenArgs),
+    /// For the benchmark: check tokens, read claims, and answer at once, with nothing behind. Ends when its standard
+    /// input does.
+    #[command(hide = true)]
+    Ceiling(CeilingArgs),
 }
 
 impl Cli {
@@ -41,7 +45,7 @@ impl Cli {
     pub fn read() -> Self {
         let mut arguments: Vec<_> = std::env::args_os().collect();
         let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or("--");
-        let known = ["serve", "token", "help", "--help", "-h", "--version", "-V"];
+        let known = ["serve", "token", "ceiling", "help", "--help", "-h", "--version", "-V"];
         if first.starts_with("--") && !known.contains(&first) {
             arguments.insert(1, "serve".into());
         }
@@ -163,6 +167,22 @@ impl Config {
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
+}
+
+/// Settings of the front door with nothing behind it.
+#[derive(Args, Clone, Debug)]
+pub struct CeilingArgs {
+    /// Where clients are served.
+    #[arg(long, env = "STAMPEDE_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+
+    /// How tokens are signed.
+    #[command(flatten)]
+    pub jwt: JwtArgs,
 }
 
 /// A token for development.

@@ -163,14 +163,13 @@ pub(crate) async fn create(
     caller.require(&[Role::Admin])?;
     let coupon = NewCoupon::read(body)?;
     let (id, partition) = coupon.place(app.partitions);
-    let made = insert(&app.pool, &id, partition, coupon)
-        .await
-        .map_err(|error| Problem::database("making a coupon", &error))?;
+    let made = insert(app.questions.pool(), &id, partition, coupon);
+    let made = app.ask("making a coupon", made).await?;
     if !made {
         return Err(Problem::already_exists("there is a coupon with this id"));
     }
     app.coupons.insert(&id);
-    let mut response = json(StatusCode::CREATED, &find(&app.pool, &id).await?);
+    let mut response = json(StatusCode::CREATED, &find(&app, &id).await?);
     if let Ok(location) = HeaderValue::try_from(["/v1/coupons/", &id].concat()) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -194,15 +193,12 @@ pub(crate) async fn read(
     if !is_coupon_id(&coupon_id) {
         return Err(Problem::not_found("there is no such coupon"));
     }
-    Ok(json(StatusCode::OK, &find(&app.pool, &coupon_id).await?))
+    Ok(json(StatusCode::OK, &find(&app, &coupon_id).await?))
 }
 
-async fn find(pool: &PgPool, coupon_id: &str) -> Result<CouponView, Problem> {
-    let row: Option<Row> = sqlx::query_as(READ)
-        .bind(coupon_id)
-        .fetch_optional(pool)
-        .await
-        .map_err(|error| Problem::database("reading a coupon", &error))?;
+async fn find(app: &App, coupon_id: &str) -> Result<CouponView, Problem> {
+    let row = sqlx::query_as(READ).bind(coupon_id).fetch_optional(app.questions.pool());
+    let row: Option<Row> = app.ask("reading a coupon", row).await?;
     row.map(Row::view).ok_or_else(|| Problem::not_found("there is no such coupon"))
 }
 

@@ -50,10 +50,10 @@ const PLACES: &str = "
 pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
     let user = asked.listed_user(&[Role::Service, Role::Admin])?;
     let page = Page::of(&asked.parameters()?)?;
-    let failed = |error: sqlx::Error| Problem::database("reading the requests of a user", &error);
-    let mut places = places(&app.pool, user, &page).await.map_err(failed)?;
+    let (doing, pool) = ("reading the requests of a user", app.questions.pool());
+    let mut places = app.ask(doing, places(pool, user, &page)).await?;
     let next_cursor = page.cut(&mut places, |place| *place);
-    let outcomes = outcomes(&app.pool, &places).await.map_err(failed)?;
+    let outcomes = app.ask(doing, outcomes(pool, &places)).await?;
     let shown: Vec<(String, Outcome)> = outcomes
         .into_iter()
         .map(|outcome| (app.ids.show_again(outcome.id, user, outcome.decided_ms), outcome))

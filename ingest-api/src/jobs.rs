@@ -60,7 +60,7 @@ pub(crate) async fn read(
     caller.require(&[Role::Admin])?;
     let no_job = || Problem::not_found("there is no such job");
     let job_id = Uuid::try_parse(&job_id).map_err(|_| no_job())?;
-    let job = app.loads.job(job_id).await.map_err(|error| Problem::database("reading a job", &error))?;
+    let job = app.ask("reading a job", app.loads.job(job_id)).await?;
     let view = JobView::of(&job.ok_or_else(no_job)?);
     let mut response = json(StatusCode::OK, &view);
     if !view.is_over() {

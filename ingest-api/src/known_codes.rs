@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use coupon_core::codes::CodeKey;
 use coupon_core::ids::RequestId;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::problem::Problem;
-use crate::remembered::{Known, Remembered, in_time};
+use crate::questions::{BRIEF_PATIENCE, Questions};
+use crate::remembered::{Known, Remembered, known};
 
 const CODE: &str = "
     select p.coupon_id from codes k
@@ -40,9 +40,14 @@ impl KnownCodes {
     ///
     /// # Errors
     /// 503 while Postgres does not say.
-    pub(crate) async fn coupon_of(&self, code: &CodeKey, pool: &PgPool) -> Result<Option<Arc<str>>, Problem> {
-        let query = async { shared(sqlx::query_scalar(CODE).bind(code.as_str()).fetch_optional(pool).await) };
-        certain(self.0.look_anew(code.as_str(), query).await)
+    pub(crate) async fn coupon_of(
+        &self,
+        code: &CodeKey,
+        questions: &Questions,
+    ) -> Result<Option<Arc<str>>, Problem> {
+        let query = sqlx::query_scalar(CODE).bind(code.as_str());
+        let query = async { shared(query.fetch_optional(questions.pool()).await) };
+        certain(self.0.look_anew(code.as_str(), questions.ask(BRIEF_PATIENCE, query)).await)
     }
 }
 
@@ -51,9 +56,13 @@ impl KnownCodes {
 ///
 /// # Errors
 /// 503 while Postgres does not say.
-pub(crate) async fn coupon_of_redemption(id: RequestId, pool: &PgPool) -> Result<Option<Arc<str>>, Problem> {
+pub(crate) async fn coupon_of_redemption(
+    id: RequestId,
+    questions: &Questions,
+) -> Result<Option<Arc<str>>, Problem> {
     let query = sqlx::query_scalar(REDEMPTION).bind(Uuid::from_u128(id.identity)).bind(id.body);
-    certain(in_time(async { shared(query.fetch_optional(pool).await) }).await)
+    let query = async { shared(query.fetch_optional(questions.pool()).await) };
+    certain(known(questions.ask(BRIEF_PATIENCE, query).await))
 }
 
 fn shared(found: Result<Option<String>, sqlx::Error>) -> Result<Option<Arc<str>>, sqlx::Error> {
@@ -79,6 +88,7 @@ mod tests {
         let pool = sqlx::postgres::PgPoolOptions::new()
             .connect_lazy("postgres://nobody@127.0.0.1:1/none")
             .expect("an address");
+        let pool = Questions::new(pool);
         let code = coupon_core::codes::normalise("ABCD").expect("a code");
         let known = KnownCodes::new(1_000);
         let id = RequestId { identity: 7, body: 0 };

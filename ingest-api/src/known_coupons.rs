@@ -1,7 +1,6 @@
 //! Which coupons exist, so that a claim of an unknown one is 404 without costing every claim a query.
 
-use sqlx::PgPool;
-
+use crate::questions::{BRIEF_PATIENCE, Questions};
 use crate::remembered::{Known, Remembered};
 
 /// The coupons that were asked for last.
@@ -15,12 +14,12 @@ impl KnownCoupons {
     }
 
     /// Whether the coupon exists. Where Postgres does not say it, its owner will.
-    pub(crate) async fn look(&self, coupon_id: &str, pool: &PgPool) -> Known<()> {
+    pub(crate) async fn look(&self, coupon_id: &str, questions: &Questions) -> Known<()> {
         let query = async {
             let query = sqlx::query_scalar("select true from coupons where coupon_id = $1").bind(coupon_id);
-            Ok(query.fetch_optional(pool).await?.map(|_: bool| ()))
+            Ok(query.fetch_optional(questions.pool()).await?.map(|_: bool| ()))
         };
-        self.0.look(coupon_id, query).await
+        self.0.look(coupon_id, questions.ask(BRIEF_PATIENCE, query)).await
     }
 
     /// The coupon was just made.

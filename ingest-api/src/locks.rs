@@ -15,6 +15,7 @@ use crate::fields::{Faults, Fields};
 use crate::openapi::{Refusals, RequestAnswers, RequestHeaders, UserParameter, WaitParameter};
 use crate::orders::ORDER_ID_CHARACTERS;
 use crate::problem::Problem;
+use crate::room::Room;
 use crate::said::Said;
 
 /// A lock. `{}` locks the code for whatever order it will be redeemed with.
@@ -62,6 +63,7 @@ impl LockRequest {
 )]
 pub(crate) async fn lock(
     State(app): State<Arc<App>>,
+    _: Room,
     asked: Asked,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -84,7 +86,7 @@ pub(crate) async fn lock(
     ),
     responses(RequestAnswers, Refusals),
 )]
-pub(crate) async fn unlock(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
+pub(crate) async fn unlock(State(app): State<Arc<App>>, _: Room, asked: Asked) -> Result<Response, Problem> {
     let named = asked.named_user()?;
     let user = asked.caller.acts_for(named.as_deref())?;
     asked.about_code(&app, kinds::UNLOCK, user, Said::default()).await

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use ingest_api::app::{self, App};
-use ingest_api::config::{Cli, Command, Config, TokenArgs};
-use ingest_api::server;
+use ingest_api::config::{CeilingArgs, Cli, Command, Config, TokenArgs};
+use ingest_api::{ceiling, server};
 use runtime::{lifecycle, probes, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ async fn main() -> ExitCode {
     let result = match Cli::read().command {
         Command::Serve(config) => serve(*config).await,
         Command::Token(args) => print_token(&args),
+        Command::Ceiling(args) => serve_ceiling(args).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,6 +46,12 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     ended.cancel();
     probes.await??;
     Ok(served?)
+}
+
+async fn serve_ceiling(args: CeilingArgs) -> Result<(), Box<dyn Error>> {
+    let _metrics = telemetry::init(&args.telemetry)?;
+    let stop = ceiling::until_input_ends()?;
+    Ok(ceiling::serve(TcpListener::bind(args.listen).await?, args.jwt.tokens()?, stop).await?)
 }
 
 fn print_token(args: &TokenArgs) -> Result<(), Box<dyn Error>> {

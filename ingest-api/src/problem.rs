@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::questions::Unanswered;
+
 /// A value that cannot be accepted, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fault {
@@ -189,8 +191,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a fault of ours; it has been logged")
     }
 
-    /// 503 for a statement that failed; the error is logged, not told.
-    pub(crate) fn database(doing: &'static str, error: &sqlx::Error) -> Self {
+    /// 503 for a question without an answer; why is logged, not told.
+    pub(crate) fn database(doing: &'static str, error: &Unanswered) -> Self {
+        if matches!(error, Unanswered::Crowded) {
+            return Self::overloaded("too many are waiting for the database; try again");
+        }
         tracing::warn!(doing, %error, "Postgres did not answer as it should");
         Self::unavailable("the database did not answer; try again")
     }

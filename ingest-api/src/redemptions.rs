@@ -21,6 +21,7 @@ use crate::known_codes::coupon_of_redemption;
 use crate::openapi::{Refusals, RequestAnswers, RequestHeaders, UserParameter, WaitParameter};
 use crate::orders::{AMOUNT_CHARACTERS, ORDER_ID_CHARACTERS, amount_of, check_currency};
 use crate::problem::Problem;
+use crate::room::Room;
 use crate::said::Said;
 
 /// A redemption.
@@ -89,6 +90,7 @@ impl RedeemRequest {
 )]
 pub(crate) async fn redeem(
     State(app): State<Arc<App>>,
+    _: Room,
     asked: Asked,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -117,7 +119,11 @@ pub(crate) async fn redeem(
     ),
     responses(RequestAnswers, Refusals),
 )]
-pub(crate) async fn roll_back(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
+pub(crate) async fn roll_back(
+    State(app): State<Arc<App>>,
+    _: Room,
+    asked: Asked,
+) -> Result<Response, Problem> {
     asked.caller.require(&[Role::Service, Role::Admin])?;
     let named = asked.named_user()?;
     let user = named.as_deref().unwrap_or(&asked.caller.sub);
@@ -125,7 +131,7 @@ pub(crate) async fn roll_back(State(app): State<Arc<App>>, asked: Asked) -> Resu
     let id = RequestId::parse(&asked.named).map_err(no_id)?;
     // Told back in one form only: two spellings of one redemption would be two targets of a key.
     let name = id.to_string();
-    let coupon_id = coupon_of_redemption(id, &app.pool).await?;
+    let coupon_id = coupon_of_redemption(id, &app.questions).await?;
     let target = Target { coupon_id: coupon_id.as_deref().unwrap_or(&name), name: &name };
     let said = Said { redemption_id: Some(name.clone()), ..Said::default() };
     asked.submit(&app, kinds::ROLLBACK, user, target, said).await

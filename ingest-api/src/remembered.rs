@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use foldhash::fast::{FixedState, RandomState};
 use tokio::sync::OnceCell;
 
+use crate::questions::Unanswered;
+
 const SHARDS: usize = 16;
 /// How long an answer other than "it exists" counts.
 const BRIEF: Duration = Duration::from_secs(1);
-/// How long a request waits for Postgres.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// Names that are being asked for, or were not found, per shard.
 const ASKED: usize = 1_024;
 
@@ -61,17 +61,17 @@ impl<V: Clone> Remembered<V> {
         Self { shards, capacity: (names / SHARDS / 2).max(1) }
     }
 
-    /// What is known of the name; `query` asks Postgres.
+    /// What is known of the name; `query` asks Postgres, and has a limit of its own.
     pub(crate) async fn look(
         &self,
         name: &str,
-        query: impl Future<Output = Result<Option<V>, sqlx::Error>>,
+        query: impl Future<Output = Result<Option<V>, Unanswered>>,
     ) -> Known<V> {
         if let Some(value) = self.recall(name) {
             return Known::There(value);
         }
         let asked = self.ask(name, Instant::now());
-        let known = asked.get_or_init(|| in_time(query)).await.clone();
+        let known = asked.get_or_init(async || known(query.await)).await.clone();
         if let Known::There(value) = &known {
             self.insert(name, value.clone());
         }
@@ -82,12 +82,12 @@ impl<V: Clone> Remembered<V> {
     pub(crate) async fn look_anew(
         &self,
         name: &str,
-        query: impl Future<Output = Result<Option<V>, sqlx::Error>>,
+        query: impl Future<Output = Result<Option<V>, Unanswered>>,
     ) -> Known<V> {
         if let Some(value) = self.recall(name) {
             return Known::There(value);
         }
-        let known = in_time(query).await;
+        let known = known(query.await);
         if let Known::There(value) = &known {
             self.insert(name, value.clone());
         }
@@ -135,16 +135,16 @@ impl<V: Clone> Remembered<V> {
     }
 }
 
-/// What a query says, or that it did not say it soon enough.
-pub(crate) async fn in_time<V>(query: impl Future<Output = Result<Option<V>, sqlx::Error>>) -> Known<V> {
-    match tokio::time::timeout(PATIENCE, query).await {
-        Ok(Ok(Some(value))) => Known::There(value),
-        Ok(Ok(None)) => Known::Absent,
-        Ok(Err(error)) => {
+/// What a query says, or that it did not say it.
+pub(crate) fn known<V>(answer: Result<Option<V>, Unanswered>) -> Known<V> {
+    match answer {
+        Ok(Some(value)) => Known::There(value),
+        Ok(None) => Known::Absent,
+        Err(Unanswered::Failed(error)) => {
             tracing::warn!(%error, "Postgres does not say whether something exists");
             Known::Unsure
         }
-        Err(_) => Known::Unsure,
+        Err(Unanswered::Late(_) | Unanswered::Crowded) => Known::Unsure,
     }
 }
 
@@ -180,8 +180,8 @@ mod tests {
     #[tokio::test]
     async fn silence_is_not_absence() {
         let known = Remembered::<()>::new(1_000);
-        assert_eq!(known.look("a", std::future::pending()).await, Known::Unsure);
-        assert_eq!(known.look("b", ready(Err(sqlx::Error::PoolTimedOut))).await, Known::Unsure);
+        assert_eq!(known.look("a", ready(Err(Unanswered::Late(BRIEF)))).await, Known::Unsure);
+        assert_eq!(known.look("b", ready(Err(sqlx::Error::PoolTimedOut.into()))).await, Known::Unsure);
     }
 
     #[test]

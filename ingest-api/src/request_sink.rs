@@ -19,10 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use coupon_core::ids::RequestId;
 
+use crate::herald::Herald;
 use crate::undecided::Undecided;
 
 /// The part of readiness that says whether Kafka takes records.
 pub(crate) const PART: &str = "kafka";
+
+/// Most records are smaller; made as large at once, they are not copied while they grow.
+const ROOM_OF_A_RECORD: usize = 256;
 
 /// Why a record was not taken.
 #[derive(Debug, Error)]
@@ -47,6 +51,7 @@ pub(crate) struct Delivery {
 
 struct Deliveries {
     undecided: Arc<Undecided>,
+    herald: Arc<Herald<Result<(), KafkaError>>>,
     readiness: Arc<Readiness>,
     fatal: CancellationToken,
 }
@@ -75,7 +80,9 @@ impl ProducerContext for Deliveries {
             self.undecided.send_failed(request);
         }
         // A handler that has gone needs no answer; the request goes its way.
-        drop(delivery.told.send(result));
+        if !delivery.told.is_closed() {
+            self.herald.tell(delivery.told, result);
+        }
     }
 }
 
@@ -84,6 +91,8 @@ pub(crate) struct RequestSink {
     producer: ThreadedProducer<Deliveries>,
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
+    /// Tells handlers of acknowledgements.
+    pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
     /// The producer can never send again.
     pub(crate) fatal: CancellationToken,
 }
@@ -115,9 +124,15 @@ impl RequestSink {
         readiness: Arc<Readiness>,
     ) -> KafkaResult<Self> {
         let fatal = CancellationToken::new();
-        let context = Deliveries { undecided: Arc::clone(&undecided), readiness, fatal: fatal.clone() };
+        let herald = Herald::new();
+        let context = Deliveries {
+            undecided: Arc::clone(&undecided),
+            herald: Arc::clone(&herald),
+            readiness,
+            fatal: fatal.clone(),
+        };
         let producer = ThreadedProducer::from_config_and_context(config, context)?;
-        Ok(Self { producer, encoder, undecided, fatal })
+        Ok(Self { producer, encoder, undecided, herald, fatal })
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is
@@ -160,7 +175,8 @@ impl RequestSink {
         partition: i32,
         headers: Option<OwnedHeaders>,
     ) -> Result<Acknowledgement, SinkError> {
-        let value = self.encoder.encode_to_vec(request)?;
+        let mut value = Vec::with_capacity(ROOM_OF_A_RECORD);
+        self.encoder.encode(request, &mut value)?;
         let (told, acknowledged) = oneshot::channel();
         let mut record = BaseRecord::with_opaque_to(REQUESTS, Box::new(Delivery { request: id, told }))
             .partition(partition)

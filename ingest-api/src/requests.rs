@@ -3,8 +3,9 @@
 //! Guarantees: `pending` is answered only for an id that was really given out, to its user, and only as long as it
 //! can be true; everybody else's ids look like ids that never were.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -18,6 +19,7 @@ use crate::extract::{Named, Wait};
 use crate::lookup;
 use crate::outcome::{Outcome, RequestView};
 use crate::problem::{Problem, ProblemBody};
+use crate::questions::PATIENCE;
 use crate::request_ids::Verified;
 
 /// What became of a request.
@@ -46,14 +48,21 @@ pub(crate) async fn read(
     let wait = Wait::of(&uri, &headers)?;
     let verified = allowed(&app, &caller, &shown)?;
     let now = Instant::now();
+    let Some(limit) = wait.map(|wait| wait.limit) else {
+        let found = find(&app, verified, PATIENCE).await?;
+        return Ok(answer(&shown, found.as_deref(), None));
+    };
     // Registered before looking: nothing falls between.
-    let waiter = wait.map(|wait| (wait, app.hub.undecided.wait_for(verified.id, now)));
-    if let Some(outcome) = find(&app, verified).await? {
-        return Ok(answer(&shown, Some(&outcome), wait));
-    }
-    let outcome = match waiter {
-        Some((wait, waiter)) => in_time(&app, waiter, now + wait.limit).await,
-        None => None,
+    let mut waiter = pin!(in_time(&app, app.hub.undecided.wait_for(verified.id, now), now + limit));
+    let outcome = tokio::select! {
+        // Told while Postgres was asked: its answer is not needed any more.
+        outcome = &mut waiter => Some(outcome.ok_or_else(|| {
+            Problem::unavailable("the database did not say in time what became of the request; try again")
+        })?),
+        found = find(&app, verified, limit.min(PATIENCE)) => match found? {
+            Some(outcome) => Some(outcome),
+            None => waiter.await,
+        },
     };
     Ok(answer(&shown, outcome.as_deref(), wait))
 }
@@ -69,7 +78,7 @@ fn allowed(app: &App, caller: &Caller, shown: &str) -> Result<Verified, Problem>
     known.ok_or_else(|| Problem::not_found("there is no such request"))
 }
 
-async fn find(app: &App, verified: Verified) -> Result<Option<Arc<Outcome>>, Problem> {
+async fn find(app: &App, verified: Verified, patience: Duration) -> Result<Option<Arc<Outcome>>, Problem> {
     if let Some(outcome) = app.hub.recent.get(verified.id) {
         return Ok(Some(outcome));
     }
@@ -77,9 +86,9 @@ async fn find(app: &App, verified: Verified) -> Result<Option<Arc<Outcome>>, Pro
     if app.hub.undecided.holds(verified.id) {
         return Ok(None);
     }
-    let stored = lookup::outcomes(&app.pool, &[verified.id.identity])
-        .await
-        .map_err(|error| Problem::database("reading an outcome", &error))?;
+    let identities = [verified.id.identity];
+    let stored = app.questions.ask(patience, lookup::outcomes(app.questions.pool(), &identities)).await;
+    let stored = stored.map_err(|error| Problem::database("reading an outcome", &error))?;
     if let Some(outcome) = stored.into_iter().find(|outcome| outcome.id == verified.id) {
         return Ok(Some(Arc::new(outcome)));
     }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics as names;
 use crate::outcome::Outcome;
+use crate::questions::{self, PATIENCE};
 use crate::result_hub::ResultHub;
 
 /// The part of readiness that this thread speaks for.
@@ -152,7 +153,8 @@ impl ResponseReader {
 
     /// Asks Postgres for a schema that a newer program writes with.
     fn learn(&self, id: SchemaId, handle: &Handle) {
-        match handle.block_on(runtime::registry::definition_of(&self.pool, id)) {
+        let asked = questions::within(PATIENCE, runtime::registry::definition_of(&self.pool, id));
+        match handle.block_on(asked) {
             Ok(Some(definition)) => match self.decoder.learn(id, &definition) {
                 Ok(()) => tracing::info!(%id, "a new schema of responses was learnt"),
                 Err(error) => tracing::error!(%id, %error, "a schema of responses cannot be used"),

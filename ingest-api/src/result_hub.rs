@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lookup;
 use crate::metrics as names;
 use crate::outcome::Outcome;
+use crate::questions::{self, Unanswered};
 use crate::recent::RecentOutcomes;
 use crate::sold_out_gate::SoldOutGate;
 use crate::undecided::Undecided;
@@ -77,11 +78,11 @@ impl ResultHub {
         }
     }
 
-    async fn look_up(&self, ids: &[RequestId], pool: &PgPool) -> Result<(), sqlx::Error> {
+    async fn look_up(&self, ids: &[RequestId], pool: &PgPool) -> Result<(), Unanswered> {
         let identities: Vec<u128> = ids.iter().map(|id| id.identity).collect();
         let wanted: HashSet<RequestId> = ids.iter().copied().collect();
         let mut found = 0;
-        for outcome in lookup::outcomes(pool, &identities).await? {
+        for outcome in questions::within(questions::PATIENCE, lookup::outcomes(pool, &identities)).await? {
             if wanted.contains(&outcome.id) {
                 self.settle(outcome, Instant::now());
                 found += 1;
@@ -100,6 +101,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiter_hears_of_an_outcome_wherever_it_comes_between_registering_and_looking() {
         let hub = ResultHub::new(RecentOutcomes::new(100), Undecided::new(1, 10, 10), SoldOutGate::new(10));
+        drop(tokio::spawn(Arc::clone(&hub.undecided.herald).run()));
         let id = RequestId { identity: 1, body: 0 };
         let waiter = hub.undecided.wait_for(id, Instant::now());
         hub.settle((*outcome(1, 0, None)).clone(), Instant::now());

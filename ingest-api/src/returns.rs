@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::asked::Asked;
 use crate::openapi::{Refusals, RequestAnswers, RequestHeaders, UserParameter, WaitParameter};
 use crate::problem::Problem;
+use crate::room::Room;
 use crate::said::Said;
 
 /// Give a claimed code back.
@@ -26,7 +27,11 @@ use crate::said::Said;
     ),
     responses(RequestAnswers, Refusals),
 )]
-pub(crate) async fn give_back(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
+pub(crate) async fn give_back(
+    State(app): State<Arc<App>>,
+    _: Room,
+    asked: Asked,
+) -> Result<Response, Problem> {
     let named = asked.named_user()?;
     let user = asked.caller.acts_for(named.as_deref())?;
     asked.about_code(&app, kinds::RETURN, user, Said::default()).await

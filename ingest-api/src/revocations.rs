@@ -11,6 +11,7 @@ use crate::asked::Asked;
 use crate::auth::Role;
 use crate::openapi::{Refusals, RequestAnswers, RequestHeaders, WaitParameter};
 use crate::problem::Problem;
+use crate::room::Room;
 use crate::said::Said;
 
 /// Withdraw a code for good.
@@ -24,7 +25,7 @@ use crate::said::Said;
     params(("code" = String, Path, description = "The code, however it is written"), WaitParameter, RequestHeaders),
     responses(RequestAnswers, Refusals),
 )]
-pub(crate) async fn revoke(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
+pub(crate) async fn revoke(State(app): State<Arc<App>>, _: Room, asked: Asked) -> Result<Response, Problem> {
     asked.caller.require(&[Role::Admin])?;
     asked.about_code(&app, kinds::REVOKE, &asked.caller.sub, Said::default()).await
 }

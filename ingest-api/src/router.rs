@@ -28,14 +28,17 @@ type Routes = UtoipaMethodRouter<Arc<App>>;
 pub(crate) fn router(app: Arc<App>) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = document.to_json().unwrap_or_default();
-    router
-        .route("/openapi.json", get(move || async move { described(document) }))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(from_fn(acceptable))
+    let router = router.route("/openapi.json", get(move || async move { described(document) }));
+    at_the_door(router)
         .with_state(Arc::clone(&app))
         .merge(runtime::probes::router(Arc::clone(&app.readiness)))
         .fallback(async || Problem::not_found("there is nothing here; /openapi.json lists what there is"))
         .layer(CatchPanicLayer::custom(panicked))
+}
+
+/// What every resource is asked through.
+pub(crate) fn at_the_door<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.method_not_allowed_fallback(async || Problem::method_not_allowed()).layer(from_fn(acceptable))
 }
 
 /// Every route that the document describes.
@@ -62,7 +65,8 @@ fn measured(name: &'static str, routes: Routes) -> Routes {
     routes.layer(from_fn_with_state(Route::new(name), measure))
 }
 
-async fn measure(State(route): State<Route>, request: Request, next: Next) -> Response {
+/// Counts an answer, and how long it took.
+pub(crate) async fn measure(State(route): State<Route>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let response = next.run(request).await;
     route.answered(response.status(), start.elapsed().as_secs_f64());
@@ -94,7 +98,7 @@ fn described(document: String) -> impl axum::response::IntoResponse {
 }
 
 /// A panic is a fault of ours: logged by the panic hook, answered without a word about the inside.
-fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
     Problem::internal().into_response()
 }

@@ -3,11 +3,12 @@
 //! Kafka has acknowledged what was sent.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
+use axum::serve::{Listener, ListenerExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::app::App;
 use crate::router::router;
@@ -20,13 +21,7 @@ const FLUSH: Duration = Duration::from_secs(10);
 /// # Errors
 /// Whatever the listener reports; or that the instance is broken.
 pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, "requests are taken");
-    let listener = listener.tap_io(|stream| {
-        // An answer is one small packet: waiting for more to come with it would cost 40 ms.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY cannot be set");
-        }
-    });
+    let listener = listening(listener)?;
     let stopping = app.stopping.clone();
     let (broken, told) = (app.broken().clone(), stopping.clone());
     let end = async move {
@@ -53,4 +48,20 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// The same listener, whose connections send what they have at once.
+///
+/// # Errors
+/// When it has no address.
+pub(crate) fn listening(
+    listener: TcpListener,
+) -> io::Result<impl Listener<Io = TcpStream, Addr = SocketAddr>> {
+    tracing::info!(address = %listener.local_addr()?, "requests are taken");
+    Ok(listener.tap_io(|stream| {
+        // An answer is one small packet: waiting for more to come with it would cost 40 ms.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+        }
+    }))
 }

@@ -73,6 +73,13 @@ impl SoldOutGate {
         probe
     }
 
+    /// Whether it is closed; takes nobody's turn to pass.
+    pub(crate) fn is_closed(&self, coupon_id: &str, now: Instant) -> bool {
+        let shard = self.shard(coupon_id);
+        let gate = shard.new.get(coupon_id).or_else(|| shard.old.get(coupon_id));
+        gate.is_some_and(|gate| gate.is_closed(now))
+    }
+
     /// Learns from an outcome that was just told.
     pub(crate) fn observe(&self, outcome: &Outcome, now: Instant) {
         let sold_out = outcome.is_rejected_as(Reason::SoldOut);
@@ -140,8 +147,9 @@ mod tests {
     fn a_closed_gate_lets_one_request_a_second_through_whatever_became_of_it() {
         let (gate, start) = (SoldOutGate::new(100), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        assert!(gate.lets_through("a", at(0)));
+        assert!(gate.lets_through("a", at(0)) && !gate.is_closed("a", at(0)));
         gate.observe(&outcome("a", Some("sold_out"), 9), at(0));
+        assert!((0..4_000).all(|ms| gate.is_closed("a", at(ms))));
         let passed = (0..4_000).filter(|ms| gate.lets_through("a", at(*ms))).count();
         assert_eq!(passed, 3);
         assert!(gate.lets_through("b", at(0)));

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use coupon_core::ids::RequestId;
 use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
+use crate::herald::Herald;
 use crate::outcome::Outcome;
 
 const SHARDS: usize = 64;
@@ -39,8 +40,12 @@ pub(crate) struct Undecided {
     shards: Vec<Mutex<Shard>>,
     total: AtomicUsize,
     partitions: Vec<AtomicUsize>,
+    /// Never used twice: an entry that is made anew for the same request must not have the tickets of the one before.
+    next_ticket: AtomicU64,
     bound: usize,
     partition_bound: usize,
+    /// Wakes the waiters.
+    pub(crate) herald: Arc<Herald<Arc<Outcome>>>,
 }
 
 type Shard = HashMap<RequestId, Entry, RandomState>;
@@ -53,22 +58,13 @@ struct Entry {
     since: Instant,
     lookup_at: Instant,
     lookups: u32,
-    next_ticket: u32,
-    waiters: Vec<(u32, oneshot::Sender<Arc<Outcome>>)>,
+    waiters: Vec<(u64, oneshot::Sender<Arc<Outcome>>)>,
 }
 
 impl Entry {
     fn new(partition: i32, now: Instant) -> Self {
         let lookup_at = now + FIRST_LOOKUP;
-        Self { sends: 0, partition, since: now, lookup_at, lookups: 0, next_ticket: 0, waiters: Vec::new() }
-    }
-
-    fn add_waiter(&mut self) -> (u32, oneshot::Receiver<Arc<Outcome>>) {
-        let (sender, receiver) = oneshot::channel();
-        let ticket = self.next_ticket;
-        self.next_ticket = ticket.wrapping_add(1);
-        self.waiters.push((ticket, sender));
-        (ticket, receiver)
+        Self { sends: 0, partition, since: now, lookup_at, lookups: 0, waiters: Vec::new() }
     }
 }
 
@@ -79,8 +75,10 @@ impl Undecided {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             total: AtomicUsize::new(0),
             partitions: (0..partitions).map(|_| AtomicUsize::new(0)).collect(),
+            next_ticket: AtomicU64::new(0),
             bound,
             partition_bound,
+            herald: Herald::new(),
         })
     }
 
@@ -119,7 +117,9 @@ impl Undecided {
 
     /// Waits for the outcome, whoever sent the request. Look for a known outcome *after* this.
     pub(crate) fn wait_for(self: &Arc<Self>, id: RequestId, now: Instant) -> Waiter {
-        let (ticket, receiver) = self.shard(id).entry(id).or_insert_with(|| Entry::new(0, now)).add_waiter();
+        let (sender, receiver) = oneshot::channel();
+        let ticket = self.next_ticket.fetch_add(1, Relaxed);
+        self.shard(id).entry(id).or_insert_with(|| Entry::new(0, now)).waiters.push((ticket, sender));
         Waiter { undecided: Arc::clone(self), id, ticket, receiver }
     }
 
@@ -130,8 +130,7 @@ impl Undecided {
             self.give_place_back(entry.partition);
         }
         for (_, waiter) in entry.waiters {
-            // A waiter that has gone needs no answer.
-            drop(waiter.send(Arc::clone(outcome)));
+            self.herald.tell(waiter, Arc::clone(outcome));
         }
     }
 
@@ -162,6 +161,21 @@ impl Undecided {
             });
         }
         due
+    }
+
+    /// Whether there is no place at the moment: in the instance, or in this partition. It may be another by the time
+    /// that one is [taken](Self::admit).
+    pub(crate) fn full(&self, partition: Option<i32>) -> Option<Full> {
+        if self.len() >= self.bound {
+            return Some(Full::Instance);
+        }
+        let places = partition.and_then(|partition| self.places(partition))?;
+        (places.load(Relaxed) >= self.partition_bound).then_some(Full::Partition)
+    }
+
+    /// While fewer than this are undecided, nothing is full.
+    pub(crate) fn smallest_bound(&self) -> usize {
+        self.bound.min(self.partition_bound)
     }
 
     /// How many requests sent from here are undecided.
@@ -204,15 +218,8 @@ impl Undecided {
 pub(crate) struct Waiter {
     undecided: Arc<Undecided>,
     id: RequestId,
-    ticket: u32,
+    ticket: u64,
     receiver: oneshot::Receiver<Arc<Outcome>>,
-}
-
-impl Waiter {
-    /// The outcome, if it came already.
-    pub(crate) fn outcome_now(&mut self) -> Option<Arc<Outcome>> {
-        self.receiver.try_recv().ok()
-    }
 }
 
 impl Future for Waiter {
@@ -244,6 +251,13 @@ mod tests {
         RequestId { identity, body: 0 }
     }
 
+    /// Whose waiters are told.
+    fn told() -> Arc<Undecided> {
+        let undecided = Undecided::new(1, 10, 10);
+        drop(tokio::spawn(Arc::clone(&undecided.herald).run()));
+        undecided
+    }
+
     #[test]
     fn one_hot_partition_cannot_fill_the_places_of_all() {
         let undecided = Undecided::new(2, 3, 2);
@@ -251,8 +265,14 @@ mod tests {
         assert_eq!(undecided.admit(id(1), 0, now), Ok(()));
         assert_eq!(undecided.admit(id(2), 0, now), Ok(()));
         assert_eq!(undecided.admit(id(3), 0, now), Err(Full::Partition));
+        assert_eq!((undecided.full(Some(0)), undecided.full(Some(1))), (Some(Full::Partition), None));
+        assert_eq!(undecided.full(None), None);
         assert_eq!(undecided.admit(id(4), 1, now), Ok(()));
         assert_eq!(undecided.admit(id(5), 1, now), Err(Full::Instance));
+        assert_eq!(
+            (undecided.full(Some(1)), undecided.full(None)),
+            (Some(Full::Instance), Some(Full::Instance))
+        );
         undecided.settle(&outcome(1, 0, None));
         assert_eq!(undecided.admit(id(5), 1, now), Ok(()));
         assert_eq!(undecided.len(), 3);
@@ -274,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_waiter_is_woken_and_one_that_left_leaves_nothing_behind() {
-        let undecided = Undecided::new(1, 10, 10);
+        let undecided = told();
         let now = Instant::now();
         let first = undecided.wait_for(id(1), now);
         let second = undecided.wait_for(id(1), now);
@@ -283,6 +303,19 @@ mod tests {
         undecided.settle(&outcome(1, 0, Some("sold_out")));
         assert!(first.await.is_some() && second.await.is_some());
         assert!(undecided.shards.iter().all(|shard| shard.lock().is_ok_and(|shard| shard.is_empty())));
+    }
+
+    #[tokio::test]
+    async fn one_that_leaves_late_takes_nobody_elses_place() {
+        let undecided = told();
+        let now = Instant::now();
+        let first = undecided.wait_for(id(1), now);
+        undecided.settle(&outcome(1, 0, None));
+        // The same request is waited for again before the first has left.
+        let second = undecided.wait_for(id(1), now);
+        drop(first);
+        undecided.settle(&outcome(1, 0, None));
+        assert!(second.await.is_some());
     }
 
     #[test]

@@ -317,8 +317,8 @@ pub(crate) async fn validate(State(app): State<Arc<App>>, asked: Asked) -> Resul
     let user = asked.caller.acts_for(named.as_deref())?;
     let code = asked.code()?;
     let order = Order::read(&asked.parameters()?)?;
-    let facts = facts(&app.pool, &code, user).await;
-    let view = match facts.map_err(|error| Problem::database("validating a code", &error))? {
+    let facts = facts(app.questions.pool(), &code, user);
+    let view = match app.ask("validating a code", facts).await? {
         Some(facts) => ValidationView::of(&code, facts, &order)?,
         None => ValidationView::unknown(&code),
     };

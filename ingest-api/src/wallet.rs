@@ -114,9 +114,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Re
         .bind(page.after.ms)
         .bind(page.after.identity)
         .bind(page.rows())
-        .fetch_all(&app.pool);
-    let mut rows: Vec<Row> =
-        rows.await.map_err(|error| Problem::database("reading the codes of a user", &error))?;
+        .fetch_all(app.questions.pool());
+    let mut rows: Vec<Row> = app.ask("reading the codes of a user", rows).await?;
     let next_cursor = page.cut(&mut rows, Row::place);
     let items = rows.into_iter().map(Row::view).collect();
     Ok(json(StatusCode::OK, &PageView { items, next_cursor }))

@@ -20,7 +20,9 @@ use crate::process::{Process, lock};
 use crate::programs::Servers;
 use crate::secrets::Secrets;
 use crate::watchdog::Watchdog;
-use crate::{Child, Detour, Endpoints, Proxy, StackConfig, StackError, kafka, ours, postgres, procfs, redis};
+use crate::{
+    Child, Detour, Endpoints, Programs, Proxy, StackConfig, StackError, kafka, ours, postgres, procfs, redis,
+};
 
 /// Running processes with their data. Dropping it kills what is left and removes a temporary directory.
 pub struct Stack {
@@ -122,6 +124,12 @@ impl Stack {
     #[must_use]
     pub fn children(&self) -> Vec<Child> {
         lock(&self.inner.members).keys().copied().collect()
+    }
+
+    /// Where our own two programs are; `None` for a stack of servers only.
+    #[must_use]
+    pub fn programs(&self) -> Option<Programs> {
+        self.inner.site.config.programs.clone()
     }
 
     /// What an `ingest-api` or a worker is given besides the launcher's own environment.

@@ -308,6 +308,10 @@ async fn more_undecided_requests_than_the_bound_are_refused_at_once() {
         let user = Client { base: base.clone(), ..Client::new(&format!("u{n}"), Role::User, 0).await };
         answers.push(user.post(&claims(&coupon), &json!({})).await);
     }
+    // Refused at the door: neither the token nor the body is looked at. What needs no place is answered.
+    let nobody = Client::at(&base, "no token").post(&claims(&coupon), &json!([])).await;
+    let place = answers[0].header("location");
+    let asked = Client { base: base.clone(), ..Client::new("u0", Role::User, 0).await }.get(place).await;
     for worker in workers {
         stack.resume(worker).expect("it goes on");
     }
@@ -315,6 +319,8 @@ async fn more_undecided_requests_than_the_bound_are_refused_at_once() {
     assert_eq!(taken, 2, "{answers:?}");
     let refused = answers.last().expect("answers");
     assert_eq!((refused.problem(), refused.header("retry-after")), ((503, "overloaded"), "1"));
+    assert_eq!((nobody.problem(), nobody.header("retry-after")), ((503, "overloaded"), "1"));
+    assert_eq!((asked.status, &asked.body["status"]), (StatusCode::OK, &json!("pending")));
     for (n, answer) in answers.iter().enumerate().filter(|(_, answer)| answer.status == StatusCode::ACCEPTED)
     {
         let user = Client::new(&format!("u{n}"), Role::User, 0).await;

@@ -1,7 +1,8 @@
-//! A backlog of requests: a coupon with stock, and a topic that is full before the worker is started.
+//! A backlog of requests: coupons with stock, and a topic that is full before the worker is started.
 //!
-//! Coupon, codes and requests are written as the API writes them; only that nobody waits for an answer.
+//! Coupons, codes and requests are written as the API writes them; only that nobody waits for an answer.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,27 +14,31 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use runtime::config::KafkaArgs;
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
-use schemas::{CouponRequest, Encoder, Message as _, SchemaId, kinds};
+use schemas::{CouponRequest, Encoder, Message as _, SchemaId, kinds, partition_for};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::BenchError;
+use super::drain::counted;
 
-const PARTITION: i32 = 0;
 const ROWS_PER_CHUNK: usize = 20_000;
 const ASK: Duration = Duration::from_secs(60);
 const DELIVERED_WITHIN: Duration = Duration::from_secs(600);
 /// Odd, so multiplying by it shuffles 32 bits without a collision.
 const SHUFFLE: u64 = 0x9E37_79B1;
 
-const COUPON: &str = "
+const COUPONS: &str = "
     with made as (
         insert into stampede.coupons (coupon_id, partition, definition, claims_per_user, redemptions_per_code)
-        values ($1, $2, $3, 1, 1) returning coupon_no)
-    insert into stampede.stock (coupon_no) select coupon_no from made returning coupon_no";
-const LOAD: &str = "
+        select u.id, u.partition, $3, 1, 1 from unnest($1, $2) u (id, partition) returning coupon_no)
+    insert into stampede.stock (coupon_no) select coupon_no from made";
+const NUMBERS: &str = "
+    select c.coupon_no from unnest($1) with ordinality u (id, n)
+      join stampede.coupons c on c.coupon_id = u.id order by u.n";
+const LOADS: &str = "
     insert into stampede.loads (job_id, coupon_no, wanted, maker, lease_until)
-    values ($1, $2, $3, $1, now() + interval '1 hour') returning load_id";
+    select gen_random_uuid(), coupon_no, $2, $3, now() + interval '1 hour' from unnest($1) u (coupon_no)
+    returning coupon_no, load_id";
 
 /// User number `n`: all different, and in no order, as users come.
 #[must_use]
@@ -51,63 +56,76 @@ pub fn request_id(base_ms: u64, n: u64) -> RequestId {
     RequestId { identity: ms << 80 | 7 << 76 | count | 0b10 << 62 | low, body: 0 }
 }
 
-/// Makes a coupon of which each user may have one code, with as many codes in a sealed load; answers coupon number and
-/// load.
+/// A coupon whose codes are loaded, and not stock before its owner is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coupon {
+    /// Its id.
+    pub id: String,
+    /// Its number in Postgres.
+    pub number: i64,
+    /// The sealed load.
+    pub load: i64,
+}
+
+/// Makes coupons of which each user may have one code, each with as many codes in a sealed load.
 ///
 /// # Errors
 /// When Postgres refuses.
-pub async fn make_coupon(
+pub async fn make_coupons(
     connection: &mut PgConnection,
-    coupon: &str,
-    codes: u64,
-) -> Result<(i64, i64), BenchError> {
+    ids: Vec<String>,
+    partitions: i32,
+    codes_each: u64,
+) -> Result<Vec<Coupon>, BenchError> {
     let definition = serde_json::json!({
         "name": "Benchmark", "discount": {"type": "PERCENTAGE", "value": "10.00"},
     });
-    let coupon_no: i64 = sqlx::query_scalar(COUPON)
-        .bind(coupon)
-        .bind(PARTITION)
-        .bind(definition)
-        .fetch_one(&mut *connection)
-        .await?;
-    let count = i64::try_from(codes).unwrap_or(i64::MAX);
-    let load: i64 = sqlx::query_scalar(LOAD)
-        .bind(Uuid::from_u128(rand::random()))
-        .bind(coupon_no)
+    let owners: Vec<i32> = ids.iter().map(|id| partition_for(id.as_bytes(), partitions)).collect();
+    sqlx::query(COUPONS).bind(&ids).bind(owners).bind(definition).execute(&mut *connection).await?;
+    let numbers: Vec<i64> = sqlx::query_scalar(NUMBERS).bind(&ids).fetch_all(&mut *connection).await?;
+    let count = i64::try_from(codes_each).unwrap_or(i64::MAX);
+    let loads: Vec<(i64, i64)> = sqlx::query_as(LOADS)
+        .bind(&numbers)
         .bind(count)
-        .fetch_one(&mut *connection)
+        .bind(Uuid::from_u128(rand::random()))
+        .fetch_all(&mut *connection)
         .await?;
-    copy_codes(connection, load, codes).await?;
-    sqlx::query("update stampede.loads set state = 'sealed', count = $2 where load_id = $1")
-        .bind(load)
+    let loads: HashMap<i64, i64> = loads.into_iter().collect();
+    let coupon = |(id, number): (String, i64)| Some(Coupon { id, number, load: *loads.get(&number)? });
+    let coupons: Vec<Coupon> = ids.into_iter().zip(numbers).filter_map(coupon).collect();
+    copy_codes(connection, &coupons, codes_each).await?;
+    let ids: Vec<i64> = coupons.iter().map(|coupon| coupon.load).collect();
+    sqlx::query("update stampede.loads set state = 'sealed', count = $2 where load_id = any ($1)")
+        .bind(ids)
         .bind(count)
         .execute(&mut *connection)
         .await?;
-    Ok((coupon_no, load))
+    Ok(coupons)
 }
 
-async fn copy_codes(connection: &mut PgConnection, load: i64, codes: u64) -> Result<(), BenchError> {
+async fn copy_codes(
+    connection: &mut PgConnection,
+    coupons: &[Coupon],
+    codes_each: u64,
+) -> Result<(), BenchError> {
     let pattern = Pattern::default();
-    let mut drawn = (1_u64..=codes).zip(pattern.generate(rand::rng()));
+    let places = coupons.iter().flat_map(|coupon| (1..=codes_each).map(|idx| (coupon.load, idx)));
+    let mut drawn = places.zip(pattern.generate(rand::rng()));
     let mut copy =
         connection.copy_in_raw("copy stampede.codes (load_id, idx, code, code_key) from stdin").await?;
     loop {
-        let chunk: Vec<(u64, Code)> = drawn.by_ref().take(ROWS_PER_CHUNK).collect();
+        let chunk: Vec<((i64, u64), Code)> = drawn.by_ref().take(ROWS_PER_CHUNK).collect();
         if chunk.is_empty() {
             break;
         }
         let mut rows = String::with_capacity(chunk.len() * 64);
-        for (idx, code) in chunk {
+        for ((load, idx), code) in chunk {
             _ = writeln!(rows, "{load}\t{idx}\t{}\t{}", code.shown, code.key.as_str());
         }
         copy.send(rows.into_bytes()).await?;
     }
-    let copied = copy.finish().await?;
-    if copied == codes {
-        return Ok(());
-    }
-    let found = i64::try_from(copied).unwrap_or(i64::MAX);
-    Err(BenchError::Count { what: "codes copied", wanted: codes, found })
+    let copied = i64::try_from(copy.finish().await?).unwrap_or(i64::MAX);
+    counted("codes copied", codes_each * coupons.len() as u64, copied)
 }
 
 /// A claim of any code by user number `n`.
@@ -125,6 +143,7 @@ pub fn claim(coupon: &str, n: u64) -> CouponRequest {
 pub struct Requests {
     producer: ThreadedProducer<DefaultProducerContext>,
     encoder: Encoder<CouponRequest>,
+    partitions: i32,
 }
 
 impl Requests {
@@ -139,22 +158,24 @@ impl Requests {
             .fetch_one(connection)
             .await?;
         let producer = runtime::kafka::producer(kafka, "loadtest-backlog").create()?;
-        Ok(Self { producer, encoder: Encoder::new(SchemaId(id)) })
+        Ok(Self { producer, encoder: Encoder::new(SchemaId(id)), partitions: kafka.partitions })
     }
 
-    /// Tells the owner of a coupon that a load is complete.
+    /// Tells the owners of coupons that their loads are complete. Blocks.
     ///
     /// # Errors
     /// When Kafka does not take it.
-    pub fn announce(&self, coupon: &str, load: i64) -> Result<(), BenchError> {
-        let record = CouponRequest {
-            kind: kinds::STOCK_ADDED.to_owned(),
-            coupon_id: coupon.to_owned(),
-            minted_at_ms: unix_ms(),
-            load_id: Some(load),
-            ..CouponRequest::default()
-        };
-        self.send(&record, None)?;
+    pub fn announce(&self, coupons: &[Coupon]) -> Result<(), BenchError> {
+        for coupon in coupons {
+            let record = CouponRequest {
+                kind: kinds::STOCK_ADDED.to_owned(),
+                coupon_id: coupon.id.clone(),
+                minted_at_ms: unix_ms(),
+                load_id: Some(coupon.load),
+                ..CouponRequest::default()
+            };
+            self.send(&record, None)?;
+        }
         Ok(self.producer.flush(DELIVERED_WITHIN)?)
     }
 
@@ -164,21 +185,30 @@ impl Requests {
     /// When Kafka does not take them.
     pub fn fill(&self, requests: impl Iterator<Item = CouponRequest>) -> Result<(), BenchError> {
         let base_ms = u64::try_from(unix_ms()).unwrap_or(0);
-        for (n, mut record) in (0..).zip(requests) {
-            record.request_id = request_id(base_ms, n).to_string();
-            record.minted_at_ms = unix_ms();
-            let headers = OwnedHeaders::new_with_capacity(2)
-                .insert(Header { key: HEADER_REQUEST_ID, value: Some(record.request_id.as_bytes()) })
-                .insert(Header { key: HEADER_USER_ID, value: Some(record.user_id.as_bytes()) });
-            self.send(&record, Some(headers))?;
+        for (n, record) in (0..).zip(requests) {
+            self.request(record, request_id(base_ms, n))?;
         }
         Ok(self.producer.flush(DELIVERED_WITHIN)?)
     }
 
+    /// Sends one request under this id, and does not wait for it to be delivered.
+    ///
+    /// # Errors
+    /// When librdkafka does not take it.
+    pub fn request(&self, mut record: CouponRequest, id: RequestId) -> Result<(), BenchError> {
+        record.request_id = id.to_string();
+        record.minted_at_ms = unix_ms();
+        let headers = OwnedHeaders::new_with_capacity(2)
+            .insert(Header { key: HEADER_REQUEST_ID, value: Some(record.request_id.as_bytes()) })
+            .insert(Header { key: HEADER_USER_ID, value: Some(record.user_id.as_bytes()) });
+        self.send(&record, Some(headers))
+    }
+
     fn send(&self, record: &CouponRequest, headers: Option<OwnedHeaders>) -> Result<(), BenchError> {
         let value = self.encoder.encode_to_vec(record)?;
+        let partition = partition_for(record.coupon_id.as_bytes(), self.partitions);
         let mut message =
-            BaseRecord::to(REQUESTS).partition(PARTITION).key(&record.coupon_id).payload(&value);
+            BaseRecord::to(REQUESTS).partition(partition).key(&record.coupon_id).payload(&value);
         if let Some(headers) = headers {
             message = message.headers(headers);
         }
@@ -198,6 +228,7 @@ impl Requests {
 /// Where topics end, as the broker says: everything below has been acknowledged.
 pub struct Ends {
     consumer: BaseConsumer,
+    partitions: i32,
 }
 
 impl Ends {
@@ -206,19 +237,26 @@ impl Ends {
     /// # Errors
     /// When librdkafka refuses its settings.
     pub fn open(kafka: &KafkaArgs) -> Result<Self, BenchError> {
-        Ok(Self { consumer: runtime::kafka::reader(kafka, "loadtest-ends").create()? })
+        let consumer = runtime::kafka::reader(kafka, "loadtest-ends").create()?;
+        Ok(Self { consumer, partitions: kafka.partitions })
     }
 
-    /// How many records partition 0 of a topic has had. Blocks for a round trip.
+    /// How many records a topic has had. Blocks for a round trip for each of its partitions.
     ///
     /// # Errors
     /// When the broker does not answer.
     pub fn of(&self, topic: &str) -> Result<i64, BenchError> {
-        Ok(self.consumer.fetch_watermarks(topic, PARTITION, ASK)?.1)
+        let mut all = 0;
+        for partition in 0..self.partitions {
+            all += self.consumer.fetch_watermarks(topic, partition, ASK)?.1;
+        }
+        Ok(all)
     }
 }
 
-fn unix_ms() -> i64 {
+/// Now.
+#[must_use]
+pub fn unix_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

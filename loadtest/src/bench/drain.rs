@@ -1,11 +1,11 @@
 //! The frame of the arms in which one worker empties a topic that is full before it starts.
 //!
-//! An arm says only what lies in the topic ([`Drain::fill`]) and which rows there must be afterwards. The clock starts
-//! when the worker takes the partition over (`taken_over_at`, by Postgres' clock on this machine): it has not consumed
-//! any record by then. It stops when the broker has acknowledged the last response, seen by asking for the end of
-//! `coupon.responses` every few milliseconds. Then rows and responses are counted and the checker reads everything; a
-//! violation voids the figure. p50 and p99 tell when half and 99 % of the requests had their response, counted from
-//! the start: in a backlog, a request's time is its place.
+//! An arm says only what lies in the topic ([`Drain::backlog`]). The clock starts when the worker takes the partition
+//! over (`taken_over_at`, by Postgres' clock on this machine): it has not consumed any record by then. It stops when the
+//! broker has acknowledged the last response, seen by asking for the end of `coupon.responses` every few milliseconds.
+//! Then rows and responses are counted and the checker reads everything; a violation voids the figure. p50 and p99 tell
+//! when half and 99 % of the requests had their response, counted from the start: in a backlog, a request's time is its
+//! place.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,17 +14,19 @@ use futures::future::LocalBoxFuture;
 use local_stack::Child;
 use schemas::topics::RESPONSES;
 
-use super::BenchError;
 use super::arm::{Arm, Sample, precise};
-use super::backlog::{Ends, Requests, make_coupon};
+use super::backlog::{Coupon, Ends, Requests, make_coupons};
+use super::drains::Backlog;
 use super::ground::{Ground, used};
-use crate::checker::{self, CheckConfig};
+use super::{BenchError, MARK_COMMITS};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// A worker that needs longer than this for nothing at all is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(900);
-const SETTLE_WITHIN: Duration = Duration::from_secs(300);
+/// How long a worker may take to have nothing left to do.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(300);
 const LOADED_WITHIN: Duration = Duration::from_secs(300);
+const WRITES: &str = "select coalesce(sum(write_no + epoch), 0)::bigint from stampede.partitions";
 
 /// An arm: what one worker has to do.
 pub struct Drain {
@@ -32,17 +34,18 @@ pub struct Drain {
     pub name: &'static str,
     /// What it does and what it guarantees, in a line.
     pub about: &'static str,
-    /// Puts so many requests into the topic, with everything that they need; no worker runs when it is done.
-    pub fill: for<'a> fn(&'a mut Ground, u64) -> Filling<'a>,
+    /// What lies in the topic, with everything that it needs.
+    pub backlog: Backlog,
+    /// It takes no more requests than this.
+    pub at_most: u64,
 }
 
-/// A topic on its way to be full.
-pub type Filling<'a> = LocalBoxFuture<'a, Result<Vec<Rows>, BenchError>>;
-
-/// What must be there afterwards: a row for each request.
+/// What must be there afterwards.
 pub struct Rows {
     /// Rows of what.
     pub what: &'static str,
+    /// How many.
+    pub wanted: u64,
     /// The query that counts them.
     pub count: String,
 }
@@ -56,6 +59,10 @@ impl Arm for Drain {
         self.about
     }
 
+    fn requests(&self, claims: u64) -> u64 {
+        claims.min(self.at_most)
+    }
+
     fn run<'a>(
         &'a self,
         ground: &'a mut Ground,
@@ -67,56 +74,67 @@ impl Arm for Drain {
 
 impl Drain {
     async fn measure(&self, ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
-        let rows = (self.fill)(ground, requests).await?;
+        let rows = self.backlog.fill(ground, requests).await?;
         ground.calm().await?;
-        let epoch: i64 = ground.scalar("select epoch from stampede.partitions where partition = 0").await?;
+        let epoch = epoch(ground).await?;
+        let writes: i64 = ground.scalar(WRITES).await?;
         let before = ground.cpu();
-        let mut run = Run::begin(ground, requests).await?;
-        let (ended, seen) = run.watch().await?;
-        let cpu = used(&before, &run.ground.cpu());
+        let watch = Watch::begin(ground, requests)?;
+        ground.begin_workers(1).await?;
+        let seen = watch.until_told(ground).await?;
+        let cpu = used(&before, &ground.cpu());
 
-        let begun = run.taken_over(epoch).await?;
-        let since = |moment: SystemTime| moment.duration_since(begun).unwrap_or_default();
-        let when = |share: f64| seen.iter().find(|(_, told)| *told >= share).map_or(ended, |(at, _)| *at);
-        let total = precise(requests);
-        let (p50, p99) = (since(when(total * 0.5)), since(when(total * 0.99)));
-        run.verify(&rows).await?;
-        run.ground.stop_worker().await?;
-        Ok(Sample { requests, took: since(ended), p50, p99, cpu })
+        let begun = taken_over(ground, epoch).await?;
+        watch.verify(ground, &rows).await?;
+        ground.stop_workers().await?;
+        let writes = ground.scalar::<i64>(WRITES).await? - writes;
+        Ok(seen.sample(begun, requests, cpu, vec![commits(writes, requests)]))
     }
 }
 
-/// Has the worker do what lies in the topic, unmeasured.
+/// Commits of Postgres for each 1,000 requests: every one of them is a flush of its log.
+pub(super) fn commits(writes: i64, requests: u64) -> (&'static str, f64) {
+    (MARK_COMMITS, precise(u64::try_from(writes).unwrap_or(0)) * 1_000.0 / precise(requests.max(1)))
+}
+
+/// Has a worker do what lies in the topic, unmeasured.
 ///
 /// # Errors
 /// When it does not.
 pub async fn drain(ground: &mut Ground, requests: u64) -> Result<(), BenchError> {
-    Run::begin(ground, requests).await?.watch().await?;
+    let watch = Watch::begin(ground, requests)?;
+    ground.begin_workers(1).await?;
+    watch.until_told(ground).await?;
     ground.settle(SETTLE_WITHIN).await?;
-    ground.stop_worker().await
+    ground.stop_workers().await
 }
 
-/// A coupon whose codes are stock already, and no worker; answers its number.
+/// Coupons whose codes are stock already. A worker runs.
 ///
 /// # Errors
 /// When something does not come to pass.
-pub async fn stocked(ground: &mut Ground, coupon: &str, codes: u64) -> Result<i64, BenchError> {
+pub async fn stocked(
+    ground: &mut Ground,
+    ids: Vec<String>,
+    codes_each: u64,
+) -> Result<Vec<Coupon>, BenchError> {
     // Its first start makes tables, topics and schemas.
     ground.start_worker().await?;
-    let (coupon_no, load) = make_coupon(&mut ground.connection, coupon, codes).await?;
-    let requests = Requests::open(&ground.kafka(), &mut ground.connection).await?;
-    let announced = coupon.to_owned();
-    blocking(move || requests.announce(&announced, load)).await?;
+    let kafka = ground.kafka();
+    let coupons = make_coupons(&mut ground.connection, ids, kafka.partitions, codes_each).await?;
+    let requests = Requests::open(&kafka, &mut ground.connection).await?;
+    let announced = coupons.clone();
+    blocking(move || requests.announce(&announced)).await?;
     let begun = SystemTime::now();
-    let top = format!("select top from stampede.stock where coupon_no = {coupon_no}");
-    while u64::try_from(ground.scalar::<i64>(&top).await?) != Ok(codes) {
+    let top = "select coalesce(sum(top), 0)::bigint from stampede.stock";
+    while u64::try_from(ground.scalar::<i64>(top).await?) != Ok(codes_each * coupons.len() as u64) {
         if begun.elapsed().unwrap_or_default() > LOADED_WITHIN {
             return Err(BenchError::Stuck { what: "the codes did not become stock", after: LOADED_WITHIN });
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
-    ground.stop_worker().await?;
-    Ok(coupon_no)
+    ground.settle(SETTLE_WITHIN).await?;
+    Ok(coupons)
 }
 
 /// Away from the threads that must not wait.
@@ -129,43 +147,53 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| BenchError::Lost)?
 }
 
-/// A worker at work on a full topic.
-struct Run<'a> {
-    ground: &'a mut Ground,
+/// Counts the responses that workers tell.
+pub struct Watch {
     ends: Ends,
     told_before: i64,
     requests: u64,
 }
 
-impl<'a> Run<'a> {
-    async fn begin(ground: &'a mut Ground, requests: u64) -> Result<Self, BenchError> {
+/// When how many responses had been told.
+pub struct Seen {
+    looks: Vec<(SystemTime, f64)>,
+}
+
+impl Watch {
+    /// From now on.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn begin(ground: &Ground, requests: u64) -> Result<Self, BenchError> {
         let ends = Ends::open(&ground.kafka())?;
         let told_before = ends.of(RESPONSES)?;
-        ground.begin_worker().await?;
-        Ok(Self { ground, ends, told_before, requests })
+        Ok(Self { ends, told_before, requests })
     }
 
     fn told(&self) -> Result<u64, BenchError> {
         Ok(u64::try_from(self.ends.of(RESPONSES)? - self.told_before).unwrap_or(0))
     }
 
-    /// Waits for the last response; answers when that was, and how many there were at each look.
-    async fn watch(&self) -> Result<(SystemTime, Vec<(SystemTime, f64)>), BenchError> {
-        let mut seen = Vec::new();
+    /// Waits for the last response.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn until_told(&self, ground: &Ground) -> Result<Seen, BenchError> {
+        let mut looks = Vec::new();
         let (mut last, mut moved) = (0, SystemTime::now());
         loop {
             let told = self.told()?;
             let now = SystemTime::now();
-            seen.push((now, precise(told)));
+            looks.push((now, precise(told)));
             if told >= self.requests {
-                return Ok((now, seen));
+                return Ok(Seen { looks });
             }
             if told > last {
                 (last, moved) = (told, now);
             }
             let idle = now.duration_since(moved).unwrap_or_default();
-            if idle > STUCK_AFTER || !self.ground.stack.is_running(Child::Worker(0)) {
-                let log = self.ground.stack.log_file(Child::Worker(0));
+            if idle > STUCK_AFTER || !ground.stack.is_running(Child::Worker(0)) {
+                let log = ground.stack.log_file(Child::Worker(0));
                 let log = std::fs::read_to_string(log).unwrap_or_default();
                 let last_line = log.lines().last().unwrap_or_default().to_owned();
                 return Err(BenchError::Stopped { told, requests: self.requests, last_line });
@@ -174,33 +202,61 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn taken_over(&mut self, epoch_before: i64) -> Result<SystemTime, BenchError> {
-        let query = "select epoch, (extract(epoch from taken_over_at) * 1000000)::bigint
-                       from stampede.partitions where partition = 0";
-        let (epoch, micros): (i64, i64) =
-            sqlx::query_as(query).fetch_one(&mut self.ground.connection).await?;
-        // A second takeover would have moved the start of the clock.
-        if epoch != epoch_before + 1 {
-            return Err(BenchError::Count {
-                what: "takeovers while it was measured",
-                wanted: 1,
-                found: epoch - epoch_before,
-            });
-        }
-        Ok(UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
-    }
-
     /// Everything is there, once, and no invariant is broken.
-    async fn verify(&mut self, rows: &[Rows]) -> Result<(), BenchError> {
-        self.ground.settle(SETTLE_WITHIN).await?;
-        for Rows { what, count } in rows {
-            let found = self.ground.scalar(count).await?;
-            counted(what, self.requests, found)?;
+    ///
+    /// # Errors
+    /// When it is not so; then there is no figure.
+    pub async fn verify(&self, ground: &mut Ground, rows: &[Rows]) -> Result<(), BenchError> {
+        ground.settle(SETTLE_WITHIN).await?;
+        for Rows { what, wanted, count } in rows {
+            let found = ground.scalar(count).await?;
+            counted(what, *wanted, found)?;
         }
         counted("responses", self.requests, self.ends.of(RESPONSES)? - self.told_before)?;
-        let report = checker::check(&CheckConfig::settled(&self.ground.stack.endpoints()), None).await?;
-        if report.is_clean() { Ok(()) } else { Err(BenchError::Broken(Box::new(report))) }
+        ground.check().await
     }
+}
+
+impl Seen {
+    /// The figure, with the clock started at `begun`.
+    #[must_use]
+    pub fn sample(
+        &self,
+        begun: SystemTime,
+        requests: u64,
+        cpu: Vec<(&'static str, Duration)>,
+        marks: Vec<(&'static str, f64)>,
+    ) -> Sample {
+        let when = |share: f64| {
+            let wanted = precise(requests) * share;
+            let look = self.looks.iter().find(|(_, told)| *told >= wanted).or(self.looks.last());
+            look.map(|(at, _)| at.duration_since(begun).unwrap_or_default())
+        };
+        Sample { requests, took: when(1.0), p50: when(0.5), p99: when(0.99), cpu, marks, ..Sample::default() }
+    }
+}
+
+async fn epoch(ground: &mut Ground) -> Result<i64, BenchError> {
+    ground.scalar("select epoch from stampede.partitions where partition = 0").await
+}
+
+/// When the only takeover since then was.
+async fn taken_over(ground: &mut Ground, epoch_before: i64) -> Result<SystemTime, BenchError> {
+    // A second takeover would have moved the start of the clock.
+    let takeovers = epoch(ground).await? - epoch_before;
+    counted("takeovers while it was measured", 1, takeovers)?;
+    taken_over_at(ground).await
+}
+
+/// When partition 0 was taken over last.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub async fn taken_over_at(ground: &mut Ground) -> Result<SystemTime, BenchError> {
+    let query = "select (extract(epoch from taken_over_at) * 1000000)::bigint
+                   from stampede.partitions where partition = 0";
+    let micros: i64 = ground.scalar(query).await?;
+    Ok(UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
 }
 
 /// As many as there should be.

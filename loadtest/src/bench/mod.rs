@@ -1,23 +1,41 @@
 //! The benchmark: Stampede beside what it could be held against, in the same run on the same machine.
 //!
 //! Machines differ and are noisy: arms are interleaved (A B, B A, …), each round has servers of its own that were just
-//! started, every arm is warmed up there with fewer claims, and what counts is the ratio within a round: its median,
-//! and how far the rounds lie apart. Whatever is measured is counted afterwards, or there is no figure.
+//! started and warmed up, every arm has a world of its own on them, and what counts is the ratio within a round: its
+//! median, and how far the rounds lie apart. Whatever is measured is counted afterwards, or there is no figure.
 //!
-//! Reading order: [`arm`] (what can be measured), [`ground`] (where), [`drain`] and [`direct`] (the frames), one file
-//! per arm, [`report`].
+//! Reading order: [`arm`] (what can be measured), [`ground`] (where), [`drain`], [`scaling`], [`takeover`], [`front`]
+//! and [`direct`] (the frames), [`drains`] and one file for each other arm, [`figures`], [`goals`], [`report`], [`html`].
 
+pub mod accept;
 pub mod arm;
 pub mod backlog;
+pub mod claim_to_outcome;
+pub mod clients;
+pub mod conditional_update;
 pub mod cpu;
 pub mod direct;
 pub mod drain;
+pub mod drains;
+pub mod echo;
+pub mod figures;
+pub mod front;
+pub mod gate;
+pub mod goals;
 pub mod ground;
-pub mod hot_drain;
+pub mod html;
+pub mod http_ceiling;
+pub mod http_load;
 pub mod machine;
+pub mod overload;
 pub mod pg_ceiling;
-pub mod redeem_drain;
+pub mod redis_lua;
 pub mod report;
+pub mod row_lock;
+pub mod scaling;
+pub mod skip_locked;
+pub mod svg;
+pub mod takeover;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -33,24 +51,36 @@ use thiserror::Error;
 
 use crate::checker::{CheckError, Report};
 use crate::screen::Screen;
-use arm::{Arm, Sample};
-use ground::Ground;
-use report::Rounds;
+use arm::Arm;
+use figures::{Figures, Outcome, Rounds};
+use ground::{Ground, Kind};
 
-/// A share of the requests, taken before anything is measured.
+/// A share of the claims, taken before anything is measured.
 const WARM_UP: u64 = 20;
+/// Fewer warm nothing up: then there is none.
 const SMALLEST_WARM_UP: u64 = 20_000;
 const INTERRUPTED: u8 = 130;
+
+/// Commits of Postgres for each 1,000 requests.
+pub(crate) const MARK_COMMITS: &str = "commits per 1,000";
+/// The highest load that was reached.
+pub(crate) const MARK_HIGHEST: &str = "highest load, claims/s";
+/// Half of the takeovers: from the signal to the first outcome by the next owner, everything included.
+pub(crate) const MARK_SIGNAL_TO_OUTCOME: &str = "signal to outcome ms";
+/// Half of the takeovers: from the statement that shuts out the previous owner to the first outcome.
+pub(crate) const MARK_FENCE_TO_OUTCOME: &str = "takeover to outcome ms";
+/// The longest that any claim sent after the signal had to wait.
+pub(crate) const MARK_LONGEST_WAIT: &str = "longest wait ms";
 
 /// Stampede beside what it could be held against, in the same run on the same machine.
 ///
 /// Builds the programs, starts real servers for each round on an empty disk with fsync on, takes the arms in turn
-/// (A B, B A, …), and prints requests per second, CPU per request, and the ratios with their spread. Takes a few minutes
-/// for a round of a million requests.
+/// (A B, B A, …), and prints requests per second, CPU per request, the ratios with their spread, and how the goals stand.
+/// A round of all arms with a million claims takes about ten minutes.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// What to measure: hot-drain, redeem-drain, pg-ceiling [default: all]
+    /// What to measure; --list names them all [default: all]
     #[arg(value_name = "ARM")]
     pub arms: Vec<String>,
 
@@ -58,13 +88,25 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub rounds: u64,
 
-    /// Claims, or other requests, in each measurement.
+    /// Claims, or other requests, in each measurement; slow designs take a share of them.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
     pub claims: u64,
+
+    /// Goes on where an arm fails: its figure is void, the others are shown, and the exit code is 1.
+    #[arg(long)]
+    pub partial: bool,
+
+    /// Writes the report with its plots to this file, as one page of HTML that loads nothing.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 
     /// Prints the result as one JSON object on the last line of standard output; all else goes to standard error.
     #[arg(long)]
     pub json: bool,
+
+    /// Names the arms, says what each is and guarantees, and ends.
+    #[arg(long)]
+    pub list: bool,
 
     /// Where `workers` and `ingest-api` are, instead of building them in release mode.
     #[arg(long, value_name = "DIR")]
@@ -73,9 +115,9 @@ pub struct BenchArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release -p loadtest -- bench
+  cargo run --release -p loadtest -- bench --html report.html
   cargo run --release -p loadtest -- bench hot-drain pg-ceiling --rounds 5
-  cargo run --release -p loadtest -- bench redeem-drain --claims 200000 --json | tail -n 1";
+  cargo run --release -p loadtest -- bench --partial --claims 200000 --json | tail -n 1";
 
 /// Why there is no figure.
 #[derive(Debug, Error)]
@@ -110,6 +152,12 @@ pub enum BenchError {
     /// Postgres refuses.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
+    /// Redis refuses.
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// A partition changed hands while nobody had a reason to give it away.
+    #[error("a partition changed hands while it was measured; the figure is void")]
+    Moved,
     /// Kafka refuses.
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
@@ -144,6 +192,15 @@ pub enum BenchError {
         /// Last line of its log.
         last_line: String,
     },
+    /// Answers that there should not be.
+    #[error("there were other answers than there should be: {found}; the figure is void")]
+    Answers {
+        /// What there was.
+        found: String,
+    },
+    /// A token cannot be signed.
+    #[error("a token cannot be signed: {0}")]
+    Token(#[from] jsonwebtoken::errors::Error),
     /// The checker could not do its work.
     #[error("the checker: {0}")]
     Check(#[from] CheckError),
@@ -163,25 +220,48 @@ pub enum BenchError {
 /// # Errors
 /// [`BenchError`]; then no figure is printed.
 pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
+    if args.list {
+        for arm in arm::ALL {
+            writeln!(io::stdout(), "{:<19} {}", arm.name(), arm.about())?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let screen = Screen::default();
     let arms = chosen(&args.arms)?;
+    let programs = match &args.programs {
+        Some(dir) => Programs::in_dir(dir)?,
+        None => {
+            screen.say("building the programs");
+            Programs::build(&[], Profile::Release).await?
+        }
+    };
+    let plan = Plan { arms: &arms, rounds: args.rounds, claims: args.claims, partial: args.partial };
     let measured = tokio::select! {
         signal = pin!(interrupted()) => {
             screen.say(&format!("{}: no figures", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        measured = measure(&args, &arms, &screen) => measured?,
+        measured = measure(&plan, &programs, &screen) => measured?,
     };
-    let table = report::table(&arms, &measured);
+    show(&args, &measured)
+}
+
+fn show(args: &BenchArgs, measured: &Measured) -> Result<ExitCode, BenchError> {
+    let Measured { figures, rounds, ground } = measured;
+    let table = report::table(figures, *rounds);
+    if let Some(file) = &args.html {
+        std::fs::write(file, html::page(figures, *rounds, ground))?;
+    }
     if args.json {
         io::stderr().write_all(table.as_bytes())?;
-        let json = serde_json::to_string(&report::figures(&arms, &measured)).map_err(io::Error::from)?;
+        let json = serde_json::to_string(&report::json(figures)).map_err(io::Error::from)?;
         writeln!(io::stdout(), "{json}")?;
     } else {
         io::stdout().write_all(table.as_bytes())?;
     }
     io::stdout().flush()?;
-    Ok(ExitCode::SUCCESS)
+    let void = figures.arms.iter().any(|arm| arm.void.is_some());
+    Ok(if void { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static dyn Arm>, BenchError> {
@@ -197,51 +277,120 @@ fn chosen(names: &[String]) -> Result<Vec<&'static dyn Arm>, BenchError> {
     names.iter().map(find).collect()
 }
 
-/// One sample of every arm for every round.
-async fn measure(args: &BenchArgs, arms: &[&'static dyn Arm], screen: &Screen) -> Result<Rounds, BenchError> {
-    let programs = match &args.programs {
-        Some(dir) => Programs::in_dir(dir)?,
-        None => {
-            screen.say("building the programs");
-            Programs::build(&[], Profile::Release).await?
-        }
-    };
+/// What is to be measured.
+#[derive(Clone, Copy)]
+pub struct Plan<'a> {
+    /// In the order in which they are shown.
+    pub arms: &'a [&'static dyn Arm],
+    /// How often.
+    pub rounds: u64,
+    /// Claims in each measurement.
+    pub claims: u64,
+    /// Whether to go on where an arm fails.
+    pub partial: bool,
+}
+
+/// What was measured.
+pub struct Measured {
+    /// Medians and ratios.
+    pub figures: Figures,
+    /// How often it was measured.
+    pub rounds: usize,
+    /// On what, a line for each.
+    pub ground: Vec<String>,
+}
+
+/// Takes every arm in every round.
+///
+/// # Errors
+/// [`BenchError`]; where the plan is to go on, only what concerns all arms.
+pub async fn measure(plan: &Plan<'_>, programs: &Programs, screen: &Screen) -> Result<Measured, BenchError> {
     let mut rounds = Rounds::default();
-    for round in 0..args.rounds {
-        screen.say(&format!("round {} of {}: starting servers", round + 1, args.rounds));
-        let mut ground = Ground::start(&programs).await?;
-        if round == 0 {
-            screen.print(&ground.describe().await?);
-        }
-        let done = one_round(args, arms, round, &mut ground, screen).await;
-        ground.stack.stop().await?;
-        rounds.0.push(done?);
+    let mut described = Vec::new();
+    for round in 0..plan.rounds {
+        screen.say(&format!("round {} of {}", round + 1, plan.rounds));
+        rounds.0.push(one_round(plan, round, programs, screen, &mut described).await?);
     }
-    Ok(rounds)
+    let figures = Figures::of(plan.arms, &rounds);
+    Ok(Measured { figures, rounds: rounds.0.len(), ground: described })
 }
 
 async fn one_round(
-    args: &BenchArgs,
-    arms: &[&'static dyn Arm],
+    plan: &Plan<'_>,
     round: u64,
-    ground: &mut Ground,
+    programs: &Programs,
     screen: &Screen,
-) -> Result<Vec<Sample>, BenchError> {
-    let warm_up = (args.claims / WARM_UP).max(SMALLEST_WARM_UP).min(args.claims);
-    for arm in arms {
-        let sample = arm.run(ground, warm_up).await?;
-        screen.say(&format!("{}, warming up: {:.0} requests/s", arm.name(), sample.per_second()));
-    }
-    let mut order: Vec<usize> = (0..arms.len()).collect();
+    described: &mut Vec<String>,
+) -> Result<Vec<Outcome>, BenchError> {
+    // Arms that need the same servers follow each other.
+    let of_kind = |kind| (0..plan.arms.len()).filter(move |at| plan.arms[*at].kind() == kind);
+    let mut order: Vec<usize> = Kind::ALL.into_iter().flat_map(of_kind).collect();
     if round % 2 == 1 {
         order.reverse();
     }
-    let mut samples: Vec<(usize, Sample)> = Vec::new();
+    let mut outcomes: Vec<Outcome> = vec![Err(String::new()); plan.arms.len()];
+    let mut standing: Option<Ground> = None;
     for at in order {
-        let sample = arms[at].run(ground, args.claims).await?;
-        screen.say(&format!("{}: {}", arms[at].name(), report::line(&sample)));
-        samples.push((at, sample));
+        let arm = plan.arms[at];
+        let mut ground = match standing.take() {
+            Some(ground) if ground.kind == arm.kind() => ground,
+            other => {
+                if let Some(ground) = other {
+                    ground.stack.stop().await?;
+                }
+                prepared(plan, arm.kind(), programs, screen, described).await?
+            }
+        };
+        match Box::pin(once(arm, &mut ground, plan.claims)).await {
+            Ok(sample) => {
+                screen.say(&format!("{}: {}", arm.name(), report::line(&sample)));
+                outcomes[at] = Ok(sample);
+                standing = Some(ground);
+            }
+            Err(error) if plan.partial => {
+                screen.say(&format!("{}: no figure: {error}", arm.name()));
+                outcomes[at] = Err(error.to_string());
+                // What failed may have hurt the servers: the next arm gets others.
+                ground.stack.stop().await.ok();
+            }
+            Err(error) => {
+                screen.say(&format!("{}: no figure", arm.name()));
+                ground.stack.stop().await.ok();
+                return Err(error);
+            }
+        }
     }
-    samples.sort_by_key(|(at, _)| *at);
-    Ok(samples.into_iter().map(|(_, sample)| sample).collect())
+    if let Some(ground) = standing {
+        ground.stack.stop().await?;
+    }
+    Ok(outcomes)
+}
+
+async fn once(arm: &'static dyn Arm, ground: &mut Ground, claims: u64) -> Result<arm::Sample, BenchError> {
+    ground.renew(arm.partitions()).await?;
+    arm.run(ground, arm.requests(claims)).await
+}
+
+/// Servers that have worked before anything is measured on them: Kafka's compiler has seen its code, Postgres has made
+/// the files of its log.
+async fn prepared(
+    plan: &Plan<'_>,
+    kind: Kind,
+    programs: &Programs,
+    screen: &Screen,
+    described: &mut Vec<String>,
+) -> Result<Ground, BenchError> {
+    let mut ground = Ground::start(programs, kind).await?;
+    if described.is_empty() {
+        *described = ground.describe().await?;
+        screen.print(&described.join("\n"));
+    }
+    if kind == Kind::Calm && plan.claims >= SMALLEST_WARM_UP {
+        let claims = (plan.claims / WARM_UP).max(SMALLEST_WARM_UP);
+        for arm in [&drains::HOT_DRAIN as &'static dyn Arm, &pg_ceiling::PG_CEILING] {
+            let sample = Box::pin(once(arm, &mut ground, claims)).await?;
+            screen.say(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
+        }
+    }
+    Ok(ground)
 }

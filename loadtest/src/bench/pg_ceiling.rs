@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::BenchError;
 use super::backlog::{request_id, user_name};
-use super::direct::{Direct, Work};
+use super::direct::{Count, Direct, Work};
 use super::ground::Ground;
 
 const SCHEMA: &str = include_str!("pg_ceiling.sql");
-const CALL: &str = "select bench_ceiling.write_claims($1, $2, $3, $4, $5, $6, $7)";
+const CALL: &str = "select bench.write_claims($1, $2, $3, $4, $5, $6, $7)";
 const CLAIMS_PER_CALL: u64 = 1_000;
 const EPOCH: i64 = 1;
 const COUPON: i64 = 1;
@@ -26,8 +26,9 @@ pub const PG_CEILING: Direct = Direct {
     name: "pg-ceiling",
     about: "bare inserts of lean claim rows, 1,000 a fenced call, one connection: durable, no decisions, nobody is told",
     prepare: |ground, claims| prepare(ground, claims).boxed_local(),
-    what: "rows of bench_ceiling.claims",
-    count: "select count(*) from bench_ceiling.claims",
+    share: 1,
+    what: "rows of bench.claims",
+    count: Count::Sql("select count(*) from bench.claims"),
 };
 
 async fn prepare(ground: &mut Ground, claims: u64) -> Result<Work, BenchError> {

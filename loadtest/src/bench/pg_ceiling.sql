@@ -1,10 +1,8 @@
 -- The leanest thing that still deserves to be called a durable claim: one row with three indexes, inserted by one
 -- fenced call for a thousand of them, with one row of counters and one outbox row a call.
 
-create schema if not exists bench_ceiling;
-set search_path = bench_ceiling;
-
-drop table if exists fence, claims, outbox;
+create schema bench;
+set search_path = bench;
 
 create table fence (
     partition   int primary key,
@@ -31,10 +29,10 @@ create table outbox (
     ids         uuid[] not null
 );
 
-create or replace function write_claims(
+create function write_claims(
     p_epoch bigint, p_write_no bigint, p_coupon bigint, p_first bigint, p_ms bigint, p_ids uuid[], p_users text[]
 ) returns void
-language plpgsql set search_path = bench_ceiling as $$
+language plpgsql set search_path = bench as $$
 begin
     update fence
        set write_no = p_write_no, next_offset = next_offset + cardinality(p_ids),

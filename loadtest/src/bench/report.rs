@@ -1,198 +1,180 @@
-//! From samples to figures: medians, paired ratios, spread.
+//! Figures for people on a terminal, and for programs as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::arm::{Arm, RATIOS, Sample};
-
-/// For each round, one sample of each arm, in the order of the arms.
-#[derive(Clone, Debug, Default)]
-pub struct Rounds(pub Vec<Vec<Sample>>);
-
-impl Rounds {
-    fn of(&self, arm: usize, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
-        self.0.iter().filter_map(|round| round.get(arm)).map(figure).collect()
-    }
-
-    /// Ratios of requests per second, each of two samples of the same round.
-    fn paired(&self, one: usize, other: usize) -> Vec<f64> {
-        self.0
-            .iter()
-            .filter_map(|round| Some(round.get(one)?.per_second() / round.get(other)?.per_second()))
-            .collect()
-    }
-}
-
-/// The middle, and how far the ends are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        };
-        Some(Self { median, least, most })
-    }
-}
+use super::arm::{CurvePoint, Sample, millis};
+use super::figures::{ArmFigures, Figures, Spread};
+use super::goals::{Standing, standings};
 
 /// One sample in a line.
 #[must_use]
 pub fn line(sample: &Sample) -> String {
-    let mut out =
-        format!("{:.0} requests/s, {:.1} µs CPU/request (", sample.per_second(), sample.cpu_us_per_request());
-    let share = |time: f64| time * sample.cpu_us_per_request();
-    let all: f64 = sample.cpu.iter().map(|(_, time)| time.as_secs_f64()).sum();
-    let parts: Vec<String> = sample
-        .cpu
-        .iter()
-        .filter(|(_, time)| !time.is_zero())
-        .map(|(name, time)| format!("{name} {:.1}", share(time.as_secs_f64() / all)))
-        .collect();
-    _ = write!(
-        out,
-        "{}), p50 {:.1} ms, p99 {:.1} ms",
-        parts.join(", "),
-        millis(sample.p50),
-        millis(sample.p99)
-    );
-    out
+    let mut parts = Vec::new();
+    if let Some(rate) = sample.per_second() {
+        parts.push(format!("{rate:.0} requests/s"));
+    }
+    if let Some(cpu) = sample.cpu_us_per_request() {
+        parts.push(format!("{cpu:.1} µs CPU/request"));
+    }
+    let times = [("p50", sample.p50), ("p99", sample.p99)];
+    parts.extend(times.iter().filter_map(|(name, time)| Some(format!("{name} {:.1} ms", millis((*time)?)))));
+    parts.extend(sample.marks.iter().map(|(name, value)| format!("{name} {}", short(*value))));
+    parts.join(", ")
 }
 
 /// The table for people.
 #[must_use]
-pub fn table(arms: &[&'static dyn Arm], rounds: &Rounds) -> String {
-    let mut out = String::from("\n");
-    let requests = rounds.0.first().and_then(|round| round.first()).map_or(0, |sample| sample.requests);
-    _ = writeln!(out, "{requests} requests, median of {} rounds (least … most)", rounds.0.len());
-    for (at, arm) in arms.iter().enumerate() {
-        let Some(rate) = Spread::of(rounds.of(at, Sample::per_second)) else { continue };
-        let cpu = Spread::of(rounds.of(at, Sample::cpu_us_per_request)).map_or(0.0, |cpu| cpu.median);
-        _ = writeln!(
-            out,
-            "  {:<12} {:>9.0} requests/s ({:.0} … {:.0})   {cpu:.1} µs CPU/request",
-            arm.name(),
-            rate.median,
-            rate.least,
-            rate.most
-        );
-        _ = writeln!(out, "  {:<12} {}", "", arm.about());
+pub fn table(figures: &Figures, rounds: usize) -> String {
+    let mut out = String::new();
+    _ = writeln!(out, "\nmedian of {rounds} rounds (least … most)\n");
+    let heads = ["arm", "requests", "requests/s", "p50 ms", "p99 ms", "µs CPU/request"];
+    let [arm, requests, rate, p50, p99, cpu] = heads;
+    _ = writeln!(out, "{arm:<19} {requests:>9} {rate:>27} {p50:>9} {p99:>9} {cpu:>15}");
+    for arm in &figures.arms {
+        row(&mut out, arm);
     }
-    for (name, ratio) in ratios(arms, rounds) {
-        let percent = |value: f64| value * 100.0;
-        _ = writeln!(
-            out,
-            "  {name} = {:.1} % ({:.1} … {:.1} %)",
-            percent(ratio.median),
-            percent(ratio.least),
-            percent(ratio.most)
-        );
+    out.push_str("\nwhat they are\n");
+    for arm in &figures.arms {
+        _ = writeln!(out, "  {:<18} {}", arm.name, arm.about);
+    }
+    if !figures.ratios.is_empty() {
+        out.push_str("\nratios within a round\n");
+    }
+    for (key, ratio) in &figures.ratios {
+        let [median, least, most] = [ratio.median, ratio.least, ratio.most].map(short);
+        _ = writeln!(out, "  {key:<40} {median:>8} × ({least} … {most})");
+    }
+    let standings = standings(figures);
+    if !standings.is_empty() {
+        out.push_str("\ngoals\n");
+    }
+    for Standing { goal, wanted, value, unit, reached, missed_by } in standings {
+        let verdict =
+            if reached { "reached".to_owned() } else { format!("missed by {:.0} %", missed_by * 100.0) };
+        _ = writeln!(out, "  {goal:<54} {:>8} {unit:<2} (wanted {wanted}): {verdict}", short(value));
     }
     out
 }
 
-/// The same for programs; the keys are a contract.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figures {
-    /// One of each arm.
-    arms: Vec<ArmFigures>,
-    /// `one/other`: median of the paired ratios.
-    ratios: BTreeMap<String, f64>,
-}
-
-/// Medians of one arm.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct ArmFigures {
-    name: &'static str,
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    cpu_us_per_request: f64,
-}
-
-/// From samples to figures.
-#[must_use]
-pub fn figures(arms: &[&'static dyn Arm], rounds: &Rounds) -> Figures {
-    let median = |at: usize, figure: fn(&Sample) -> f64| {
-        Spread::of(rounds.of(at, figure)).map_or(0.0, |spread| (spread.median * 1000.0).round() / 1000.0)
-    };
-    let of_arm = |(at, arm): (usize, &&'static dyn Arm)| ArmFigures {
-        name: arm.name(),
-        per_second: median(at, Sample::per_second),
-        p50_ms: median(at, |sample| millis(sample.p50)),
-        p99_ms: median(at, |sample| millis(sample.p99)),
-        cpu_us_per_request: median(at, Sample::cpu_us_per_request),
-    };
-    let ratios = ratios(arms, rounds).into_iter();
-    Figures {
-        arms: arms.iter().enumerate().map(of_arm).collect(),
-        ratios: ratios.map(|(name, ratio)| (name, (ratio.median * 10_000.0).round() / 10_000.0)).collect(),
+fn row(out: &mut String, arm: &ArmFigures) {
+    if let Some(void) = &arm.void {
+        _ = writeln!(out, "{:<19} void: {}", arm.name, void.lines().next().unwrap_or_default());
+        return;
+    }
+    let rate = arm.per_second.map_or_else(
+        || "–".to_owned(),
+        |rate| format!("{:.0} ({:.0} … {:.0})", rate.median, rate.least, rate.most),
+    );
+    let median =
+        |spread: Option<Spread>| spread.map_or_else(|| "–".to_owned(), |spread| short(spread.median));
+    let [p50, p99, cpu] = [arm.p50_ms, arm.p99_ms, arm.cpu_us].map(median);
+    _ = writeln!(out, "{:<19} {:>9} {rate:>27} {p50:>9} {p99:>9} {cpu:>15}", arm.name, arm.requests);
+    let by: Vec<String> = arm.cpu_by.iter().map(|(name, used)| format!("{name} {}", short(*used))).collect();
+    let marks = arm.marks.iter().map(|(name, spread)| format!("{name} {}", short(spread.median)));
+    let cpu = (!by.is_empty()).then(|| format!("µs CPU: {}", by.join(", ")));
+    let notes: Vec<String> = cpu.into_iter().chain(marks).collect();
+    if !notes.is_empty() {
+        _ = writeln!(out, "{:<19} {}", "", notes.join("; "));
     }
 }
 
-fn ratios(arms: &[&'static dyn Arm], rounds: &Rounds) -> Vec<(String, Spread)> {
-    let at = |name: &str| arms.iter().position(|arm| arm.name() == name);
-    RATIOS
-        .iter()
-        .filter_map(|(one, other)| {
-            let spread = Spread::of(rounds.paired(at(one)?, at(other)?))?;
-            Some((format!("{one}/{other}"), spread))
-        })
-        .collect()
+/// A number with three or four digits that mean something.
+#[must_use]
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
 }
 
-fn millis(duration: std::time::Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+/// The same for programs; the keys are a contract.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Json {
+    /// One of each arm.
+    arms: Vec<ArmJson>,
+    /// `one/other`: median of the ratios within a round; of requests per second where no suffix says otherwise.
+    ratios: BTreeMap<String, f64>,
+    /// How the goals stand.
+    goals: Vec<Standing>,
+}
+
+/// Medians of one arm; null where a figure does not apply, or is void.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ArmJson {
+    name: &'static str,
+    per_second: Option<f64>,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    cpu_us_per_request: Option<f64>,
+    requests: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    void: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<&'static str, f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    curve: Vec<CurvePoint>,
+}
+
+/// As JSON.
+#[must_use]
+pub fn json(figures: &Figures) -> Json {
+    let rounded = |value: f64| (value * 10_000.0).round() / 10_000.0;
+    let median = |spread: Option<Spread>| spread.map(|spread| rounded(spread.median));
+    let of_arm = |arm: &ArmFigures| ArmJson {
+        name: arm.name,
+        per_second: median(arm.per_second),
+        p50_ms: median(arm.p50_ms),
+        p99_ms: median(arm.p99_ms),
+        cpu_us_per_request: median(arm.cpu_us),
+        requests: arm.requests,
+        void: arm.void.clone(),
+        marks: arm.marks.iter().map(|(name, spread)| (*name, rounded(spread.median))).collect(),
+        curve: arm.curve.clone(),
+    };
+    Json {
+        arms: figures.arms.iter().map(of_arm).collect(),
+        ratios: figures.ratios.iter().map(|(key, ratio)| (key.clone(), rounded(ratio.median))).collect(),
+        goals: standings(figures),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::arm::ALL;
+    use super::super::arm::{ALL, Arm};
+    use super::super::figures::Rounds;
     use super::*;
     use std::time::Duration;
 
-    fn sample(seconds: f64) -> Sample {
-        Sample {
+    #[test]
+    fn what_does_not_apply_is_null_and_what_is_void_says_why() {
+        let wanted = ["hot-drain", "takeover", "echo"];
+        let arms: Vec<&'static dyn Arm> =
+            ALL.iter().copied().filter(|arm| wanted.contains(&arm.name())).collect();
+        let hot = Sample {
             requests: 1_000,
-            took: Duration::from_secs_f64(seconds),
-            p50: Duration::from_millis(2),
-            p99: Duration::from_millis(3),
-            cpu: vec![("worker", Duration::from_millis(5)), ("postgres", Duration::from_millis(15))],
-        }
-    }
-
-    #[test]
-    fn a_ratio_is_taken_within_a_round_and_then_its_median() {
-        // A machine that got slower from round to round: the ratio did not.
-        let rounds = Rounds(vec![
-            vec![sample(2.0), sample(4.0), sample(1.0)],
-            vec![sample(4.0), sample(4.0), sample(2.0)],
-            vec![sample(9.0), sample(4.0), sample(3.0)],
-        ]);
-        let json = serde_json::to_value(figures(ALL, &rounds)).expect("figures are JSON");
-        assert_eq!(json["ratios"]["hot-drain/pg-ceiling"], 0.5);
-        assert_eq!(json["ratios"]["redeem-drain/hot-drain"], 1.0);
-        assert_eq!(json["arms"][0]["per_second"], 250.0);
-        assert_eq!(json["arms"][0]["cpu_us_per_request"], 20.0);
-        let table = table(ALL, &rounds);
-        assert!(table.contains("hot-drain/pg-ceiling = 50.0 % (33.3 … 50.0 %)"), "{table}");
-        assert!(line(&sample(1.0)).contains("worker 5.0, postgres 15.0"), "{}", line(&sample(1.0)));
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        assert_eq!(Spread::of(vec![4.0, 1.0]).map(|spread| spread.median), Some(2.5));
-        assert_eq!(Spread::of(Vec::new()), None);
+            took: Some(Duration::from_secs(2)),
+            cpu: vec![("worker", Duration::from_millis(5))],
+            marks: vec![(super::super::MARK_COMMITS, 0.75)],
+            ..Sample::default()
+        };
+        let takeover = Sample { requests: 2, p50: Some(Duration::from_millis(70)), ..Sample::default() };
+        let rounds = Rounds(vec![vec![Ok(hot), Ok(takeover), Err("no figure\nwith more lines".to_owned())]]);
+        let figures = Figures::of(&arms, &rounds);
+        let json = serde_json::to_value(json(&figures)).expect("JSON");
+        assert_eq!(json["arms"][0]["per_second"], 500.0);
+        assert_eq!(json["arms"][0]["cpu_us_per_request"], 5.0);
+        assert!(json["arms"][0]["p50_ms"].is_null() && json["arms"][1]["per_second"].is_null());
+        assert_eq!(json["arms"][1]["p50_ms"], 70.0);
+        assert_eq!(json["arms"][2]["void"], "no figure\nwith more lines");
+        assert!(json["ratios"].as_object().expect("an object").is_empty());
+        let table = table(&figures, 1);
+        assert!(table.contains("void: no figure\n"), "{table}");
+        assert!(table.contains("commits per 1,000 0.75"), "{table}");
+        assert!(table.contains("70.0 ms (wanted ≤ 500): reached"), "{table}");
     }
 }

@@ -28,6 +28,15 @@ pub(crate) enum Kind {
 static LAST: Mutex<Option<(Kind, Arc<Stack>)>> = Mutex::const_new(None);
 static COUPONS: AtomicU32 = AtomicU32::new(0);
 
+/// Waits for its turn, and holds it: for a test that starts stacks of its own.
+pub(crate) async fn alone() -> impl Sized {
+    let mut last = LAST.lock().await;
+    if let Some((_, stack)) = last.take() {
+        stack.stop().await.unwrap();
+    }
+    last
+}
+
 /// A stack, clients, and what they sent and heard.
 pub(crate) struct Field {
     kind: Kind,

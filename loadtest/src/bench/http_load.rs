@@ -1,0 +1,380 @@
+//! A load generator that costs little: one thread, one readiness queue, requests that are written before they are
+//! sent, keep-alive, one request at a time on each connection.
+//!
+//! Two models. **Closed**: every connection sends its next request when it has the answer to the last; shows how many
+//! can be answered. **Open**: requests are due at fixed moments, whatever became of those before; shows how long an
+//! answer takes at that load. A request's time runs from the moment when it was *due*: a server that stands still for
+//! a second is charged with all that should have been sent meanwhile, not only with those that were under way
+//! (coordinated omission). One that finds no free connection within [`Pace::Open::patience`] is not sent, and counted.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::arm::precise;
+
+/// The queue's clock counts milliseconds; what is due sooner is slept for in steps of this.
+const NAP: Duration = Duration::from_micros(100);
+/// While nothing is to be sent, answers alone wake it.
+const IDLE: Duration = Duration::from_millis(100);
+const EVENTS: usize = 1_024;
+
+/// What to send, and how.
+pub struct Load<'a> {
+    /// Where the server is.
+    pub address: SocketAddr,
+    /// How many connections there are.
+    pub connections: usize,
+    /// Which model.
+    pub pace: Pace,
+    /// Whole requests, taken in turn; `first` says where to begin.
+    pub requests: &'a [Box<[u8]>],
+    /// Number of the first request.
+    pub first: u64,
+    /// How many are sent.
+    pub count: u64,
+    /// When to give up, whatever has not been answered.
+    pub limit: Duration,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// When the answer to the last one is there.
+    Closed,
+    /// So many a second.
+    Open {
+        /// How many.
+        per_second: f64,
+        /// How late a request may be sent because no connection is free.
+        patience: Duration,
+    },
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Times from due to answered, by HTTP status, sorted.
+    pub times: BTreeMap<u16, Vec<Duration>>,
+    /// Sent, and never answered.
+    pub unanswered: u64,
+    /// Never sent, because no connection was free in time.
+    pub unsent: u64,
+    /// From the first request to the last answer.
+    pub took: Duration,
+}
+
+impl Answers {
+    /// How many had this status.
+    #[must_use]
+    pub fn count(&self, status: u16) -> u64 {
+        self.times.get(&status).map_or(0, |times| times.len() as u64)
+    }
+
+    /// How many were answered at all.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.times.values().map(|times| times.len() as u64).sum()
+    }
+
+    /// Requests sent in a second.
+    #[must_use]
+    pub fn sent_per_second(&self) -> f64 {
+        precise(self.answered() + self.unanswered) / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Times of the answers with this status, sorted.
+    #[must_use]
+    pub fn times(&self, status: u16) -> &[Duration] {
+        self.times.get(&status).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Sends it all, and reads all answers. Blocks.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub fn run(load: &Load<'_>) -> io::Result<Answers> {
+    let mut crowd = Crowd::open(load)?;
+    crowd.run()?;
+    let Crowd { mut answers, begun, lines, .. } = crowd;
+    answers.took = begun.elapsed();
+    answers.unanswered += lines.iter().filter(|line| line.due.is_some()).count() as u64;
+    answers.times.values_mut().for_each(|times| times.sort_unstable());
+    Ok(answers)
+}
+
+/// One connection.
+struct Line {
+    stream: TcpStream,
+    /// Of the request under way.
+    due: Option<Instant>,
+    /// Which request that is, and how much of it is written.
+    request: usize,
+    written: usize,
+    /// What was read of its answer.
+    read: Vec<u8>,
+}
+
+/// All connections, and what they have done.
+struct Crowd<'a> {
+    load: &'a Load<'a>,
+    poll: Poll,
+    lines: Vec<Line>,
+    idle: Vec<usize>,
+    begun: Instant,
+    /// Requests whose turn has come.
+    next: u64,
+    /// Requests that are dealt with.
+    done: u64,
+    answers: Answers,
+}
+
+impl<'a> Crowd<'a> {
+    fn open(load: &'a Load<'a>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let lines = (0..load.connections).map(|at| Line::open(load.address, &poll, at));
+        let lines = lines.collect::<io::Result<Vec<Line>>>()?;
+        let idle = (0..lines.len()).collect();
+        let begun = Instant::now();
+        Ok(Self { load, poll, lines, idle, begun, next: 0, done: 0, answers: Answers::default() })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while self.done < self.load.count && self.begun.elapsed() < self.load.limit {
+            self.send_due()?;
+            let wait = self.until_due().min(self.load.limit);
+            // Whole milliseconds, rounded down: the queue would round up.
+            let whole = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            match self.poll.poll(&mut events, Some(whole)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            if events.is_empty() && whole.is_zero() {
+                thread::sleep(wait.min(NAP));
+            }
+            for event in &events {
+                self.advance(event.token().0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When request `n` is to be sent.
+    fn due(&self, n: u64, now: Instant) -> Instant {
+        match self.load.pace {
+            Pace::Closed => now,
+            Pace::Open { per_second, .. } => self.begun + Duration::from_secs_f64(precise(n) / per_second),
+        }
+    }
+
+    fn send_due(&mut self) -> io::Result<()> {
+        while self.next < self.load.count {
+            let now = Instant::now();
+            let due = self.due(self.next, now);
+            if due > now {
+                return Ok(());
+            }
+            let Some(at) = self.idle.pop() else {
+                let Pace::Open { patience, .. } = self.load.pace else { return Ok(()) };
+                if now.duration_since(due) < patience {
+                    return Ok(());
+                }
+                (self.next, self.done) = (self.next + 1, self.done + 1);
+                self.answers.unsent += 1;
+                continue;
+            };
+            let turn = (self.load.first + self.next) % (self.load.requests.len() as u64);
+            self.next += 1;
+            let line = &mut self.lines[at];
+            (line.due, line.request, line.written) = (Some(due), usize::try_from(turn).unwrap_or(0), 0);
+            self.advance(at)?;
+        }
+        Ok(())
+    }
+
+    /// How long until there is something to send.
+    fn until_due(&self) -> Duration {
+        if self.next >= self.load.count || self.idle.is_empty() {
+            return IDLE;
+        }
+        let now = Instant::now();
+        self.due(self.next, now).saturating_duration_since(now)
+    }
+
+    /// Writes what is to be written, reads what is there.
+    fn advance(&mut self, at: usize) -> io::Result<()> {
+        let line = &mut self.lines[at];
+        match line.advance(self.load.requests) {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                if let Some(due) = line.due.take() {
+                    self.answers.times.entry(status).or_default().push(due.elapsed());
+                    self.done += 1;
+                    self.idle.push(at);
+                }
+            }
+            Err(_) => self.reopen(at)?,
+        }
+        Ok(())
+    }
+
+    /// A connection broke: whatever was under way on it has no answer.
+    fn reopen(&mut self, at: usize) -> io::Result<()> {
+        let was_busy = self.lines[at].due.is_some();
+        self.lines[at] = Line::open(self.load.address, &self.poll, at)?;
+        if was_busy {
+            self.answers.unanswered += 1;
+            self.done += 1;
+            self.idle.push(at);
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn open(address: SocketAddr, poll: &Poll, at: usize) -> io::Result<Self> {
+        let stream = std::net::TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { stream, due: None, request: 0, written: 0, read: Vec::with_capacity(1_024) })
+    }
+
+    /// The status, once the answer is complete.
+    fn advance(&mut self, requests: &[Box<[u8]>]) -> io::Result<Option<u16>> {
+        if self.due.is_some() {
+            let request = &requests[self.request];
+            while self.written < request.len() {
+                match self.stream.write(&request[self.written..]) {
+                    Ok(written) => self.written += written,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let mut some = [0_u8; 4_096];
+        loop {
+            match self.stream.read(&mut some) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    self.read.extend_from_slice(&some[..read]);
+                    // A short read has emptied the socket: asking again would cost a call for nothing.
+                    if read < some.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(status) = complete(&self.read)? else { return Ok(None) };
+        self.read.clear();
+        Ok(Some(status))
+    }
+}
+
+/// The status of an answer, if all of it is there. Only answers that state their length are understood, which all of
+/// ours do.
+fn complete(read: &[u8]) -> io::Result<Option<u16>> {
+    let Some(head) = read.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(&read[..head]).map_err(|_| ErrorKind::InvalidData)?;
+    let status = text.get(9..12).and_then(|status| status.parse().ok()).ok_or(ErrorKind::InvalidData)?;
+    let length = text.split("\r\n").find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    let length = length.ok_or(ErrorKind::InvalidData)?;
+    Ok((read.len() >= head + 4 + length).then_some(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
+
+    /// Answers each request in turn, the n-th with `answer(n)`; `None` closes the connection.
+    fn server(answer: fn(usize) -> Option<&'static [u8]>, pause: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                thread::spawn(move || {
+                    let mut some = [0_u8; 1_024];
+                    let mut n = 0;
+                    while stream.read(&mut some).is_ok_and(|read| read > 0) {
+                        let Some(answer) = answer(n) else { return };
+                        thread::sleep(pause);
+                        if stream.write_all(answer).is_err() {
+                            return;
+                        }
+                        n += 1;
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn load(address: SocketAddr, pace: Pace, count: u64, requests: &[Box<[u8]>]) -> Answers {
+        let limit = Duration::from_secs(60);
+        run(&Load { address, connections: 2, pace, requests, first: 0, count, limit }).expect("a server")
+    }
+
+    fn requests() -> Vec<Box<[u8]>> {
+        vec![Box::from(*b"GET / HTTP/1.1\r\n\r\n")]
+    }
+
+    #[test]
+    fn every_request_is_answered_and_counted_by_its_status() {
+        let address = server(|n| Some(if n.is_multiple_of(2) { OK } else { BUSY }), Duration::ZERO);
+        let answers = load(address, Pace::Closed, 100, &requests());
+        assert_eq!((answers.answered(), answers.unanswered, answers.unsent), (100, 0, 0));
+        assert!(answers.count(200) >= 50 && answers.count(503) > 0, "{answers:?}");
+        let pace = Pace::Open { per_second: 10_000.0, patience: Duration::from_secs(60) };
+        assert_eq!(load(address, pace, 100, &requests()).answered(), 100);
+    }
+
+    #[test]
+    fn a_server_that_stands_still_is_charged_with_all_that_should_have_been_sent() {
+        // Two connections, 20 ms an answer, one due each millisecond: the last waits for all before it.
+        let address = server(|_| Some(OK), Duration::from_millis(20));
+        let pace = Pace::Open { per_second: 1_000.0, patience: Duration::from_secs(60) };
+        let answers = load(address, pace, 40, &requests());
+        let slowest = answers.times(200).last().copied().unwrap_or_default();
+        assert!(slowest >= Duration::from_millis(20 * 20 - 40), "{slowest:?}");
+    }
+
+    #[test]
+    fn what_finds_no_connection_in_time_is_not_sent_and_what_breaks_has_no_answer() {
+        let address = server(|_| Some(OK), Duration::from_millis(50));
+        let pace = Pace::Open { per_second: 10_000.0, patience: Duration::ZERO };
+        let answers = load(address, pace, 50, &requests());
+        assert_eq!(answers.answered() + answers.unsent, 50);
+        assert!(answers.unsent > 0);
+        let address = server(|n| (n == 0).then_some(OK), Duration::ZERO);
+        let answers = load(address, Pace::Closed, 20, &requests());
+        assert_eq!(answers.answered() + answers.unanswered, 20);
+        assert!(answers.unanswered >= 5, "{answers:?}");
+    }
+
+    #[test]
+    fn an_answer_is_complete_when_all_of_its_length_is_there() {
+        assert_eq!(complete(OK).ok(), Some(Some(200)));
+        for short in 0..OK.len() {
+            assert_eq!(complete(&OK[..short]).ok(), Some(None));
+        }
+        assert!(complete(b"HTTP/1.1 200 OK\r\n\r\n").is_err() && complete(b"nonsense\r\n\r\n").is_err());
+    }
+}

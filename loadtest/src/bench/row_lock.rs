@@ -1,0 +1,80 @@
+//! `row-lock`: the design of the textbook. A transaction locks the coupon's row, looks whether something is left, gives
+//! the user the next code, counts up, and commits.
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use sqlx::{Executor as _, PgConnection};
+use uuid::Uuid;
+
+use super::BenchError;
+use super::backlog::{request_id, user_name};
+use super::clients;
+use super::direct::{Count, Direct, Work};
+use super::ground::Ground;
+
+/// A pool of this size is the fastest: with more, they wait for the one row, and for each other's turn at it.
+const CONNECTIONS: usize = 4;
+const SCHEMA: &str = include_str!("one_row.sql");
+const LOCK: &str = "select total - claimed, claimed from bench.coupon where coupon_no = 1 for update";
+const INSERT: &str = "
+    insert into bench.claims (request_id, coupon_no, user_id, code)
+    select $1, 1, $2, code from bench.codes where coupon_no = 1 and number = $3";
+const COUNT: &str = "update bench.coupon set claimed = claimed + 1 where coupon_no = 1";
+
+/// The arm.
+pub const ROW_LOCK: Direct = Direct {
+    name: "row-lock",
+    about: "Postgres, the textbook: a transaction locks the coupon's row, inserts the user's code, counts up; 4 connections, prepared statements; durable, one a user, nobody else is told",
+    prepare: |ground, claims| prepare(ground, claims).boxed_local(),
+    share: 50,
+    what: "claims of different users with different codes",
+    count: Count::Sql(DIFFERENT),
+};
+/// Every claim has a user and a code of its own, and the counter says the same.
+pub const DIFFERENT: &str = "
+    select least(count(distinct user_id), count(distinct code), (select claimed from bench.coupon))
+      from bench.claims";
+
+async fn prepare(ground: &mut Ground, claims: u64) -> Result<Work, BenchError> {
+    one_row(ground, claims).await?;
+    clients::of_postgres(ground, CONNECTIONS, claims, claim).await
+}
+
+/// A coupon with a row that counts, and numbered codes.
+///
+/// # Errors
+/// When Postgres refuses.
+pub(super) async fn one_row(ground: &mut Ground, claims: u64) -> Result<(), BenchError> {
+    ground.connection.execute(SCHEMA).await?;
+    let total = i64::try_from(claims).unwrap_or(i64::MAX);
+    sqlx::query("insert into bench.coupon values (1, $1, 0)")
+        .bind(total)
+        .execute(&mut ground.connection)
+        .await?;
+    sqlx::query(
+        "insert into bench.codes select 1, n, upper(substr(md5(n::text), 1, 12)) || n from generate_series(1, $1) n",
+    )
+    .bind(total)
+    .execute(&mut ground.connection)
+    .await?;
+    Ok(())
+}
+
+fn claim(connection: &mut PgConnection, n: u64) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    async move {
+        connection.execute("begin").await?;
+        let (left, claimed): (i64, i64) = sqlx::query_as(LOCK).fetch_one(&mut *connection).await?;
+        if left > 0 {
+            sqlx::query(INSERT)
+                .bind(Uuid::from_u128(request_id(0, n).identity))
+                .bind(user_name(n))
+                .bind(claimed + 1)
+                .execute(&mut *connection)
+                .await?;
+            sqlx::query(COUNT).execute(&mut *connection).await?;
+        }
+        connection.execute("commit").await?;
+        Ok(())
+    }
+    .boxed()
+}

@@ -1,0 +1,291 @@
+//! `takeover`, `takeover-million`, `hand-over`: how long nobody is served when the owner of a partition goes.
+//!
+//! Two workers, one partition, a claim every ten milliseconds. The owner is killed (SIGKILL) or asked to go (SIGTERM);
+//! then it is waited for the first response that the next owner tells to a claim which was sent afterwards. The one that
+//! went is started again, and it is the other's turn.
+//!
+//! - `hand-over`: p50 and p99 are from the signal to that response.
+//! - `takeover`: the same less the session timeout, which is the broker's patience with a silent worker and a setting.
+//!   The timeout runs from the last heartbeat before the kill, so up to a heartbeat (300 ms here) is in the worker's
+//!   favour; the mark `takeover to outcome` has no such blur: from the statement in Postgres that shuts out the
+//!   previous owner to the response. It is what could depend on the size of a coupon.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use local_stack::Child;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+use schemas::topics::RESPONSES;
+use schemas::{CouponResponse, Decoder, Message as _, SchemaId};
+
+use super::arm::{Arm, Sample, millis, rank};
+use super::backlog::{Requests, claim, request_id, unix_ms};
+use super::drain::{SETTLE_WITHIN, counted, stocked, taken_over_at};
+use super::ground::{Ground, Kind};
+use super::{BenchError, MARK_FENCE_TO_OUTCOME, MARK_LONGEST_WAIT, MARK_SIGNAL_TO_OUTCOME};
+
+const BETWEEN_CLAIMS: Duration = Duration::from_millis(10);
+/// Far more than it may take: a bound, not an expectation.
+const SERVED_WITHIN: Duration = Duration::from_secs(120);
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is done at most, and for how many claims of a run once more.
+const MOST_TIMES: u64 = 8;
+const CLAIMS_PER_TIME: u64 = 100_000;
+const LEAST_TIMES: u64 = 2;
+const FEW_CODES: u64 = 1_000;
+const MANY_CODES: u64 = 1_000_000;
+/// A small run shall not wait for a million codes.
+const MOST_CODES_PER_TIME: u64 = 100_000;
+
+/// An arm: the owner goes, again and again.
+pub struct Takeover {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it does and what it guarantees, in a line.
+    pub about: &'static str,
+    /// Whether it is killed, or asked to go.
+    pub killed: bool,
+    /// Codes of the coupon.
+    pub codes: u64,
+}
+
+/// Killed, with a small coupon.
+pub const TAKEOVER: Takeover = Takeover {
+    name: "takeover",
+    about: "Stampede: kill −9 of the owner to the first outcome by the next one, beyond the session timeout of 1 s",
+    killed: true,
+    codes: FEW_CODES,
+};
+/// Killed, with a large coupon.
+pub const TAKEOVER_MILLION: Takeover = Takeover {
+    name: "takeover-million",
+    about: "the same with a coupon of 1,000,000 codes instead of 1,000",
+    killed: true,
+    codes: MANY_CODES,
+};
+/// Asked to go.
+pub const HAND_OVER: Takeover = Takeover {
+    name: "hand-over",
+    about: "Stampede: SIGTERM of the owner to the first outcome by the next one",
+    killed: false,
+    codes: FEW_CODES,
+};
+
+impl Arm for Takeover {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Brisk
+    }
+
+    fn requests(&self, claims: u64) -> u64 {
+        (claims / CLAIMS_PER_TIME).clamp(LEAST_TIMES, MOST_TIMES)
+    }
+
+    fn run<'a>(
+        &'a self,
+        ground: &'a mut Ground,
+        requests: u64,
+    ) -> LocalBoxFuture<'a, Result<Sample, BenchError>> {
+        self.measure(ground, requests).boxed_local()
+    }
+}
+
+impl Takeover {
+    async fn measure(&self, ground: &mut Ground, times: u64) -> Result<Sample, BenchError> {
+        let ids = vec![ground.name()];
+        let coupons = stocked(ground, ids, self.codes.min(times * MOST_CODES_PER_TIME)).await?;
+        let coupon = coupons.into_iter().next().map(|coupon| coupon.id).unwrap_or_default();
+        ground.calm().await?;
+        let mut traffic = Traffic::begin(ground, coupon).await?;
+        let mut seen: Vec<Gap> = Vec::new();
+        for _ in 0..times {
+            seen.push(self.once(ground, &mut traffic).await?);
+        }
+        ground.settle(SETTLE_WITHIN).await?;
+        let decided =
+            "select (select count(*) from stampede.claims) + (select count(*) from stampede.outcomes)";
+        counted("claims decided", traffic.sent, ground.scalar(decided).await?)?;
+        ground.check().await?;
+        ground.stop_workers().await?;
+        Ok(self.sample(ground, times, &seen))
+    }
+
+    fn sample(&self, ground: &Ground, times: u64, seen: &[Gap]) -> Sample {
+        let of = |figure: fn(&Gap) -> Duration| {
+            let mut all: Vec<Duration> = seen.iter().map(figure).collect();
+            all.sort_unstable();
+            all
+        };
+        let patience = if self.killed { ground.kind.session() } else { Duration::ZERO };
+        let signal = of(|gap| gap.signal_to_outcome);
+        let beyond = |percent| Some(rank(&signal, percent).saturating_sub(patience));
+        let marks = vec![
+            (MARK_SIGNAL_TO_OUTCOME, millis(rank(&signal, 50))),
+            (MARK_FENCE_TO_OUTCOME, millis(rank(&of(|gap| gap.fence_to_outcome), 50))),
+            (MARK_LONGEST_WAIT, millis(rank(&of(|gap| gap.longest_wait), 100))),
+        ];
+        Sample { requests: times, p50: beyond(50), p99: beyond(99), marks, ..Sample::default() }
+    }
+
+    /// The owner goes once, and comes back as the one in waiting.
+    async fn once(&self, ground: &mut Ground, traffic: &mut Traffic) -> Result<Gap, BenchError> {
+        ground.begin_workers(2).await?;
+        for n in 0..2 {
+            ground.stack.wait_healthy(Child::Worker(n)).await?;
+        }
+        // The present owner is at work.
+        traffic.serve(|_| true).await?;
+        let owner: String =
+            ground.scalar("select owner from stampede.partitions where partition = 0").await?;
+        let owner =
+            (0..2).map(Child::Worker).find(|child| child.to_string() == owner).ok_or(BenchError::Moved)?;
+        let epoch: i64 = ground.scalar("select epoch from stampede.partitions where partition = 0").await?;
+
+        let first = traffic.sent;
+        let signalled = SystemTime::now();
+        if self.killed {
+            ground.stack.kill(owner)?;
+        } else {
+            ground.stack.terminate(owner)?;
+        }
+        let stack = &ground.stack;
+        let mut gone_at = None;
+        let served = traffic.serve(|traffic: &Traffic| {
+            if gone_at.is_none() && !stack.is_running(owner) {
+                gone_at = Some(traffic.sent);
+            }
+            // Sent when the previous owner was no more: told by the next one.
+            gone_at.is_some_and(|gone_at| traffic.heard.iter().any(|heard| heard.claim >= gone_at))
+        });
+        served.await?;
+        ground.stack.wait_exit(owner, GONE_WITHIN).await?;
+        let now: i64 = ground.scalar("select epoch from stampede.partitions where partition = 0").await?;
+        counted("takeovers", 1, now - epoch)?;
+        let fenced = taken_over_at(ground).await?;
+        traffic.gap(first, signalled, fenced)
+    }
+}
+
+/// Times of one takeover.
+struct Gap {
+    signal_to_outcome: Duration,
+    fence_to_outcome: Duration,
+    longest_wait: Duration,
+}
+
+/// A response to one of our claims.
+struct Heard {
+    claim: u64,
+    at: SystemTime,
+}
+
+/// A steady stream of claims, and what is told.
+struct Traffic {
+    requests: Requests,
+    coupon: String,
+    base_ms: u64,
+    /// Claims sent so far; the next one has this number.
+    sent: u64,
+    sent_at: Vec<SystemTime>,
+    responses: BaseConsumer,
+    decoder: Decoder<CouponResponse>,
+    numbers: std::collections::HashMap<String, u64>,
+    /// What was heard since the last [`Self::serve`] began.
+    heard: Vec<Heard>,
+}
+
+impl Traffic {
+    async fn begin(ground: &mut Ground, coupon: String) -> Result<Self, BenchError> {
+        let kafka = ground.kafka();
+        let fingerprint = CouponResponse::SUBJECT.newest().fingerprint;
+        let schema = sqlx::query_scalar("select schema_id from stampede.schemas where fingerprint = $1")
+            .bind(fingerprint.as_slice())
+            .fetch_one(&mut ground.connection)
+            .await?;
+        let responses: BaseConsumer = runtime::kafka::reader(&kafka, "loadtest-responses")
+            .set("auto.offset.reset", "latest")
+            .create()?;
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(RESPONSES, 0, Offset::Beginning)?;
+        responses.assign(&from)?;
+        Ok(Self {
+            requests: Requests::open(&kafka, &mut ground.connection).await?,
+            coupon,
+            base_ms: u64::try_from(unix_ms()).unwrap_or(0),
+            sent: 0,
+            sent_at: Vec::new(),
+            responses,
+            decoder: Decoder::new(SchemaId(schema)),
+            numbers: std::collections::HashMap::new(),
+            heard: Vec::new(),
+        })
+    }
+
+    /// Sends claims until it is enough, which cannot be before one was heard.
+    async fn serve(&mut self, mut enough: impl FnMut(&Self) -> bool) -> Result<(), BenchError> {
+        self.heard.clear();
+        let begun = Instant::now();
+        while self.heard.is_empty() || !enough(self) {
+            if begun.elapsed() > SERVED_WITHIN {
+                return Err(BenchError::Stuck { what: "no worker serves", after: SERVED_WITHIN });
+            }
+            self.send()?;
+            self.hear()?;
+            // Librdkafka works on threads of its own; ours has other tasks too.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), BenchError> {
+        let id = request_id(self.base_ms, self.sent);
+        self.numbers.insert(id.to_string(), self.sent);
+        self.sent_at.push(SystemTime::now());
+        self.requests.request(claim(&self.coupon, self.sent), id)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Takes what is told until the next claim is due.
+    fn hear(&mut self) -> Result<(), BenchError> {
+        let due = Instant::now() + BETWEEN_CLAIMS;
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let Some(message) = self.responses.poll(left) else { continue };
+            let message = message?;
+            let at = SystemTime::now();
+            let response = message.payload().and_then(|value| self.decoder.decode(value).ok());
+            let number = response.and_then(|response| self.numbers.get(&response.request_id).copied());
+            self.heard.extend(number.map(|claim| Heard { claim, at }));
+        }
+    }
+
+    /// What claims from number `first` on, sent after the signal, met with.
+    fn gap(&self, first: u64, signalled: SystemTime, fenced: SystemTime) -> Result<Gap, BenchError> {
+        let since = |at: SystemTime, then: SystemTime| at.duration_since(then).unwrap_or_default();
+        let mut told: HashSet<u64> = HashSet::new();
+        let ours: Vec<&Heard> =
+            self.heard.iter().filter(|heard| heard.claim >= first && told.insert(heard.claim)).collect();
+        let next = ours.iter().find(|heard| heard.at > fenced).ok_or(BenchError::Moved)?;
+        let sent_at = |claim: u64| usize::try_from(claim).ok().and_then(|at| self.sent_at.get(at)).copied();
+        let waits = ours.iter().filter_map(|heard| Some(since(heard.at, sent_at(heard.claim)?)));
+        Ok(Gap {
+            signal_to_outcome: since(next.at, signalled),
+            fence_to_outcome: since(next.at, fenced),
+            longest_wait: waits.max().unwrap_or_default(),
+        })
+    }
+}

@@ -39,7 +39,10 @@ impl Score {
     /// Attempts that were answered, or given up.
     #[must_use]
     pub fn done(&self) -> u64 {
-        [&self.accepted, &self.gated, &self.unanswered].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        [&self.accepted, &self.gated, &self.unanswered]
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 }
 

@@ -260,7 +260,8 @@ async fn counted(pool: &PgPool) -> Result<(u64, u64, u64), HeadlineError> {
                count(c.identity), count(distinct c.number)
           from stampede.coupons k left join stampede.claims c using (coupon_no)
          where k.coupon_id = $1 group by k.coupon_no";
-    let (decided, given, different): (i64, i64, i64) = sqlx::query_as(query).bind(COUPON).fetch_one(pool).await?;
+    let (decided, given, different): (i64, i64, i64) =
+        sqlx::query_as(query).bind(COUPON).fetch_one(pool).await?;
     Ok((decided.unsigned_abs(), given.unsigned_abs(), different.unsigned_abs()))
 }
 
@@ -288,7 +289,8 @@ async fn watched(rush: &Arc<Rush>, connections: u64, screen: &Screen) -> Result<
 
 fn show(of: &Headline) -> String {
     let peaks: Vec<String> = of.peak_mib.iter().map(|(name, mib)| format!("{name} {mib} MiB")).collect();
-    let verdict = if of.all_well { "every code given once, every attempt answered" } else { "NOT as it must be" };
+    let verdict =
+        if of.all_well { "every code given once, every attempt answered" } else { "NOT as it must be" };
     format!(
         "{} attempts at {} codes in {:.1} s ({:.0} a second), all told after {:.1} s: {verdict}\n\
          accepted {}, by the sold-out gate {}, unanswered {}, repeated {}, lost {}\n\

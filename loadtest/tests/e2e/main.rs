@@ -7,13 +7,14 @@
 //! Reading order: `support/` (the stack, clients, a sale under load), `forged.rs` and `checker.rs` (that
 //! planted violations are seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`; and for the life of a
 //! code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`, `life_named.rs`, `life_shared.rs`, `life_limits.rs`,
-//! `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`.
+//! `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`. Last: `headline.rs` (the large runs, small).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod checker;
 mod claims;
 mod forged;
+mod headline;
 mod lapses;
 mod life;
 mod life_crashes;

@@ -28,6 +28,15 @@ pub(crate) enum Kind {
 static LAST: Mutex<Option<(Kind, Arc<Stack>)>> = Mutex::const_new(None);
 static COUPONS: AtomicU32 = AtomicU32::new(0);
 
+/// Waits for a turn on a machine without any stack: for who starts one of their own.
+pub(crate) async fn machine() -> MutexGuard<'static, Option<(Kind, Arc<Stack>)>> {
+    let mut last = LAST.lock().await;
+    if let Some((_, stack)) = last.take() {
+        stack.stop().await.unwrap();
+    }
+    last
+}
+
 /// A stack, clients, and what they sent and heard.
 pub(crate) struct Field {
     kind: Kind,

@@ -12,6 +12,6 @@ pub(crate) mod sale;
 
 pub(crate) use client::{Ask, Reply};
 pub(crate) use crowd::Crowd;
-pub(crate) use field::{Field, Kind};
+pub(crate) use field::{Field, Kind, machine};
 pub(crate) use life::{Act, Deed};
 pub(crate) use sale::Sale;

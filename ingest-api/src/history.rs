@@ -22,15 +22,18 @@ use crate::outcome::{Outcome, RequestView};
 use crate::pages::{Page, PageParameters, PageView, Place};
 use crate::problem::Problem;
 
-/// The newest of each kind of row, then the newest of those.
+/// The newest of each kind of row, then the newest of those. (The indexes of claims and redemptions hold hashes of
+/// users; that of outcomes is a hash itself.)
 const PLACES: &str = "
     select ms, identity, body
       from ((select claimed_ms as ms, identity, body from claims
-              where user_id = $1 and (claimed_ms, identity, body) < ($2, $3, $4)
+              where hashtextextended(user_id, 0) = hashtextextended($1, 0)
+                and user_id = $1 and (claimed_ms, identity, body) < ($2, $3, $4)
               order by claimed_ms desc, identity desc, body desc limit $5)
             union all
             (select redeemed_ms, identity, body from redemptions
-              where user_id = $1 and (redeemed_ms, identity, body) < ($2, $3, $4)
+              where hashtextextended(user_id, 0) = hashtextextended($1, 0)
+                and user_id = $1 and (redeemed_ms, identity, body) < ($2, $3, $4)
               order by redeemed_ms desc, identity desc, body desc limit $5)
             union all
             (select decided_ms, identity, body from outcomes

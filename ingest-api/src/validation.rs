@@ -40,11 +40,14 @@ const FACTS: &str = "
            coalesce(m.uses, 0) as uses, coalesce(m.revoked, false) as revoked, s.redemptions,
            c.user_id = $2 as is_own, c.state, c.hold_until_ms, c.lock_until_ms,
            exists (select from claims g
-                    where g.user_id = $2 and g.coupon_no = x.coupon_no and g.number = x.number
+                    where hashtextextended(g.user_id, 0) = hashtextextended($2, 0)
+                      and g.user_id = $2 and g.coupon_no = x.coupon_no and g.number = x.number
                       and g.state + 0 = 4 and g.lapsed_ms is not null) as has_lapsed,
            case when p.redemptions_per_user is null then 0 else
                (select count(*) from (select from redemptions r
-                                       where r.user_id = $2 and r.coupon_no = x.coupon_no and r.rolled_back_ms is null
+                                       where hashtextextended(r.user_id, 0) = hashtextextended($2, 0)
+                                         and r.user_id = $2 and r.coupon_no = x.coupon_no
+                                         and r.rolled_back_ms is null
                                        limit p.redemptions_per_user) r) end as own_redemptions
       from (select k.code, l.coupon_no, l.base + k.idx as number
               from codes k join loads l on l.load_id = k.load_id and l.state = 'applied'

@@ -33,7 +33,8 @@ const WALLET: &str = "
            case when c.is_locked or c.state = 3 then c.order_id end as order_id
       from (select c.*, n.now_ms, c.state = 2 and c.lock_until_ms > n.now_ms as is_locked
               from (select (extract(epoch from now()) * 1000)::bigint as now_ms) n, claims c
-             where c.user_id = $1 and (c.claimed_ms, c.identity) < ($2, $3)
+             where hashtextextended(c.user_id, 0) = hashtextextended($1, 0)
+               and c.user_id = $1 and (c.claimed_ms, c.identity) < ($2, $3)
                and c.state + 0 <> 4
                and not coalesce(c.hold_until_ms <= n.now_ms
                                 and (c.state = 1 or c.state = 2 and c.lock_until_ms <= n.now_ms), false)

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{bench, sale};
+use loadtest::{bench, headline, k6, memory, sale};
 
 /// Stampede under load, on the real stack.
 #[derive(Parser)]
@@ -17,6 +17,9 @@ struct Cli {
 enum Command {
     Sale(sale::args::SaleArgs),
     Bench(bench::BenchArgs),
+    Headline(headline::HeadlineArgs),
+    Memory(memory::MemoryArgs),
+    K6(k6::K6Args),
 }
 
 #[tokio::main]
@@ -24,6 +27,9 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Sale(args) => Box::pin(sale::run(args)).await.map_err(|error| error.to_string()),
         Command::Bench(args) => Box::pin(bench::run(args)).await.map_err(|error| error.to_string()),
+        Command::Headline(args) => Box::pin(headline::run(args)).await.map_err(|error| error.to_string()),
+        Command::Memory(args) => Box::pin(memory::run(args)).await.map_err(|error| error.to_string()),
+        Command::K6(args) => Box::pin(k6::run(args)).await.map_err(|error| error.to_string()),
     };
     done.unwrap_or_else(|why| {
         eprintln!("loadtest: {why}");

@@ -50,7 +50,7 @@ const INTERRUPTED: u8 = 130;
 /// In the coupon that is left for trying by hand.
 const CODES_TO_TRY: u64 = 100;
 /// Time enough to type.
-const TERMS_TO_TRY: Terms = Terms { hold_seconds: 900, lock_seconds: 300, requires_lock: false };
+const TERMS_TO_TRY: Terms = Terms { hold_seconds: Some(900), lock_seconds: 300, requires_lock: false };
 
 /// Why there are no figures.
 #[derive(Debug, Error)]
@@ -211,7 +211,7 @@ async fn sell(
     screen: &Screen,
 ) -> Result<Ended, SaleError> {
     let endpoints = stack.endpoints();
-    let terms = Terms { hold_seconds: args.hold, lock_seconds: args.hold, requires_lock: true };
+    let terms = Terms { hold_seconds: Some(args.hold), lock_seconds: args.hold, requires_lock: true };
     admin.make_coupon(coupon, args.codes, terms, screen).await?;
     let pool = PgPool::connect_lazy(&endpoints.postgres_url)?;
     let ambush = ambush(args, stack, &pool, coupon, screen).await?;

@@ -25,8 +25,8 @@ pub struct Admin {
 /// How long codes are reserved.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// A claim that is not redeemed by then goes back to stock.
-    pub hold_seconds: u64,
+    /// A claim that is not redeemed by then goes back to stock; `None`: it never does.
+    pub hold_seconds: Option<u64>,
     /// How long a lock lasts.
     pub lock_seconds: u64,
     /// Whether a code must be locked to be redeemed.
@@ -69,18 +69,20 @@ impl Admin {
         screen: &Screen,
     ) -> Result<(), SaleError> {
         let Terms { hold_seconds, lock_seconds, requires_lock } = terms;
-        let definition = json!({
+        let mut definition = json!({
             "id": coupon,
             "name": "Demonstration",
             "description": "First come, first served: one code for each user",
             "category": "demonstration",
             "discount":
                 {"type": "PERCENTAGE", "value": "20.00", "currency": "EUR", "maximum_discount": "25.00"},
-            "hold_seconds": hold_seconds,
             "lock_seconds": lock_seconds,
             "requires_lock": requires_lock,
             "limits": {"claims_per_user": 1},
         });
+        if let Some(seconds) = hold_seconds {
+            definition["hold_seconds"] = json!(seconds);
+        }
         self.ask(Method::POST, "/v1/coupons", Some(&definition), StatusCode::CREATED).await?;
         let generate = format!("/v1/coupons/{coupon}/codes/generate");
         let reply =

@@ -8,8 +8,8 @@
 //! planted violations are seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`,
 //! `front_faults.rs`; and for the life of a
 //! code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`, `life_named.rs`, `life_shared.rs`, `life_limits.rs`,
-//! `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`; `bench.rs` (that every
-//! arm of the benchmark runs).
+//! `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`. Last: `bench.rs` (that every arm of the benchmark
+//! runs), `headline.rs` (the large runs, small).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -18,6 +18,7 @@ mod checker;
 mod claims;
 mod forged;
 mod front_faults;
+mod headline;
 mod lapses;
 mod life;
 mod life_crashes;

@@ -25,6 +25,8 @@ pub enum Bug {
     LapsedTwice,
     /// A code that lapsed or was given back does not become free again.
     ReturnedCodeLost,
+    /// Who has claims of a coupon is forgotten, and who is not remembered is taken to have none.
+    ClaimantsForgotten,
 }
 
 /// Which mistakes are switched on.

@@ -12,7 +12,7 @@ use crate::nodelay;
 use crate::patience::{Failure, GaveUp, PATIENCE, wait_for};
 
 /// The newest migration that this version of the programs relies on; `workers` has a test that they agree.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 4;
 
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -42,7 +42,8 @@ const CODES: &str = "
       left join lateral (select uses, revoked from stampede.code_marks m
                           where m.coupon_no = l.coupon_no and m.number = l.base + x.idx offset 0) m on true
       left join lateral (select true as lapsed from stampede.claims v
-                          where v.user_id = w.user_id and v.coupon_no = l.coupon_no and v.number = l.base + x.idx
+                          where hashtextextended(v.user_id, 0) = hashtextextended(w.user_id, 0)
+                            and v.user_id = w.user_id and v.coupon_no = l.coupon_no and v.number = l.base + x.idx
                             and v.state = 4 and v.lapsed_ms is not null limit 1) v on true";
 
 const REDEMPTIONS: &str = "

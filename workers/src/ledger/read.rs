@@ -19,13 +19,17 @@ const LOADS: &str = "
 
 /// `state + 0`: a condition that implies the predicate of `claims_live` would let the planner walk all claims of
 /// the coupon with that index instead of looking up the user's few. The same for redemptions, by counting with a filter.
+/// A user is looked up by the hash of their name, which is what the indexes hold.
 const USERS: &str = "
     select w.coupon_no, w.user_id, n.count, r.count
-      from unnest($1::bigint[], $2::text[], $3::boolean[]) w (coupon_no, user_id, redemptions)
+      from (select *, hashtextextended(user_id, 0) as hash
+              from unnest($1::bigint[], $2::text[], $3::boolean[]) w (coupon_no, user_id, redemptions)) w
      cross join lateral (select count(*) from stampede.claims c
-                          where c.user_id = w.user_id and c.coupon_no = w.coupon_no and c.state + 0 <> 4) n
+                          where hashtextextended(c.user_id, 0) = w.hash and c.user_id = w.user_id
+                            and c.coupon_no = w.coupon_no and c.state + 0 <> 4) n
      cross join lateral (select count(*) filter (where r.rolled_back_ms is null) from stampede.redemptions r
-                          where w.redemptions and r.user_id = w.user_id and r.coupon_no = w.coupon_no) r
+                          where w.redemptions and hashtextextended(r.user_id, 0) = w.hash
+                            and r.user_id = w.user_id and r.coupon_no = w.coupon_no) r
      where n.count > 0 or r.count > 0";
 
 impl PgReader {

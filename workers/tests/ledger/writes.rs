@@ -6,6 +6,8 @@ use coupon_core::ids::{CodeNumber, EmitSeq, LoadId, Offset};
 use coupon_core::record::DeadLetter;
 use coupon_core::vocabulary::Reason;
 
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
 use crate::fixture::{COUPON, Fixture, claim, rejection};
 
 /// The answer to a batch that must not be written, after making sure that it was not.
@@ -207,4 +209,27 @@ async fn a_batch_that_would_lose_a_decision_is_not_written() {
     let mut batch = owner.deciding(owner.claims(1, &["ann"]));
     batch.decisions[0].coupon = None;
     assert!(matches!(refused(&owner, &batch).await, WriteResult::Mismatch(_)));
+}
+
+#[tokio::test]
+async fn workers_that_make_the_same_day_at_once_both_find_it_made() {
+    const MAKE: &str = "select stampede.ensure_outcome_days('2031-01-01', 2)";
+    const WAITS: &str = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+                            and database = (select oid from pg_database where datname = current_database())";
+    let owner = Fixture::new(0).await;
+    let mut first = PgConnection::connect_with(&owner.options).await.unwrap();
+    let mut second = PgConnection::connect_with(&owner.options).await.unwrap();
+    first.execute("begin").await.unwrap();
+    first.execute(MAKE).await.unwrap();
+    // The second has seen that the day is not there, and waits for the first.
+    let second = tokio::spawn(async move { second.execute(MAKE).await.map(drop) });
+    while owner.number(WAITS).await == 0 {
+        assert!(!second.is_finished(), "it must wait: {:?}", second.await);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    first.execute("commit").await.unwrap();
+    second.await.unwrap().unwrap();
+    let days = "select count(*) from pg_inherits where inhparent = 'stampede.outcomes'::regclass
+                   and inhrelid::regclass::text like '%2031%'";
+    assert_eq!(owner.number(days).await, 2);
 }

@@ -176,9 +176,14 @@ impl Codes {
         self.redemptions.get(&id)
     }
 
-    /// Every live claim that is known, to learn of its user.
-    pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
-        self.standings.values().filter_map(|standing| standing.claim.as_ref())
+    /// The live claim of a code.
+    pub(super) fn claim(&self, place: Place) -> Option<&Claim> {
+        self.standings.get(&place)?.claim.as_ref()
+    }
+
+    /// The codes whose claims lapse in this batch, as far as it is known before it is decided.
+    pub(super) fn due(&self) -> impl Iterator<Item = Place> {
+        self.due.iter().map(|(_, coupon, number)| (*coupon, *number))
     }
 
     /// The redemptions that are known.

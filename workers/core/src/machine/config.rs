@@ -20,6 +20,9 @@ pub struct Config {
     pub backlog_bytes: usize,
     /// Users remembered before those of settled batches are forgotten.
     pub users_remembered: usize,
+    /// Users of whom a digest is kept, so that of everybody else nothing needs to be read; beyond it, of those coupons
+    /// that have most of them users are read again.
+    pub claimants_remembered: usize,
     /// Coupons remembered before those of settled batches are forgotten.
     pub coupons_remembered: usize,
     /// Codes kept ahead in the Redis list of a busy coupon.
@@ -38,6 +41,8 @@ impl Default for Config {
             backlog_low: 20_000,
             backlog_bytes: 32 << 20,
             users_remembered: 100_000,
+            // 19 MB where all are of one coupon.
+            claimants_remembered: 1_800_000,
             coupons_remembered: 50_000,
             window: 32_768,
             planted: Planted::default(),

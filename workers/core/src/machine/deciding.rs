@@ -2,7 +2,7 @@
 
 use super::codes::Codes;
 use super::draft::Draft;
-use super::gathering::{Earlier, Gathering};
+use super::gathering::{Gathering, Ids};
 use super::planning::is_claim_of_any;
 use super::settling::Unsettled;
 use super::{Effect, Head, ListNames, Machine};
@@ -35,7 +35,7 @@ impl Machine {
     /// Decides the gathered batch; it waits until the one before is settled.
     pub(super) fn decide(&mut self, effects: &mut Vec<Effect>) {
         let Some(mut gathering) = self.gathering.take() else { return };
-        let mut draft = self.draft(std::mem::take(&mut gathering.codes));
+        let mut draft = self.draft(std::mem::take(&mut gathering.codes), gathering.records.len());
         let mut records = std::mem::take(&mut gathering.records);
         let mut decided = 0;
         for (record, suspect) in records.iter_mut().zip(&gathering.suspects) {
@@ -77,13 +77,13 @@ impl Machine {
 
     /// A batch without records, to carry the watermark.
     pub(super) fn batch_of_nothing(&mut self) -> Unsettled {
-        let draft = self.draft(Codes::default());
+        let draft = self.draft(Codes::default(), 0);
         let unsettled = self.finish(draft, Vec::new());
         self.head = unsettled.after;
         unsettled
     }
 
-    fn draft(&mut self, codes: Codes) -> Draft {
+    fn draft(&mut self, codes: Codes, records: usize) -> Draft {
         let early = self.config.planted.has(Bug::WatermarkEarly);
         let fence = Fence {
             partition: self.partition,
@@ -97,7 +97,7 @@ impl Machine {
             position: self.head.position,
             watermark: if early { self.outbox.sent() } else { self.outbox.watermark() },
             emit_seq: None,
-            decisions: Vec::new(),
+            decisions: Vec::with_capacity(records),
             repetitions: Vec::new(),
             stock: Vec::new(),
             claims: Vec::new(),
@@ -111,7 +111,7 @@ impl Machine {
             dead_letters: Vec::new(),
             events: Vec::new(),
         };
-        let (touched, index) = (Vec::new(), Earlier::default());
+        let (touched, index) = (Vec::new(), Ids::default());
         let (now, at) = (batch.position.time, batch.position.next_offset);
         Draft { batch, ordinal: self.head.ordinal + 1, now, at, codes, fired: 0, touched, index, indexed: 0 }
     }
@@ -282,21 +282,17 @@ impl Machine {
         if self.config.planted.has(Bug::DeduplicationSkipped) {
             return None;
         }
-        for decision in draft.batch.decisions.iter().skip(draft.indexed) {
-            draft.index.add(decision.clone());
-        }
+        draft.index.add(&draft.batch.decisions[draft.indexed..]);
         draft.indexed = draft.batch.decisions.len();
         let facts = &gathering.facts;
-        if draft.index.get(id).is_some() || facts.unsettled_index.get(id).is_some() {
+        if draft.index.contains(id) || facts.unsettled_index.contains(id) {
             return Some(Repeated::Underway);
         }
         if let Some(stored) = facts.decided.get(id) {
             return Some(Repeated::Stored(stored.clone()));
         }
-        [&draft.index, &facts.unsettled_index, &facts.decided]
-            .into_iter()
-            .any(|earlier| earlier.knows(id.identity))
-            .then_some(Repeated::KeyReused)
+        let underway = [&draft.index, &facts.unsettled_index].into_iter().any(|ids| ids.knows(id.identity));
+        (underway || facts.decided.knows(id.identity)).then_some(Repeated::KeyReused)
     }
 }
 

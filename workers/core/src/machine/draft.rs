@@ -1,7 +1,7 @@
 //! A batch in the making: what the decisions of its records leave in it.
 
 use super::codes::Codes;
-use super::gathering::Earlier;
+use super::gathering::Ids;
 use super::memory::Coupon;
 use crate::batch::{Batch, Decision, Event, EventKind, Lapsed, Position, StockRow, Verdict};
 use crate::claim::{Claim, Terms};
@@ -18,12 +18,12 @@ pub(super) struct Draft {
     pub(super) at: Offset,
     /// The codes that its records name, and what is done to them.
     pub(super) codes: Codes,
-    /// Coupons whose stock row changes.
     /// Deadlines that have fired in it.
     pub(super) fired: usize,
+    /// Coupons whose stock row changes.
     pub(super) touched: Vec<CouponNo>,
-    /// The decisions made so far by identity, as far as they were needed.
-    pub(super) index: Earlier,
+    /// The ids of the decisions made so far, as far as they were needed.
+    pub(super) index: Ids,
     pub(super) indexed: usize,
 }
 

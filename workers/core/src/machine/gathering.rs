@@ -53,14 +53,21 @@ pub(super) struct Facts {
     pub(super) decided: Earlier,
     /// The batch that was being written when this one began: no read is sure to show it.
     pub(super) unsettled: Option<Arc<Batch>>,
-    /// Its decisions by identity; made only if there are suspects.
-    pub(super) unsettled_index: Earlier,
+    /// The ids that it decides; made only if there are suspects.
+    pub(super) unsettled_index: Ids,
 }
 
-/// Decisions by identity.
+/// Stored decisions by identity.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     exact: HashMap<RequestId, Decision, FixedState>,
+    identities: HashSet<u128, FixedState>,
+}
+
+/// What is decided already and on its way: only that it is matters, not how.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    exact: HashSet<RequestId, FixedState>,
     identities: HashSet<u128, FixedState>,
 }
 
@@ -88,6 +95,21 @@ impl Earlier {
 
     pub(super) fn get(&self, id: RequestId) -> Option<&Decision> {
         self.exact.get(&id)
+    }
+
+    pub(super) fn knows(&self, identity: u128) -> bool {
+        self.identities.contains(&identity)
+    }
+}
+
+impl Ids {
+    pub(super) fn add(&mut self, decisions: &[Decision]) {
+        self.exact.extend(decisions.iter().map(|decision| decision.id));
+        self.identities.extend(decisions.iter().map(|decision| decision.id.identity));
+    }
+
+    pub(super) fn contains(&self, id: RequestId) -> bool {
+        self.exact.contains(&id)
     }
 
     pub(super) fn knows(&self, identity: u128) -> bool {
@@ -124,7 +146,7 @@ impl Machine {
         }
         let early = self.config.planted.has(Bug::OverlayDroppedEarly);
         let shown = if early { u64::MAX } else { self.settled.ordinal };
-        self.memory.forget(shown, self.config.users_remembered, self.config.coupons_remembered);
+        self.memory.forget(shown, &self.config);
         let records = self.next_records();
         let mut now = self.head.position.time;
         let suspects: Vec<bool> = records
@@ -138,7 +160,7 @@ impl Machine {
         if let Some(writing) = &self.writing {
             let batch = Arc::clone(&writing.unsettled.batch);
             if suspects.contains(&true) {
-                batch.decisions.iter().for_each(|decision| facts.unsettled_index.add(decision.clone()));
+                facts.unsettled_index.add(&batch.decisions);
             }
             facts.unsettled = Some(batch);
         }
@@ -203,7 +225,7 @@ impl Machine {
             if let Some(batch) = &gathering.facts.unsettled {
                 gathering.codes.overlay(batch, self.config.planted);
             }
-            gathering.plan = plan(gathering, &mut self.memory, self.head.ordinal + 1);
+            gathering.plan = plan(gathering, &mut self.memory, &self.head);
         }
         self.reserve(gathering, first, effects)
     }

@@ -5,15 +5,19 @@
 //! has not been changed by anything that a read could have missed.
 
 use super::ListNames;
+use super::claimants::Claimants;
+use super::config::Config;
 use crate::batch::StockRow;
 use crate::coupon::Definition;
 use crate::decide::LiveClaimsKnown;
 use crate::effect::{Answers, FillResult, ListName};
 use crate::ids::{CouponNo, Millis};
+use crate::planted::{Bug, Planted};
 use crate::stock::Stock;
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::BuildHasher as _;
 
 type Map<K, V> = HashMap<K, V, FixedState>;
 
@@ -25,6 +29,7 @@ pub(super) struct Coupon {
     pub(super) definition: Definition,
     pub(super) stock: Stock,
     users: Map<Box<str>, User>,
+    claimants: Claimants,
     /// The batch that changed it last.
     pub(super) changed: u64,
     /// The batch for which its users' live claims were read.
@@ -35,6 +40,7 @@ pub(super) struct Coupon {
 
 #[derive(Clone, Copy, Debug)]
 struct User {
+    /// Live claims; 0 where the coupon does not limit them.
     claims: u32,
     /// Redemptions; 0 where the coupon does not limit them.
     redemptions: u32,
@@ -42,46 +48,61 @@ struct User {
 }
 
 impl Coupon {
-    /// What is remembered of a user; `read` tells whether those not remembered were read and have none.
+    /// What is known of a user; `read` tells whether those not remembered were read and have none.
     pub(super) fn live_claims(&self, user: &str, read: bool) -> LiveClaimsKnown {
         match self.users.get(user) {
             Some(user) => LiveClaimsKnown::Count(user.claims),
-            None if read => LiveClaimsKnown::Count(0),
+            None if read || !self.may_have(user) => LiveClaimsKnown::Count(0),
             None => LiveClaimsKnown::Unread,
         }
     }
 
     /// How often a user has redeemed; `None` if that was not read.
     pub(super) fn redemptions(&self, user: &str, read: bool) -> Option<u32> {
-        self.users.get(user).map_or_else(|| read.then_some(0), |user| Some(user.redemptions))
+        let unknown = || (read || !self.may_have(user)).then_some(0);
+        self.users.get(user).map_or_else(unknown, |user| Some(user.redemptions))
     }
 
-    /// Whether what is done to a user's claims is counted.
-    pub(super) const fn counts_users(&self) -> bool {
-        self.definition.claims_per_user.is_some() || self.definition.redemptions_per_user.is_some()
+    /// Whether the claims of each user are counted.
+    pub(super) const fn counts_claims(&self) -> bool {
+        self.definition.claims_per_user.is_some()
+    }
+
+    /// Whether the redemptions of each user are counted.
+    pub(super) const fn counts_redemptions(&self) -> bool {
+        self.definition.redemptions_per_user.is_some()
     }
 
     pub(super) fn remembers(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
 
+    /// Whether only the ledger can tell what a user has.
+    pub(super) fn must_read(&self, user: &str) -> bool {
+        !self.remembers(user) && self.may_have(user)
+    }
+
+    fn may_have(&self, user: &str) -> bool {
+        self.claimants.may_include(self.users.hasher().hash_one(user))
+    }
+
     /// One more live claim of this user; answers whether the user was not remembered before.
     pub(super) fn claimed(&mut self, user: &str, batch: u64) -> bool {
-        self.counts_users() && self.change(user, batch, |user| user.claims += 1)
+        self.counts_claims() && self.change(user, batch, |user| user.claims += 1)
     }
 
     /// One live claim of this user less, of which it was read that they have it.
     pub(super) fn gave_up(&mut self, user: &str, batch: u64) -> bool {
-        self.counts_users() && self.change(user, batch, |user| user.claims = user.claims.saturating_sub(1))
+        self.counts_claims() && self.change(user, batch, |user| user.claims = user.claims.saturating_sub(1))
     }
 
     /// One redemption of this user more, or one less.
     pub(super) fn redeemed(&mut self, user: &str, by: i32, batch: u64) -> bool {
-        self.counts_users()
+        self.counts_redemptions()
             && self.change(user, batch, |user| user.redemptions = user.redemptions.saturating_add_signed(by))
     }
 
-    /// Changes what is remembered of a user whose claims were read; answers whether they were not remembered.
+    /// Changes what is remembered of a user of whom it is known what they have; answers whether they were not remembered.
     fn change(&mut self, user: &str, batch: u64, change: impl FnOnce(&mut User)) -> bool {
         if let Some(known) = self.users.get_mut(user) {
             change(known);
@@ -90,6 +111,7 @@ impl Coupon {
         }
         let mut new = User { claims: 0, redemptions: 0, changed: batch };
         change(&mut new);
+        self.claimants.note(self.users.hasher().hash_one(user));
         self.users.insert(user.into(), new);
         true
     }
@@ -104,6 +126,8 @@ pub(super) struct Memory {
     by_id: Map<Box<str>, Coupon>,
     ids: Map<CouponNo, Box<str>>,
     users: usize,
+    /// Claimants noted, at most.
+    claimants: usize,
     /// No live claim lapses before this, unsettled batches included.
     pub(super) none_lapse_before: Millis,
 }
@@ -113,7 +137,7 @@ impl Memory {
         let hasher = FixedState::with_seed(seed);
         let (by_id, ids) = (Map::with_hasher(hasher.clone()), Map::with_hasher(hasher.clone()));
         // Until it was looked for, anything may have lapsed.
-        Self { hasher, window, by_id, ids, users: 0, none_lapse_before: Millis(i64::MIN) }
+        Self { hasher, window, by_id, ids, users: 0, claimants: 0, none_lapse_before: Millis(i64::MIN) }
     }
 
     pub(super) fn coupons(&self) -> usize {
@@ -132,12 +156,17 @@ impl Memory {
         self.by_id.get_mut(coupon_id)
     }
 
+    pub(super) fn at(&self, coupon: CouponNo) -> Option<&Coupon> {
+        self.by_id.get(self.ids.get(&coupon)?)
+    }
+
     pub(super) fn by_no(&mut self, coupon: CouponNo) -> Option<&mut Coupon> {
         self.by_id.get_mut(self.ids.get(&coupon)?)
     }
 
     pub(super) const fn one_user_more(&mut self) {
         self.users += 1;
+        self.claimants += 1;
     }
 
     pub(super) fn filled(&mut self, list: ListName, result: FillResult, now: Millis) {
@@ -155,6 +184,7 @@ impl Memory {
             }
             let coupon = Coupon {
                 id: loaded.coupon_id.clone(),
+                claimants: Claimants::of(&loaded.stock, self.hasher.clone()),
                 no: loaded.coupon,
                 definition: loaded.definition,
                 stock: Stock::new(loaded.stock, loaded.ahead, self.window),
@@ -184,18 +214,40 @@ impl Memory {
 
     /// Forgets what batches up to `settled` left behind, where there is too much of it. Only while no read is
     /// under way.
-    pub(super) fn forget(&mut self, settled: u64, users_remembered: usize, coupons_remembered: usize) {
-        if self.by_id.len() > coupons_remembered {
+    pub(super) fn forget(&mut self, settled: u64, config: &Config) {
+        if self.by_id.len() > config.coupons_remembered {
             self.by_id.retain(|_, coupon| coupon.changed > settled);
             let by_id = &self.by_id;
             self.ids.retain(|_, id| by_id.contains_key(id));
-            self.users = self.by_id.values().map(|coupon| coupon.users.len()).sum();
+            self.count_users();
         }
-        if self.users > users_remembered {
+        if self.users > config.users_remembered {
             for coupon in self.by_id.values_mut() {
                 coupon.users.retain(|_, user| user.changed > settled);
             }
-            self.users = self.by_id.values().map(|coupon| coupon.users.len()).sum();
+            self.count_users();
+        }
+        if self.claimants > config.claimants_remembered {
+            self.forget_claimants(config.claimants_remembered, config.planted);
+        }
+    }
+
+    fn count_users(&mut self) {
+        self.users = self.by_id.values().map(|coupon| coupon.users.len()).sum();
+    }
+
+    /// Those of the coupons that have most, until there are no more than `most` in all.
+    fn forget_claimants(&mut self, most: usize, planted: Planted) {
+        self.claimants = self.by_id.values().map(|coupon| coupon.claimants.len()).sum();
+        while self.claimants > most
+            && let Some(coupon) = self.by_id.values_mut().max_by_key(|coupon| coupon.claimants.len())
+        {
+            self.claimants -= coupon.claimants.len();
+            if planted.has(Bug::ClaimantsForgotten) {
+                coupon.claimants.forget_and_believe();
+            } else {
+                coupon.claimants.give_up();
+            }
         }
     }
 

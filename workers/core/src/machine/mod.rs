@@ -6,8 +6,9 @@
 //!
 //! Files: `gathering` and `planning` (what a batch needs), `deciding` and `draft` (records to a batch), `requests`
 //! (what is asked of a code), `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and
-//! users), `codes` and `overlay` (what one batch knows of codes and claims), `outbox` (what is told, and how far).
+//! users), `claimants` (of whom nothing needs to be read), `codes` and `overlay` (what one batch knows of codes and claims), `outbox` (what is told, and how far).
 
+mod claimants;
 mod codes;
 mod config;
 mod deadlines;

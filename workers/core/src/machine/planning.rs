@@ -1,5 +1,6 @@
 //! What a batch needs to be decided: the facts that its records mention, and what it wants of each coupon.
 
+use super::Head;
 use super::codes::Named;
 use super::gathering::Gathering;
 use super::memory::{Coupon, Memory};
@@ -97,9 +98,10 @@ pub(super) fn orders_wanted(gathering: &Gathering, memory: &Memory) -> Vec<Order
     gathering.records.iter().filter_map(order).collect()
 }
 
-/// What a batch wants of each coupon: codes for its claims, and the users whose claims or redemptions it counts. A
-/// sold-out coupon of which nothing but claims is asked needs neither.
-pub(super) fn plan(gathering: &Gathering, memory: &mut Memory, batch: u64) -> Vec<Wanted> {
+/// What a batch on top of `head` wants of each coupon: codes for its claims, and the users whose claims or redemptions
+/// a limit counts. A coupon that is not open needs neither, and one that is sold out only if something else than
+/// claims is asked of it.
+pub(super) fn plan(gathering: &Gathering, memory: &mut Memory, head: &Head) -> Vec<Wanted> {
     let mut plan = Plan::default();
     let others = gathering.records.iter().filter_map(|record| match &record.payload {
         Payload::Request(request) if request.kind != Kind::Claim => memory.get(&request.coupon_id),
@@ -107,34 +109,57 @@ pub(super) fn plan(gathering: &Gathering, memory: &mut Memory, batch: u64) -> Ve
     });
     let stirred: HashSet<CouponNo, FixedState> =
         gathering.codes.coupons().chain(others.map(|coupon| coupon.no)).collect();
+    let mut now = head.position.time;
     for record in &gathering.records {
+        now = now.max(record.appended);
         let Payload::Request(request) = &record.payload else { continue };
         let Some(coupon) = memory.get(&request.coupon_id) else { continue };
-        let claim = request.kind == Kind::Claim;
-        if claim && coupon.stock.row().available() == 0 && !stirred.contains(&coupon.no) {
-            continue;
-        }
-        if claim && request.code.is_none() && !coupon.definition.is_shared() {
-            plan.of(coupon).claims += 1;
-        }
-        if claim || request.kind == Kind::Redeem {
-            plan.user(coupon, &request.user);
-        }
-    }
-    let claims = gathering.codes.claims().map(|claim| (claim.coupon, &claim.user));
-    let redemptions = gathering.codes.redemptions().map(|stored| (stored.coupon, &stored.user));
-    for (no, user) in claims.chain(redemptions) {
-        if let Some(coupon) = memory.by_no(no) {
-            plan.user(coupon, user);
+        match request.kind {
+            Kind::Claim => {
+                let left = coupon.stock.row().available() > 0 || stirred.contains(&coupon.no);
+                if left && coupon.definition.open_at(now).is_ok() {
+                    plan.claim(coupon, request);
+                }
+            }
+            Kind::Redeem if coupon.counts_redemptions() => plan.user(coupon, &request.user),
+            _ => {}
         }
     }
+    plan_endings(gathering, memory, &mut plan);
     for wanted in &plan.wanted {
         if let Some(coupon) = memory.by_no(wanted.coupon) {
-            coupon.planned = batch;
+            coupon.planned = head.ordinal + 1;
             coupon.stock.expect_batches_of(wanted.claims);
         }
     }
     plan.wanted
+}
+
+/// The users who may have a claim less afterwards, or a redemption less: what lapses, is given back or is rolled back.
+/// (A claim that was locked may lapse in the same batch.)
+fn plan_endings(gathering: &Gathering, memory: &Memory, plan: &mut Plan) {
+    let named = gathering.records.iter().filter_map(|record| {
+        let Payload::Request(request) = &record.payload else { return None };
+        if !matches!(request.kind, Kind::Lock | Kind::Unlock | Kind::Return) {
+            return None;
+        }
+        let (code, coupon) = (request.code.as_deref()?, memory.get(&request.coupon_id)?);
+        match gathering.codes.named(code, coupon.no, |_| false) {
+            Named::Place(place) => Some(place),
+            Named::Unknown | Named::NotYet => None,
+        }
+    });
+    for claim in gathering.codes.due().chain(named).filter_map(|place| gathering.codes.claim(place)) {
+        if let Some(coupon) = memory.at(claim.coupon).filter(|coupon| coupon.counts_claims()) {
+            plan.user(coupon, &claim.user);
+        }
+    }
+    for stored in gathering.codes.redemptions() {
+        let counts = |coupon: &&Coupon| coupon.counts_claims() || coupon.counts_redemptions();
+        if let Some(coupon) = memory.at(stored.coupon).filter(counts) {
+            plan.user(coupon, &stored.user);
+        }
+    }
 }
 
 /// What a batch wants, in the making.
@@ -155,8 +180,21 @@ impl Plan {
         &mut self.wanted[place]
     }
 
+    /// A claim of a coupon that may have a code for it.
+    fn claim(&mut self, coupon: &Coupon, request: &Request) {
+        if is_claim_of_any(request) {
+            if coupon.definition.is_shared() {
+                return;
+            }
+            self.of(coupon).claims += 1;
+        }
+        if coupon.counts_claims() {
+            self.user(coupon, &request.user);
+        }
+    }
+
     fn user(&mut self, coupon: &Coupon, user: &str) {
-        let lacking = coupon.counts_users() && !coupon.remembers(user);
+        let lacking = coupon.must_read(user);
         let wanted = self.of(coupon);
         if lacking {
             wanted.users.push(user.into());

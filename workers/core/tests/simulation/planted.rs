@@ -57,3 +57,8 @@ fn a_claim_that_lapses_twice_is_found() {
 fn a_returned_code_that_is_lost_is_found() {
     assert_planted_is_found(Bug::ReturnedCodeLost);
 }
+
+#[test]
+fn claimants_that_are_forgotten_and_taken_for_none_are_found() {
+    assert_planted_is_found(Bug::ClaimantsForgotten);
+}

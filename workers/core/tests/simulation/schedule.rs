@@ -140,7 +140,7 @@ impl World {
             }
         }
         match self.rng.below(400) {
-            0 => setup::add_coupon(&mut self.rng, &mut self.ledger, &self.log),
+            0 => setup::make_coupon(&mut self.rng, &mut self.ledger, &self.log),
             1 if self.ledger.loads.len() < setup::MOST_LOADS => self.add_load(),
             2 => self.seal_load(),
             _ => {}

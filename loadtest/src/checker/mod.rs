@@ -8,7 +8,7 @@
 //! what must not be behind it. With [`CheckConfig::settled`] nothing may be under way any more.
 //!
 //! Reading order: [`check`] here; `ledger.rs`, `frame.rs`, `rows.rs`, `codes.rs` (Postgres); `topics.rs`, `log.rs`,
-//! `aside.rs` (Kafka); `history.rs` (clients); then one file for each group of invariants: `stock.rs`, `outcomes.rs`,
+//! `aside.rs` (Kafka); `history.rs`, `history_file.rs` (clients); then one file for each group of invariants: `stock.rs`, `outcomes.rs`,
 //! `events.rs`, `offsets.rs`, `asked.rs`, `clients.rs`, `memory.rs`; and for the life of a code `lapses.rs`,
 //! `steps.rs`, `life.rs` with `shared.rs`, `timeline.rs`, `money.rs`.
 
@@ -19,6 +19,7 @@ mod codes;
 mod events;
 mod frame;
 mod history;
+mod history_file;
 mod lapses;
 mod ledger;
 mod life;
@@ -39,6 +40,7 @@ mod topics;
 mod watch;
 
 pub use history::{Answer, Asked, Entry, Heard, History, Told};
+pub use history_file::HistoryUnreadable;
 pub use report::{Invariant, Line, Report};
 pub use settle::settle;
 pub use topics::TopicsUnread;

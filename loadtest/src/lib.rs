@@ -4,7 +4,8 @@
 //! 1. [`sale`]: the whole stack and many users who want the same thing; what `deploy/run` starts.
 //! 2. [`checker`]: reads Postgres, the topics and what clients were told, and holds them against the invariants.
 //! 3. [`bench`](mod@bench): Stampede beside what it could be held against.
-//! 4. [`http`], [`tokens`], [`screen`]: what a user speaks, what it shows at the door, and what a person sees.
+//! 4. [`verify`]: the checker as a program.
+//! 5. [`http`], [`tokens`], [`screen`]: what a user speaks, what it shows at the door, and what a person sees.
 
 pub mod bench;
 pub mod checker;
@@ -12,3 +13,4 @@ pub mod http;
 pub mod sale;
 pub mod screen;
 pub mod tokens;
+pub mod verify;

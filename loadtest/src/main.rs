@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{bench, sale};
+use loadtest::{bench, sale, verify};
 
 /// Stampede under load, on the real stack.
 #[derive(Parser)]
@@ -17,6 +17,7 @@ struct Cli {
 enum Command {
     Sale(sale::args::SaleArgs),
     Bench(bench::BenchArgs),
+    Verify(verify::args::VerifyArgs),
 }
 
 #[tokio::main]
@@ -24,6 +25,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Sale(args) => Box::pin(sale::run(args)).await.map_err(|error| error.to_string()),
         Command::Bench(args) => Box::pin(bench::run(args)).await.map_err(|error| error.to_string()),
+        Command::Verify(args) => Ok(Box::pin(verify::run(args)).await),
     };
     done.unwrap_or_else(|why| {
         eprintln!("loadtest: {why}");

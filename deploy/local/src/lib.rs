@@ -18,6 +18,7 @@ mod child;
 mod control;
 mod directory;
 mod error;
+mod found;
 mod health;
 mod kafka;
 mod logs;

@@ -203,40 +203,25 @@ mod tests {
     use crate::checker::Told;
     use std::path::PathBuf;
 
-    /// A place for a file that is not there, and is removed.
-    struct Place(PathBuf);
-
-    impl Place {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("{name}-{}.jsonl", std::process::id()));
-            std::fs::remove_file(&path).ok();
-            Self(path)
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            std::fs::remove_file(&self.0).ok();
-        }
-    }
-
-    fn pending() -> Heard {
-        let body = r#"{"request_id":"AAAAAAAAAAAAAAAAAAAAAQ.tag","status":"pending"}"#.to_owned();
-        Heard::Answer { status: 202, body }
+    /// A directory that goes when the test ends, and a file in it that is not there yet.
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("history.jsonl");
+        (directory, file)
     }
 
     #[test]
     fn what_was_written_down_is_read_as_it_was_heard() {
-        let place = Place::new("a-history");
-        let history = History::recorded(&place.0).expect("a new file");
+        let (_directory, file) = place();
+        let history = History::recorded(&file).expect("a new file");
         let (one, two) = (history.sent("ann", "c", Some("k")), history.sent("bob \"\n", "c", None));
         history.heard(two, Heard::Answer { status: 503, body: "\u{0} no JSON".to_owned() });
         history.heard(one, Heard::Nothing);
         history.heard(one, pending());
         history.finish().expect("all of it is written");
-        assert!(History::recorded(&place.0).is_err(), "no history is written over");
+        assert!(History::recorded(&file).is_err(), "no history is written over");
 
-        let read = History::read(&place.0).expect("a history");
+        let read = History::read(&file).expect("a history");
         let told = |history: &History| {
             history.look(|entries| {
                 let entry = |entry: &crate::checker::Entry| {
@@ -252,17 +237,17 @@ mod tests {
 
     #[test]
     fn a_line_that_is_being_written_is_not_there_yet() {
-        let place = Place::new("a-growing-history");
+        let (_directory, file) = place();
         let whole = "{\"line\":\"history\",\"version\":1}\n\
                      {\"line\":\"sent\",\"request\":7,\"after_ms\":1,\"user\":\"ann\",\"coupon\":\"c\"}\n";
-        std::fs::write(&place.0, format!("{whole}{{\"line\":\"hea")).expect("a file");
-        let history = History::read(&place.0).expect("a history");
+        std::fs::write(&file, format!("{whole}{{\"line\":\"hea")).expect("a file");
+        let history = History::read(&file).expect("a history");
         assert_eq!((history.len(), history.look(|entries| entries[0].answers.len())), (1, 0));
     }
 
     #[test]
     fn what_is_no_history_is_refused_with_its_line() {
-        let place = Place::new("no-history");
+        let (_directory, file) = place();
         let head = "{\"line\":\"history\",\"version\":1}\n";
         let sent = "{\"line\":\"sent\",\"request\":1,\"after_ms\":1,\"user\":\"ann\",\"coupon\":\"c\"}\n";
         let heard = "{\"line\":\"heard\",\"request\":1,\"after_ms\":1,\"status\":200}\n";
@@ -278,12 +263,12 @@ mod tests {
             (format!("{head}\n"), "line 2: "),
             (format!("{head}{}", "x".repeat(5 << 20)), "line 2: longer than"),
         ] {
-            std::fs::write(&place.0, text).expect("a file");
-            let error = History::read(&place.0).map(|_| ()).expect_err(why);
+            std::fs::write(&file, text).expect("a file");
+            let error = History::read(&file).map(|_| ()).expect_err(why);
             assert!(error.to_string().contains(why), "{error}, not {why}");
         }
-        std::fs::remove_file(&place.0).expect("it was there");
-        let error = History::read(&place.0).map(|_| ()).expect_err("nothing is there");
+        std::fs::remove_file(&file).expect("it was there");
+        let error = History::read(&file).map(|_| ()).expect_err("nothing is there");
         assert!(matches!(error, HistoryUnreadable::Io { .. }), "{error}");
     }
 }

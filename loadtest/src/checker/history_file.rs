@@ -210,6 +210,11 @@ mod tests {
         (directory, file)
     }
 
+    fn pending() -> Heard {
+        let body = r#"{"request_id":"AAAAAAAAAAAAAAAAAAAAAQ.tag","status":"pending"}"#.to_owned();
+        Heard::Answer { status: 202, body }
+    }
+
     #[test]
     fn what_was_written_down_is_read_as_it_was_heard() {
         let (_directory, file) = place();

@@ -149,3 +149,20 @@ async fn in_mid_sale_nothing_is_reported_however_often_it_is_looked_at() {
     assert!(Path::new(file).exists());
     field.leave().await;
 }
+
+#[test]
+fn every_plant_that_the_readme_names_is_there_and_every_invariant_has_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let mut planted: Vec<&str> = Vec::new();
+    for row in readme.lines().filter(|line| line.starts_with("| I")) {
+        for (file, test) in row.split('`').filter_map(|word| word.split_once(".rs::")) {
+            let text = std::fs::read_to_string(root.join(format!("tests/e2e/{file}.rs"))).unwrap();
+            let is_there = text.contains(&format!("fn {test}(")) || text.contains(&format!("    {test}:\n"));
+            assert!(is_there, "{file}.rs has no test {test}");
+            planted.extend(row.split(' ').nth(1));
+        }
+    }
+    planted.dedup();
+    assert_eq!(planted, ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12"]);
+}

@@ -4,7 +4,8 @@
 //! 1. [`sale`]: the whole stack and many users who want the same thing; what `deploy/run` starts.
 //! 2. [`checker`]: reads Postgres, the topics and what clients were told, and holds them against the invariants.
 //! 3. [`bench`](mod@bench): Stampede beside what it could be held against.
-//! 4. [`headline`] (many more attempts than codes), [`memory`] (whether it stays bounded), [`k6`] (scripts).
+//! 4. [`verify`]: the checker as a program; [`headline`] (many more attempts than codes), [`memory`] (whether it stays
+//!    bounded), [`k6`] (scripts).
 //! 5. [`http`], [`tokens`], [`screen`]: what a user speaks, what it shows at the door, and what a person sees.
 
 pub mod bench;
@@ -16,3 +17,4 @@ pub mod memory;
 pub mod sale;
 pub mod screen;
 pub mod tokens;
+pub mod verify;

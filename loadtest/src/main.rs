@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{bench, headline, k6, memory, sale};
+use loadtest::{bench, headline, k6, memory, sale, verify};
 
 /// Stampede under load, on the real stack.
 #[derive(Parser)]
@@ -20,6 +20,7 @@ enum Command {
     Headline(headline::HeadlineArgs),
     Memory(memory::MemoryArgs),
     K6(k6::K6Args),
+    Verify(verify::args::VerifyArgs),
 }
 
 #[tokio::main]
@@ -30,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Headline(args) => Box::pin(headline::run(args)).await.map_err(|error| error.to_string()),
         Command::Memory(args) => Box::pin(memory::run(args)).await.map_err(|error| error.to_string()),
         Command::K6(args) => Box::pin(k6::run(args)).await.map_err(|error| error.to_string()),
+        Command::Verify(args) => Ok(Box::pin(verify::run(args)).await),
     };
     done.unwrap_or_else(|why| {
         eprintln!("loadtest: {why}");

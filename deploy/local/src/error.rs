@@ -75,6 +75,9 @@ pub enum StackError {
         /// Where the logs are.
         logs: PathBuf,
     },
+    /// No stack was ever started in a directory.
+    #[error("{} has no stack of Stampede: start one with deploy/run, or name its directory with --data-dir", .0.display())]
+    NoStack(PathBuf),
     /// A child was expected to end, and did not.
     #[error("{child} still runs after {seconds:.1} s")]
     StillRuns {

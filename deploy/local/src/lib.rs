@@ -19,6 +19,7 @@ mod control;
 mod detours;
 mod directory;
 mod error;
+mod found;
 mod health;
 mod kafka;
 mod logs;

@@ -5,8 +5,8 @@ use schemas::topics::{DEAD_LETTERS, EVENTS};
 use schemas::{CouponEvent, Decoder, kinds};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ledger::{Map, Set};
-use super::topics::{Kafka, Spans, TopicsUnread, header};
+use super::ledger::{Ledger, Map, Set};
+use super::topics::{Kafka, Spans, TopicsUnread, covers, header};
 
 /// A record of the log, and a coupon.
 pub(super) type At = (i32, i64, u64);
@@ -31,6 +31,14 @@ pub(super) struct Lapse {
     pub(super) available: i64,
 }
 
+/// A lapse, and whether the rows that were read must show it.
+#[derive(Clone, Debug)]
+pub(super) struct ToldLapse {
+    pub(super) lapse: Lapse,
+    /// It was told before the snapshot, or is still owed by it; else it may have happened after it.
+    pub(super) is_durable: bool,
+}
+
 /// What makes an event the same one, told again: kind, partition, offset, time, code.
 type Telling = (bool, i32, i64, i64, u64);
 
@@ -42,7 +50,7 @@ pub(super) struct Aside {
     /// Coupons that were said to be sold out.
     pub(super) sold_out: Set<Box<str>>,
     /// Every lapse once, however often it was told.
-    pub(super) lapses: Vec<Lapse>,
+    pub(super) lapses: Vec<ToldLapse>,
     tellings: Map<Telling, u32>,
     /// Events that were told again, otherwise; for people.
     pub(super) contradictions: Vec<String>,
@@ -51,35 +59,38 @@ pub(super) struct Aside {
     pub(super) events: usize,
     /// Events that cannot be read, for people.
     pub(super) unreadable: Vec<String>,
-    /// Dead letters by their origin, with their reasons.
-    pub(super) letters: Map<(i32, i64), Box<str>>,
+    /// Dead letters by their origin; and whether they were told before the snapshot, or are still owed by it. Of any other
+    /// the record may have been consumed after it.
+    pub(super) letters: Map<(i32, i64), bool>,
     pub(super) letter_count: u64,
     /// Dead letters that do not say where they are from.
     pub(super) without_origin: u64,
 }
 
 impl Aside {
-    /// Reads the topics, and after them the events that lie in the outbox.
+    /// Reads the topics up to these ends, and after them what lies in the outbox. `before` are the ends that they had
+    /// before the snapshot.
     pub(super) fn read(
         kafka: &Kafka,
         [events, letters]: [&Spans; 2],
-        owed: &[Vec<u8>],
+        before: [&Spans; 2],
+        ledger: &Ledger,
         decoder: &Decoder<CouponEvent>,
     ) -> Result<Self, TopicsUnread> {
         let mut aside = Self { incomplete: events.values().any(|span| span.from > 0), ..Self::default() };
         kafka.read(EVENTS, events, |record| {
             aside.events += 1;
             match decoder.decode(record.payload().unwrap_or_default()) {
-                Ok(event) => aside.add(event),
+                Ok(event) => aside.add(event, covers(before[0], record.partition(), record.offset())),
                 Err(error) => {
                     let place = (record.partition(), record.offset());
                     aside.unreadable.push(format!("{EVENTS} {place:?} cannot be read: {error}"));
                 }
             }
         })?;
-        for value in owed {
+        for value in &ledger.owed_events {
             match decoder.decode(value) {
-                Ok(event) => aside.add(event),
+                Ok(event) => aside.add(event, true),
                 Err(error) => {
                     aside.unreadable.push(format!("an event in the outbox cannot be read: {error}"))
                 }
@@ -91,28 +102,29 @@ impl Aside {
             let origin = number("partition").and_then(|p| i32::try_from(p).ok()).zip(number("offset"));
             match origin {
                 Some(origin) => {
-                    let reason = header(record, "reason").unwrap_or_default();
-                    aside.letters.insert(origin, reason.into());
+                    let is_durable = covers(before[1], record.partition(), record.offset());
+                    *aside.letters.entry(origin).or_default() |= is_durable;
                 }
                 None => aside.without_origin += 1,
             }
         })?;
+        aside.letters.extend(ledger.owed_letters.iter().map(|origin| (*origin, true)));
         aside.tellings = Map::default();
         Ok(aside)
     }
 
-    fn add(&mut self, event: CouponEvent) {
+    fn add(&mut self, event: CouponEvent, is_durable: bool) {
         match event.kind.as_str() {
             kinds::RESTOCKED => {
                 self.restocked.insert((event.partition, event.offset, digest_of(&event.coupon_id)));
             }
             kinds::SOLD_OUT => drop(self.sold_out.insert(event.coupon_id.into())),
-            kinds::HOLD_LAPSED | kinds::LOCK_LAPSED => self.add_lapse(event),
+            kinds::HOLD_LAPSED | kinds::LOCK_LAPSED => self.add_lapse(event, is_durable),
             _ => {}
         }
     }
 
-    fn add_lapse(&mut self, event: CouponEvent) {
+    fn add_lapse(&mut self, event: CouponEvent, is_durable: bool) {
         let (Some(code), Some(user)) = (event.code, event.user_id) else {
             let CouponEvent { kind, coupon_id, .. } = event;
             return self
@@ -133,10 +145,12 @@ impl Aside {
             (lapse.of_hold, lapse.partition, lapse.offset, lapse.at, xxh3_64(lapse.code.as_bytes()));
         let next = u32::try_from(self.lapses.len()).unwrap_or(u32::MAX);
         let first = *self.tellings.entry(telling).or_insert(next);
-        match self.lapses.get(first as usize) {
-            None => self.lapses.push(lapse),
-            Some(other) if *other == lapse => {}
-            Some(other) => self.contradictions.push(format!("{lapse:?} was told before as {other:?}")),
+        match self.lapses.get_mut(first as usize) {
+            None => self.lapses.push(ToldLapse { lapse, is_durable }),
+            Some(other) if other.lapse == lapse => other.is_durable |= is_durable,
+            Some(ToldLapse { lapse: other, .. }) => {
+                self.contradictions.push(format!("{lapse:?} was told before as {other:?}"));
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What clients were told, held against Postgres: I3, I4 and I8 as they see them, and codes given twice.
 
+use std::time::Duration;
+
 use super::history::{Entry, Told};
 use super::ledger::{Ledger, Map, RETURNED, Set};
 use super::log::{Log, Says};
@@ -7,7 +9,18 @@ use super::report::{Invariant, Report};
 use coupon_core::ids::RequestId;
 
 /// Holds a history against the truth; answers how many codes were told to two requests.
-pub(super) fn told(entries: &[Entry], ledger: &Ledger, log: &Log, settled: bool, report: &mut Report) -> u64 {
+///
+/// What was heard up to `before` was heard before Postgres was read, and must be there: an outcome is told when it is
+/// durable, a request is accepted when it is in the log. What was heard later must not contradict the rows that are
+/// there, and need not have one yet.
+pub(super) fn told(
+    entries: &[Entry],
+    before: Duration,
+    ledger: &Ledger,
+    log: &Log,
+    settled: bool,
+    report: &mut Report,
+) -> u64 {
     let logged: Set<RequestId> = log
         .iter()
         .filter_map(|(_, record)| match record.says {
@@ -17,28 +30,43 @@ pub(super) fn told(entries: &[Entry], ledger: &Ledger, log: &Log, settled: bool,
         .collect();
     let complete = log.spans.values().all(|span| span.from == 0);
     let mut holders: Map<&str, Holder> = Map::default();
+    let mut first_told: Map<RequestId, u64> = Map::default();
     for entry in entries {
         one_request(entry, report);
-        let accepted = entry.answers.iter().find_map(|answer| answer.id);
+        let accepted =
+            entry.answers.iter().filter(|answer| answer.after <= before).find_map(|answer| answer.id);
         if let Some(id) = accepted {
             let decided = ledger.row(id).is_some();
             report.expect(Invariant::I3, decided || !settled, || {
                 format!("request {id} of {} was accepted, and has no outcome", entry.user)
             });
-            report.expect(Invariant::I3, !complete || logged.contains(&id) || decided, || {
+            let is_lost = complete && !decided && !logged.contains(&id);
+            report.expect(Invariant::I3, !is_lost, || {
                 format!("request {id} of {} was accepted, and is not in the log", entry.user)
             });
             let resolved = decided && entry.outcome().is_some();
-            report.unresolved += u64::from(!resolved);
+            report.unresolved += u64::from(!resolved && settled || is_lost);
         }
         for answer in entry.answers.iter().filter(|answer| answer.told.is_final()) {
             let Some(id) = answer.id else { continue };
             let row = ledger.row(id);
-            // A running stack may have told what the snapshot does not show yet.
-            report.expect(Invariant::I4, row.map_or(!settled, |row| row.shown == answer.shown), || {
-                format!("{} was told of request {id}: {:?}; its row says otherwise", entry.user, answer.told)
+            let must_be_there = answer.after <= before;
+            report.expect(Invariant::I4, row.map_or(!must_be_there, |row| row.shown == answer.shown), || {
+                let row = if row.is_some() { "its row says otherwise" } else { "it has no row" };
+                format!("{} was told of request {id}: {:?}; {row}", entry.user, answer.told)
             });
-            if let Told::Accepted { code } = &answer.told
+            report.expect(
+                Invariant::I8,
+                *first_told.entry(id).or_insert(answer.shown) == answer.shown,
+                || {
+                    format!(
+                        "{} was told of request {id}: {:?}; before it was told otherwise",
+                        entry.user, answer.told
+                    )
+                },
+            );
+            if must_be_there
+                && let Told::Accepted { code } = &answer.told
                 && answer.of_claim
             {
                 // Whoever had it and has it no more, by a row that says the same, may see it go to somebody else.

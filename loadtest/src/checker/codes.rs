@@ -88,6 +88,13 @@ impl Codes {
         texts.map(|(text, number)| (xxh3_64(text.as_bytes()), number)).collect()
     }
 
+    /// The same by the digests of the normalised codes.
+    pub(super) fn numbers_by_key(&self, coupon: i64) -> Map<u64, i64> {
+        let applied = self.applied.get(&coupon).into_iter().flatten();
+        let blocks = applied.filter_map(|(base, _, load)| Some((*base, self.loads.get(load)?)));
+        blocks.flat_map(|(base, block)| block.keys.iter().copied().zip(base + 1..)).collect()
+    }
+
     /// Whether a load has the codes 1 to `count`, each once, and no other.
     pub(super) fn is_complete(&self, load: &Load) -> bool {
         self.loads.get(&load.load).is_some_and(|block| block.misplaced == 0 && block.count == load.count)

@@ -2,7 +2,7 @@
 
 use coupon_core::ids::RequestId;
 use futures::TryStreamExt as _;
-use schemas::topics::EVENTS;
+use schemas::topics::{DEAD_LETTERS, EVENTS};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
@@ -30,10 +30,14 @@ async fn read_partitions(connection: &mut PgConnection, ledger: &mut Ledger) -> 
         Ok((row.try_get(0)?, row.try_get(1)?))
     })
     .await?;
-    let sql = "select partition, next_offset, last_offset, next_emit_seq, emitted_seq, time_ms
+    let sql =
+        "select partition, next_offset, last_offset, next_emit_seq, emitted_seq, time_ms, epoch, nonce, write_no
                  from stampede.partitions";
     ledger.partitions = rows_of(connection, sql, |row| {
         let position = Position {
+            epoch: row.try_get(6)?,
+            nonce: row.try_get::<Option<uuid::Uuid>, _>(7)?.map(|nonce| nonce.as_u128()),
+            write_no: row.try_get(8)?,
             next_offset: row.try_get(1)?,
             last_offset: row.try_get(2)?,
             next_emit_seq: row.try_get(3)?,
@@ -118,14 +122,21 @@ async fn read_outbox(connection: &mut PgConnection, ledger: &mut Ledger) -> Resu
         ledger.outbox_entries += 1;
     }
     drop(rows);
-    let sql = "select partition, topic, value
+    let sql = "select partition, topic, value, (headers ->> 'partition')::int, (headers ->> 'offset')::bigint
                  from stampede.outbox_messages m join stampede.partitions p using (partition)
                 where m.seq > p.emitted_seq";
     let mut rows = sqlx::query(sql).fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        ledger.owes_messages.insert(row.try_get(0)?);
-        if row.try_get::<&str, _>(1)? == EVENTS {
-            ledger.owed_events.extend(row.try_get::<Option<Vec<u8>>, _>(2)?);
+        match row.try_get(1)? {
+            EVENTS => {
+                ledger.owes_events.insert(row.try_get(0)?);
+                ledger.owed_events.extend(row.try_get::<Option<Vec<u8>>, _>(2)?);
+            }
+            DEAD_LETTERS => {
+                let origin: (Option<i32>, Option<i64>) = (row.try_get(3)?, row.try_get(4)?);
+                ledger.owed_letters.extend(origin.0.zip(origin.1));
+            }
+            _ => {}
         }
     }
     Ok(())

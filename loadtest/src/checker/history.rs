@@ -1,14 +1,18 @@
 //! What every client sent, and what it was told: kept while a test or a sale runs, held against the truth at its end.
 //!
 //! Append-only. An answer is read when it is heard and kept small, so that a million requests fit: what a check
-//! needs of an outcome is its digest, its code or reason, and its request id.
+//! needs of an outcome is its digest, its code or reason, and its request id. `history_file.rs` writes it down as it
+//! comes, whole, and reads it again.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use coupon_core::ids::RequestId;
 use serde::Deserialize;
 
+use super::history_file::{HistoryUnreadable, Recorder, replay};
 use super::told::{Accepted, Outcome, Paid, Verdict};
 
 /// One request of a client, of which it may send the HTTP request several times (with an Idempotency-Key) or ask
@@ -126,13 +130,15 @@ impl Entry {
 /// Everything that clients sent and heard.
 #[derive(Debug)]
 pub struct History {
-    began: Instant,
+    /// `None`: it was read from a file, and all of it was heard before.
+    began: Option<Instant>,
     entries: Mutex<Vec<Entry>>,
+    recorder: Option<Recorder>,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { began: Instant::now(), entries: Mutex::default() }
+        Self { began: Some(Instant::now()), entries: Mutex::default(), recorder: None }
     }
 }
 
@@ -143,16 +149,52 @@ impl History {
         Self::default()
     }
 
+    /// Nothing was sent yet; whatever is sent and heard is also written to a new file, for `loadtest verify --history`.
+    /// [`Self::finish`] ends it.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn recorded(path: &Path) -> io::Result<Self> {
+        Ok(Self { recorder: Some(Recorder::create(path)?), ..Self::default() })
+    }
+
+    /// Reads a file that another history was written to, be it finished or not.
+    ///
+    /// # Errors
+    /// When it is no such file, or damaged.
+    pub fn read(path: &Path) -> Result<Self, HistoryUnreadable> {
+        let history = Self { began: None, ..Self::default() };
+        replay(path, &history)?;
+        Ok(history)
+    }
+
+    /// Everything so far is in the file, if there is one.
+    ///
+    /// # Errors
+    /// When something could not be written, now or at any time before: the file says less than was heard.
+    pub fn finish(&self) -> io::Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), Recorder::finish)
+    }
+
+    /// How long ago it began. All that a file says is heard before this.
+    pub(super) fn age(&self) -> Duration {
+        self.began.map_or(Duration::MAX, |began| began.elapsed())
+    }
+
     /// A request is about to be sent.
     pub fn sent(&self, user: &str, coupon: &str, key: Option<&str>) -> Asked {
-        let entry = Entry {
-            user: user.into(),
-            coupon: coupon.into(),
-            key: key.map(Into::into),
-            sent: self.began.elapsed(),
-            given: None,
-            answers: Vec::new(),
-        };
+        let sent = self.age();
+        let asked = self.sent_at(sent, user, coupon, key);
+        // Before the request leaves: of what was accepted nothing is missing in the file.
+        if let Some(recorder) = &self.recorder {
+            recorder.sent(asked.0, sent, user, coupon, key);
+        }
+        asked
+    }
+
+    pub(super) fn sent_at(&self, sent: Duration, user: &str, coupon: &str, key: Option<&str>) -> Asked {
+        let (user, coupon, key) = (user.into(), coupon.into(), key.map(Into::into));
+        let entry = Entry { user, coupon, key, sent, given: None, answers: Vec::new() };
         let mut entries = self.lock();
         entries.push(entry);
         Asked(entries.len() - 1)
@@ -160,11 +202,18 @@ impl History {
 
     /// An answer came, or did not.
     pub fn heard(&self, asked: Asked, heard: Heard) {
+        let after = self.age();
+        if let Some(recorder) = &self.recorder {
+            recorder.heard(asked.0, after, &heard);
+        }
+        self.heard_at(after, asked, heard);
+    }
+
+    pub(super) fn heard_at(&self, after: Duration, asked: Asked, heard: Heard) {
         let Reading { told, given, id, shown, of_claim } = match heard {
             Heard::Nothing => Reading::of(Told::Nothing),
             Heard::Answer { status, body } => read(status, &body),
         };
-        let after = self.began.elapsed();
         if let Some(entry) = self.lock().get_mut(asked.0) {
             entry.answers.push(Answer { after, id, told, shown, of_claim });
             if given.is_some() {

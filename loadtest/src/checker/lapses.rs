@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::aside::{Aside, Lapse};
+use super::aside::{Aside, Lapse, ToldLapse};
 use super::ledger::{Ledger, Map, Place, RETURNED, Set, holder};
 use super::log::Log;
 use super::report::{Invariant, Report};
@@ -19,6 +19,8 @@ pub(super) struct Lapsed {
     pub(super) of_hold: bool,
     /// Whether the hold was over when its lock was released.
     pub(super) by_release: bool,
+    /// Whether it may have happened after the snapshot.
+    pub(super) may_be_later: bool,
 }
 
 /// All lapses, and codes of which it is not known what lapsed.
@@ -38,13 +40,22 @@ pub(super) fn lapses(ledger: &Ledger, log: &Log, aside: &Aside, report: &mut Rep
     let mut numbers: Map<i64, Map<u64, i64>> = Map::default();
     let mut rows = lapsed_rows(ledger, &mut lapses, report);
     let releases = releases(ledger);
-    for lapse in &aside.lapses {
+    for ToldLapse { lapse, is_durable } in &aside.lapses {
+        // A slice of lapses moves no offset: at the first record that is not decided, it may be on either side.
+        let next = ledger.next_of(lapse.partition);
+        let may_be_later = !is_durable && lapse.offset >= next;
         let Some(coupon) = ledger.coupon_nos.get(&lapse.coupon).copied() else {
+            if may_be_later {
+                continue;
+            }
             report.broken(Invariant::I5, || format!("{}: there is no such coupon", name(lapse)));
             continue;
         };
         let numbers = numbers.entry(coupon).or_insert_with(|| ledger.codes.numbers_of(coupon));
         let Some(number) = numbers.get(&xxh3_64(lapse.code.as_bytes())) else {
+            if may_be_later {
+                continue;
+            }
             report.broken(Invariant::I5, || format!("{}: there is no such code", name(lapse)));
             continue;
         };
@@ -57,6 +68,7 @@ pub(super) fn lapses(ledger: &Ledger, log: &Log, aside: &Aside, report: &mut Rep
             at: lapse.at,
             of_hold: lapse.of_hold,
             by_release: false,
+            may_be_later,
         };
         if lapse.of_hold {
             match rows.get_mut(&(place, lapse.at)) {
@@ -68,8 +80,7 @@ pub(super) fn lapses(ledger: &Ledger, log: &Log, aside: &Aside, report: &mut Rep
                     lapses.unsure.insert(place);
                     report.broken(Invariant::I11, || format!("{} for the second time", name(lapse)));
                 }
-                // What was told after the snapshot.
-                None if lapse.offset >= ledger.next_of(lapse.partition) => continue,
+                None if may_be_later => continue,
                 None => {
                     lapses.unsure.insert(place);
                     report.broken(Invariant::I5, || format!("{}, and no row says so", name(lapse)));
@@ -79,6 +90,10 @@ pub(super) fn lapses(ledger: &Ledger, log: &Log, aside: &Aside, report: &mut Rep
             if let Some(offset) = [lapse.offset, lapse.offset - 1].into_iter().find(|o| released(*o)) {
                 (lapsed.offset, lapsed.by_release) = (offset, true);
             }
+        }
+        // What happened to the code before this may be unknown, too.
+        if !lapse.of_hold && may_be_later && lapse.offset > next {
+            continue;
         }
         lapses.all.push(lapsed);
     }

@@ -8,12 +8,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use coupon_core::ids::RequestId;
 use foldhash::fast::FixedState;
 use sqlx::{Connection as _, PgConnection, Row as _};
+use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::CheckError;
 use super::codes::Codes;
 use super::money::Discount;
 use super::{frame, rows};
@@ -45,6 +49,9 @@ pub(super) type Registered = (i32, Vec<u8>, String);
 /// Where one partition stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
+    pub(super) epoch: i64,
+    pub(super) nonce: Option<u128>,
+    pub(super) write_no: i64,
     pub(super) next_offset: i64,
     pub(super) last_offset: i64,
     pub(super) next_emit_seq: i64,
@@ -130,6 +137,9 @@ pub(super) enum Said {
     SoldOut,
     KeyReused,
     Unprocessable,
+    UserLimit,
+    HoldLapsed,
+    LockLapsed,
     Other,
 }
 
@@ -145,7 +155,7 @@ pub(super) struct Row {
     pub(super) coupon: i64,
     /// The code's number, 0 where it was rejected.
     pub(super) number: i64,
-    /// The user within this coupon; 0 where it was rejected.
+    /// The user within this coupon; 0 where the coupon is unknown.
     pub(super) holder: u64,
     pub(super) offset: i64,
     pub(super) decided_ms: i64,
@@ -244,10 +254,12 @@ pub(super) struct Ledger {
     siblings: Map<u128, Vec<u32>>,
     /// Requests whose outcomes are still to be told.
     pub(super) owed: Set<RequestId>,
-    /// Partitions that have events or dead letters still to be told.
-    pub(super) owes_messages: Set<i32>,
+    /// Partitions that have events still to be told.
+    pub(super) owes_events: Set<i32>,
     /// Events that are still to be told, as they will be.
     pub(super) owed_events: Vec<Vec<u8>>,
+    /// Records of which it is still to be told that they are dead letters.
+    pub(super) owed_letters: Set<(i32, i64)>,
     pub(super) outbox_entries: u64,
 }
 
@@ -315,17 +327,34 @@ impl Ledger {
     }
 }
 
+/// The version of the tables that this checker can read: the newest migration in `workers/migrations`. One that is
+/// newer may mean something else by the same columns, so it is for people to say that it does not.
+pub(super) const SCHEMA_VERSION: i64 = 2;
+
+const CONNECTS_WITHIN: Duration = Duration::from_secs(60);
+
 /// An open snapshot: whatever is written from now on is not in it.
 #[derive(Debug)]
 pub(super) struct Snapshot(PgConnection);
 
 impl Snapshot {
-    pub(super) async fn open(postgres_url: &str) -> Result<Self, sqlx::Error> {
-        let mut connection = PgConnection::connect(postgres_url).await?;
+    pub(super) async fn open(postgres_url: &str) -> Result<Self, CheckError> {
+        let connected = timeout(CONNECTS_WITHIN, PgConnection::connect(postgres_url)).await;
+        let mut connection =
+            connected.map_err(|_| sqlx::Error::from(std::io::Error::from(ErrorKind::TimedOut)))??;
         sqlx::raw_sql("begin isolation level repeatable read read only").execute(&mut connection).await?;
         // The first query takes the snapshot.
-        sqlx::raw_sql("select 1 from stampede.partitions").execute(&mut connection).await?;
-        Ok(Self(connection))
+        let is_there = "select to_regclass('stampede._sqlx_migrations') is not null";
+        let newest = "select max(version) from stampede._sqlx_migrations where success";
+        let found: Option<i64> = if sqlx::query_scalar(is_there).fetch_one(&mut connection).await? {
+            sqlx::query_scalar(newest).fetch_one(&mut connection).await?
+        } else {
+            None
+        };
+        match found {
+            Some(SCHEMA_VERSION) => Ok(Self(connection)),
+            found => Err(CheckError::OtherSchema { found }),
+        }
     }
 
     /// The schemas that are registered: without them no record can be read.
@@ -357,4 +386,20 @@ pub(super) fn counts<K: Hash + Eq>(keys: impl Iterator<Item = K>) -> Map<K, i64>
         *counts.entry(key).or_default() += 1;
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checker_knows_the_newest_migration() {
+        let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/../workers/migrations");
+        let names =
+            std::fs::read_dir(migrations).expect("migrations").map(|entry| entry.expect("one").file_name());
+        let version = |name: std::ffi::OsString| name.to_str()?.split('_').next()?.parse::<i64>().ok();
+        let newest = names.filter_map(version).max();
+        let advice = "see what the newest migration changes for the checker, and let SCHEMA_VERSION follow";
+        assert_eq!(newest, Some(SCHEMA_VERSION), "{advice}");
+    }
 }

@@ -11,11 +11,12 @@ pub(super) fn all_decided(ledger: &Ledger, log: &Log, aside: &Aside, settled: bo
     let mut seen: Set<RequestId> = Set::default();
     for (partition, record) in log.iter() {
         let Says::Request(id) = record.says else { continue };
-        let next = ledger.partitions.get(&partition).map_or(0, |position| position.next_offset);
-        if (record.offset >= next && !settled)
-            || aside.letters.contains_key(&(partition, record.offset))
-            || !seen.insert(id)
-        {
+        let is_in_flight = record.offset >= ledger.next_of(partition);
+        if is_in_flight && !settled {
+            report.in_flight += u64::from(ledger.row(id).is_none() && seen.insert(id));
+            continue;
+        }
+        if aside.letters.contains_key(&(partition, record.offset)) || !seen.insert(id) {
             continue;
         }
         report.expect(Invariant::I3, ledger.row(id).is_some(), || {

@@ -1,5 +1,6 @@
 //! What a check found: one line an invariant, with counts and the first offenders.
 
+use serde::Serialize;
 use std::fmt;
 
 /// Offenders that a line names; all are counted.
@@ -87,8 +88,12 @@ pub struct Report {
     pub given_twice: u64,
     /// Requests of the history that were accepted, and have no final outcome in Postgres or were never told one.
     pub unresolved: u64,
+    /// Requests that were accepted, and not decided yet at the point that was looked at.
+    pub in_flight: u64,
     /// One line an invariant.
     pub lines: Vec<Line>,
+    /// What was to be checked and could not be, and why: it is neither in order nor broken.
+    pub unchecked: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
 }
@@ -112,7 +117,9 @@ impl Default for Report {
             dead_letters: 0,
             given_twice: 0,
             unresolved: 0,
+            in_flight: 0,
             lines: Invariant::ALL.map(line).to_vec(),
+            unchecked: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -123,6 +130,36 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.lines.iter().all(|line| line.violations == 0)
+    }
+
+    /// How much is broken, in all.
+    #[must_use]
+    pub fn violations(&self) -> u64 {
+        self.lines.iter().map(|line| line.violations).sum()
+    }
+
+    /// One line of JSON, for a program: `{"invariants": [{"id", "checked", "violations", "offenders"}], "violations",
+    /// "unchecked", …}`. `checked` is null where an invariant was not looked at.
+    ///
+    /// # Errors
+    /// None that a report can have.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let invariants = self.lines.iter().map(|line| JsonLine {
+            id: format!("{:?}", line.invariant),
+            title: line.title,
+            checked: line.not_applicable.is_none().then_some(line.checked),
+            violations: line.violations,
+            offenders: &line.first,
+        });
+        serde_json::to_string(&Json {
+            invariants: invariants.collect(),
+            violations: self.violations(),
+            unchecked: &self.unchecked,
+            unresolved: self.unresolved,
+            given_twice: self.given_twice,
+            in_flight: self.in_flight,
+            notes: &self.notes,
+        })
     }
 
     /// What became of one invariant.
@@ -153,13 +190,38 @@ impl Report {
         }
     }
 
-    pub(super) fn not_applicable(&mut self, invariant: Invariant, why: &'static str) {
+    pub(crate) fn not_applicable(&mut self, invariant: Invariant, why: &'static str) {
         self.lines[invariant as usize].not_applicable = Some(why);
     }
 
-    pub(super) fn note(&mut self, note: String) {
+    pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
+
+    /// This was to be checked, and could not be.
+    pub(crate) fn unchecked(&mut self, what: String) {
+        self.unchecked.push(what);
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    invariants: Vec<JsonLine<'a>>,
+    violations: u64,
+    unchecked: &'a [String],
+    unresolved: u64,
+    given_twice: u64,
+    in_flight: u64,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    id: String,
+    title: &'a str,
+    checked: Option<u64>,
+    violations: u64,
+    offenders: &'a [String],
 }
 
 impl fmt::Display for Report {

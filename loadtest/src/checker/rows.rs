@@ -161,7 +161,7 @@ async fn read_outcomes(connection: &mut PgConnection, ledger: &mut Ledger) -> Re
             decided_ms: row.try_get(5)?,
             verdict,
         };
-        let place = (coupon, number, if change.is_some() { holder(user, coupon) } else { 0 });
+        let place = (coupon, number, if coupon > 0 { holder(user, coupon) } else { 0 });
         let row = row_of(id, &outcome, place, said, &mut text);
         let row = ledger.add(row);
         ledger.changes.extend(change.map(|change| Change { row, ..change }));
@@ -174,6 +174,9 @@ fn said(reason: &str) -> Said {
         "sold_out" => Said::SoldOut,
         "idempotency_key_reused" => Said::KeyReused,
         "unprocessable" => Said::Unprocessable,
+        "user_limit_reached" => Said::UserLimit,
+        "hold_lapsed" => Said::HoldLapsed,
+        "lock_lapsed" => Said::LockLapsed,
         _ => Said::Other,
     }
 }

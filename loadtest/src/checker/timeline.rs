@@ -49,6 +49,8 @@ enum Does {
     Redeem,
     RollBack,
     SoldOut,
+    /// Nothing: its user is told that it has enough.
+    Refuse,
 }
 
 /// Goes through the log of every coupon.
@@ -93,6 +95,7 @@ fn move_of(row: &Row, index: u32) -> Option<Move> {
         Said::Claimed => Does::Claim,
         Said::SoldOut => Does::SoldOut,
         Said::Redeemed => Does::Redeem,
+        Said::UserLimit => Does::Refuse,
         _ => return None,
     };
     let Row { coupon, offset, holder, .. } = *row;
@@ -133,16 +136,18 @@ fn stock_in_order(ledger: &Ledger, coupon: &Coupon, supply: &Supply, moves: &[Mo
                     )
                 });
             }
-            Does::Redeem | Does::RollBack => {}
+            Does::Redeem | Does::RollBack | Does::Refuse => {}
         }
     }
 }
 
-/// I6 at every moment. Where nothing ever comes back, the rows as they are in the end say as much.
+/// I6 at every moment: nobody had more than allowed, and who was told to have enough had as much as allowed. Where
+/// nothing ever comes back and nobody was told so, the rows as they are in the end say as much.
 fn limits_in_order(ledger: &Ledger, coupon: &Coupon, moves: &[Move], report: &mut Report) {
     let Rules { claims_per_user, redemptions_per_user, redemptions_total, .. } = coupon.rules;
-    let comes_back = moves.iter().any(|step| matches!(step.what, Does::Free));
-    let claims_per_user = claims_per_user.filter(|_| comes_back);
+    let is_counted = moves.iter().any(|step| matches!(step.what, Does::Free | Does::Refuse));
+    let is_refused_without = claims_per_user.is_none();
+    let claims_per_user = claims_per_user.filter(|_| is_counted);
     let mut claims: Map<u64, i64> = Map::default();
     let (mut redemptions, mut in_all): (Map<u64, i64>, i64) = (Map::default(), 0);
     for step in moves {
@@ -165,6 +170,19 @@ fn limits_in_order(ledger: &Ledger, coupon: &Coupon, moves: &[Move], report: &mu
                 let held = claims.entry(step.holder).or_default();
                 *held += 1;
                 within(claims_per_user, *held, "live claims by one user");
+            }
+            Does::Refuse => {
+                let held = claims.get(&step.holder).copied().unwrap_or(0);
+                let is_right = !is_refused_without && claims_per_user.is_none_or(|limit| held >= limit);
+                report.expect(Invariant::I6, is_right, || {
+                    let limit = claims_per_user.map_or("any number".to_owned(), |limit| limit.to_string());
+                    format!(
+                        "request {} was told user_limit_reached when its user had {held} live claims of {}, which allows \
+                         {limit}",
+                        id(),
+                        coupon.id
+                    )
+                });
             }
             Does::Free if claims_per_user.is_some() => *claims.entry(step.holder).or_default() -= 1,
             Does::Redeem => {
@@ -232,6 +250,6 @@ pub(super) fn returns<'a>(
         let coupon = ledger.coupons.get(&row.coupon)?;
         Some((row.partition, row.offset, digest_of(&coupon.id)))
     });
-    let lapsed = aside.lapses.iter().filter(|lapse| lapse.of_hold);
+    let lapsed = aside.lapses.iter().map(|told| &told.lapse).filter(|lapse| lapse.of_hold);
     by_request.chain(lapsed.map(|lapse| (lapse.partition, lapse.offset, digest_of(&lapse.coupon))))
 }

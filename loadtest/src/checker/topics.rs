@@ -12,6 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use thiserror::Error;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How an owner writes its partition's write number beside the offset that it commits.
+const WRITE_NO: &str = "write_no=";
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(200);
 /// How long nothing may come while records are missing.
 const RECORD_WITHIN: Duration = Duration::from_secs(60);
@@ -45,6 +47,19 @@ pub(super) struct Span {
 
 /// The spans of a topic, by partition.
 pub(super) type Spans = BTreeMap<i32, Span>;
+
+/// What a group has committed of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) offset: i64,
+    /// The write number of the partition's row then, which its owner commits beside the offset.
+    pub(super) write_no: Option<i64>,
+}
+
+/// Whether an offset lies before the end of these spans.
+pub(super) fn covers(spans: &Spans, partition: i32, offset: i64) -> bool {
+    spans.get(&partition).is_some_and(|span| offset < span.to)
+}
 
 /// Where to read.
 #[derive(Clone, Debug)]
@@ -83,7 +98,7 @@ impl Kafka {
     }
 
     /// What a group has committed.
-    pub(super) fn committed(&self, group: &str, topic: &str) -> KafkaResult<BTreeMap<i32, i64>> {
+    pub(super) fn committed(&self, group: &str, topic: &str) -> KafkaResult<BTreeMap<i32, Committed>> {
         let consumer: BaseConsumer = self.config(group).create()?;
         patiently(|| committed(&consumer, topic))
     }
@@ -142,15 +157,19 @@ fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
     }
 }
 
-fn committed(consumer: &BaseConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, i64>> {
+fn committed(consumer: &BaseConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, Committed>> {
     let mut list = TopicPartitionList::new();
     for partition in spans_of(consumer, topic)?.keys() {
         list.add_partition(topic, *partition);
     }
     let committed = consumer.committed_offsets(list, ANSWER_WITHIN)?;
-    let offset = |offset: Offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
     let elements = committed.elements();
-    Ok(elements.iter().filter_map(|element| Some((element.partition(), offset(element.offset())?))).collect())
+    let of_element = elements.iter().filter_map(|element| {
+        let Offset::Offset(offset) = element.offset() else { return None };
+        let write_no = element.metadata().strip_prefix(WRITE_NO).and_then(|number| number.parse().ok());
+        Some((element.partition(), Committed { offset, write_no }))
+    });
+    Ok(of_element.collect())
 }
 
 fn spans_of(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Spans> {

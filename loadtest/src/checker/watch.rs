@@ -2,6 +2,8 @@
 //! happens, and must only grow. One look at the end could not tell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -19,6 +21,7 @@ const NAMES: [&str; 6] = ["epoch", "write_no", "next_offset", "time_ms", "next_e
 #[derive(Debug)]
 pub struct Watch {
     ending: CancellationToken,
+    looks: Arc<AtomicUsize>,
     watching: JoinHandle<Seen>,
 }
 
@@ -35,16 +38,25 @@ impl Watch {
     pub fn begin(postgres_url: &str) -> Self {
         let ending = CancellationToken::new();
         let (url, until) = (postgres_url.to_owned(), ending.clone());
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&looks);
         let watching = tokio::spawn(async move {
             let mut seen = Seen::default();
             let mut connection = None;
             while !until.is_cancelled() {
                 connection = timeout(LOOK_WITHIN, seen.look(&url, connection)).await.unwrap_or(None);
+                counted.store(seen.looks, Ordering::SeqCst);
                 tokio::select! { () = until.cancelled() => {}, () = sleep(BETWEEN_LOOKS) => {} }
             }
             seen
         });
-        Self { ending, watching }
+        Self { ending, looks, watching }
+    }
+
+    /// How many looks have been had.
+    #[must_use]
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Ends, and adds what was seen to a report.

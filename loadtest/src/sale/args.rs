@@ -57,6 +57,10 @@ pub struct SaleArgs {
     #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
 
+    /// Writes down what every user sends and is told, in a new file, for `loadtest verify --history`.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+
     /// Ends after the sale. Exit code 1 if any invariant is broken, 0 otherwise.
     #[arg(long)]
     pub once: bool,

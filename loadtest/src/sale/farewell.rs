@@ -41,6 +41,11 @@ pub fn write(stack: &Stack, tokens: &Tokens, coupons: &Coupons<'_>) -> Result<St
     place("Postgres", &endpoints.postgres_url);
     place("Redis", &endpoints.redis_url);
     place("data, logs", &stack.data_dir().display().to_string());
+    line(&format!(
+        "\nEvery invariant, checked from outside, now or in mid-sale:\n  {} verify --data-dir '{}'",
+        std::env::current_exe().unwrap_or_else(|_| "loadtest".into()).display(),
+        stack.data_dir().display()
+    ));
     line(
         "\nPaste this first: the API, and tokens of an admin, of the user ann, and of a shop, good for a day.\n",
     );

@@ -220,7 +220,10 @@ async fn sell(
         shop: Shop {
             coupon: coupon.to_owned(),
             hold: Duration::from_secs(args.hold),
-            history: checker::History::new(),
+            history: match &args.history {
+                Some(file) => checker::History::recorded(file)?,
+                None => checker::History::new(),
+            },
             window: Window::default(),
         },
         users: args.users.get(),
@@ -233,6 +236,7 @@ async fn sell(
         score: crowd::Score::default(),
     });
     let outcome = watched(&crowd, screen).await?;
+    crowd.shop.history.finish()?;
     screen.say("asking Postgres, and checking every invariant");
     let check = CheckConfig::settled(&endpoints);
     checker::settle(&check, SETTLE_WITHIN).await?;

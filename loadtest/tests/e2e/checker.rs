@@ -9,6 +9,7 @@ use crate::forged::{ASKED, Became, COUPON, copy_of_the_forged, forge, id, partit
 use crate::support::log::Planted;
 
 mod life;
+mod outside;
 
 /// The forged world with one thing changed: these invariants, and no others, are broken, and the offender is named.
 async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {

@@ -103,6 +103,10 @@ async fn migrate(postgres_url: &str) {
     ] {
         sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
     }
+    let made =
+        "create table stampede._sqlx_migrations (version bigint primary key, success boolean not null);
+                insert into stampede._sqlx_migrations values (1, true), (2, true)";
+    sqlx::raw_sql(made).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
 

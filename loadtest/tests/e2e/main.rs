@@ -5,8 +5,8 @@
 //! them, and replaced after a failure.
 //!
 //! Reading order: `support/` (the stack, clients, a sale under load), `forged.rs` and `checker.rs` (that
-//! planted violations are seen), `claims.rs`, `poison.rs`, `worker_faults.rs`, `server_faults.rs`,
-//! `front_faults.rs`; and for the life of a
+//! planted violations are seen), `verify.rs` (the checker as a program), `claims.rs`, `poison.rs`, `worker_faults.rs`,
+//! `server_faults.rs`, `front_faults.rs`; and for the life of a
 //! code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`, `life_named.rs`, `life_shared.rs`, `life_limits.rs`,
 //! `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`. Last: `bench.rs` (that every arm of the benchmark
 //! runs), `headline.rs` (the large runs, small).
@@ -32,4 +32,5 @@ mod money;
 mod poison;
 mod server_faults;
 mod support;
+mod verify;
 mod worker_faults;

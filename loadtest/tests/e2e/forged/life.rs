@@ -132,7 +132,12 @@ impl Line {
             kind: self.kind.to_owned(),
             coupon_id: COUPONS[self.coupon].0.to_owned(),
             user_id: self.user.to_owned(),
-            code: if self.kind == "claim" && offset != 10 { None } else { self.code().map(str::to_owned) },
+            code: match (offset, self.kind) {
+                (10, _) => self.code().map(str::to_owned),
+                (27, _) => Some("H3".to_owned()),
+                (_, "claim") => None,
+                _ => self.code().map(str::to_owned),
+            },
             order_id: if self.redemption > 0 { None } else { text(self.order) },
             order_amount: text(self.money[0]),
             currency: self.is("redeem").then(|| "EUR".to_owned()),

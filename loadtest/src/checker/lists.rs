@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use super::report::Report;
 /// Names that owners give: coupon, epoch, nonce, generation.
 const LISTS: &str = "stampede:stock:*";
 /// For all of it: a Redis that is slow is no reason to wait.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(30);
 /// Long commands keep others waiting.
 const AT_ONCE: isize = 1_000;
 
@@ -45,7 +46,10 @@ pub(super) async fn look(url: &str, ledger: &Ledger, report: &mut Report) {
 }
 
 async fn read(url: &str, ledger: &Ledger) -> redis::RedisResult<Found> {
-    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    // By itself it gives up after half a second, which a loaded machine may take.
+    let patient =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(WITHIN)).set_response_timeout(Some(WITHIN));
+    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;
     let (mut found, mut cursor, begun) = (Found::default(), 0_u64, Instant::now());
     loop {
         let scan =

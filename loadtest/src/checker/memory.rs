@@ -11,7 +11,7 @@ const BOUNDS: [(&str, f64); 3] = [
     ("stampede_outbox_unacknowledged_entries", 64.0),
     ("stampede_api_undecided", 55_000.0),
 ];
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Asks every program. One that does not answer holds nothing; if none does, nothing is known.
 pub(super) async fn bounded(probes: &[String], report: &mut Report) {

@@ -152,7 +152,7 @@ planted! {
 
     a_lapse_that_no_row_shows_is_seen:
         "update claims set lapsed_ms = null where \"offset\" = 24"
-        => [I5], "lapsed at";
+        => [I5, I11], "lapsed at";
     a_lapse_that_nobody_was_told_of_is_seen:
         "update claims set lapsed_ms = 5 where \"offset\" = 20"
         => [I5], "lapsed at 5, and nobody was told";

@@ -229,7 +229,8 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     let screen = Screen::default();
     let arms = chosen(&args.arms)?;
     let programs = match &args.programs {
-        Some(dir) => Programs::in_dir(dir)?,
+        // They are started elsewhere.
+        Some(dir) => Programs::in_dir(&std::fs::canonicalize(dir)?)?,
         None => {
             screen.say("building the programs");
             Programs::build(&[], Profile::Release).await?

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::bench::BenchError;
 use crate::bench::backlog::{Requests, claim};
 use crate::bench::drain::{blocking, stocked};
-use crate::bench::ground::Ground;
+use crate::bench::ground::{Ground, Kind};
 use crate::checker::{self, CheckConfig};
 use crate::screen::Screen;
 use peaks::most_resident;
@@ -126,17 +126,18 @@ async fn prepare_and_measure(args: &MemoryArgs, screen: &Screen) -> Result<Memor
 /// [`BenchError`]: there is no result.
 pub async fn measure(args: &MemoryArgs, programs: &Programs, screen: &Screen) -> Result<Memory, BenchError> {
     let &MemoryArgs { codes, backlog, .. } = args;
-    let mut ground = Ground::start(programs).await?;
+    let mut ground = Ground::start(programs, Kind::Calm).await?;
     // Makes tables, topics and schemas.
     ground.start_worker().await?;
-    ground.stop_worker().await?;
+    ground.stop_workers().await?;
     let start_ms = started(&mut ground).await?;
     let idle_mib = most_mib(&ground);
-    ground.stop_worker().await?;
+    ground.stop_workers().await?;
 
     screen.say(&format!("loading {codes} codes, then {backlog} claims"));
     let coupon = ground.name();
-    stocked(&mut ground, &coupon, codes).await?;
+    stocked(&mut ground, vec![coupon.clone()], codes).await?;
+    ground.stop_workers().await?;
     let requests = Requests::open(&ground.kafka(), &mut ground.connection).await?;
     blocking(move || requests.fill((0..backlog).map(|n| claim(&coupon, n)))).await?;
 
@@ -150,7 +151,7 @@ pub async fn measure(args: &MemoryArgs, programs: &Programs, screen: &Screen) ->
     if !report.is_clean() {
         screen.print(&report.to_string());
     }
-    ground.stop_worker().await?;
+    ground.stop_workers().await?;
     let clean = report.is_clean();
     Ok(Memory { codes, backlog, start_ms, start_full_ms, idle_mib, peak_mib, seconds, clean })
 }

@@ -12,7 +12,8 @@
 //!    [`migrate`]: the tables.
 //! 6. [`stock`]: lists of codes in Redis. [`log`], [`topic_identity`]: is the log still the one that Postgres knows?
 //! 7. [`emitter`], [`response`], [`messages`]: where outcomes are told.
-//! 8. [`standing`], [`lag`], [`metrics`]: what operators see. [`crash_points`]: where tests crash it.
+//! 8. [`standing`], [`lag`], [`metrics`]: what operators see; [`operator`]: what they can do. [`crash_points`]: where
+//!    tests crash it.
 
 pub mod backoff;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod log;
 pub mod messages;
 pub mod metrics;
 pub mod migrate;
+pub mod operator;
 pub mod owner;
 pub mod response;
 pub mod run;

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use runtime::config::{GroupProtocol, KafkaArgs, PostgresArgs, RedisArgs, TelemetryArgs};
 
+use crate::operator::{DeadLettersArgs, PartitionsArgs, RepairArgs};
+
 /// The owners of Stampede's partitions: they take claims from Kafka, decide them in order, make the outcomes durable
 /// in Postgres, and tell them.
 ///
@@ -42,6 +44,16 @@ pub enum Command {
     Run(RunArgs),
     /// Bring the database's schema up to date and end. (`run` does so too; many at once are no problem.)
     Migrate(MigrateArgs),
+    /// Show how every partition stands: its owner, epoch, write number, next offset, the log's bounds, lag, outcomes
+    /// written and not told yet, and whether it is in order or would stop, and why. Changes nothing.
+    Partitions(PartitionsArgs),
+    /// Let partitions that have stopped go on from where you say. Their owners notice by themselves, within seconds.
+    ///
+    /// A partition stops where going on could lose or double something; only you can decide that it may. Refuses
+    /// partitions in order; records who, when, why, and what was skipped, in table stampede.repairs.
+    Repair(RepairArgs),
+    /// List and replay records that could not be processed.
+    DeadLetters(DeadLettersArgs),
 }
 
 /// Arguments of `workers migrate`.

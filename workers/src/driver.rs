@@ -35,6 +35,8 @@ const IDLE_AFTER: Duration = Duration::from_millis(200);
 const INPUTS_AT_ONCE: usize = 64;
 /// How long an ownership that was told to let go may take to finish what is under way.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a partition that had stopped must have had nothing to do to be shown as running.
+const PROVEN_AFTER: Duration = Duration::from_secs(5);
 
 /// What wakes a driver.
 #[derive(Debug)]
@@ -94,6 +96,13 @@ pub struct Driver {
     heard: tokio::time::Instant,
     metrics: PartitionMetrics,
     turn: Turn,
+    /// A partition that had stopped is decided again, until a batch has settled: from which record on, and since when,
+    /// if no record has come since.
+    proving: Option<(Offset, Option<tokio::time::Instant>)>,
+    /// Where the last batch that was told has left the partition.
+    position: Position,
+    /// What was last committed for the group.
+    committed: Offset,
     ended: Option<Ended>,
 }
 
@@ -126,6 +135,9 @@ impl Driver {
             heard: tokio::time::Instant::now(),
             metrics,
             turn,
+            proving: None,
+            position: Position::default(),
+            committed: Offset(0),
             ended: None,
         }
     }
@@ -156,10 +168,33 @@ impl Driver {
             let status = self.machine.status();
             self.metrics.status(&status);
             self.turn.decided(status.next_offset);
+            self.prove(status.next_offset);
         }
         self.order(Order::Stop(self.ownership));
+        self.bear_witness();
         pass(Point::BeforeRelease).await;
         self.ended.unwrap_or(Ended::Abandoned)
+    }
+
+    /// A partition that had stopped is shown as running once a batch has settled, or nothing is there to decide for
+    /// some time: one that stops again at its first record would otherwise flap.
+    fn prove(&mut self, next_offset: Offset) {
+        let Some((from, silent_since)) = self.proving else { return };
+        let nothing_to_do = silent_since.is_some_and(|since| since.elapsed() >= PROVEN_AFTER);
+        if self.ended.is_none() && (next_offset > from || nothing_to_do) {
+            self.proving = None;
+            self.turn.set(State::Running);
+        }
+    }
+
+    /// An owner that ends by force may be the only one to know how far Postgres had come, if Postgres was restored to
+    /// an older backup. The group's metadata remembers it for whoever comes next. The offset is the one that was told
+    /// last, so it runs ahead of nothing.
+    fn bear_witness(&self) {
+        if matches!(self.ended, Some(Ended::Stopped(_) | Ended::Fenced)) && self.committed > Offset(0) {
+            let write_no = self.turn.highest_write();
+            self.order(Order::Commit { next_offset: self.committed, write_no });
+        }
     }
 
     /// An answer that will never come must not look like one that is late.
@@ -230,6 +265,9 @@ impl Driver {
 
     fn records(&mut self, records: Vec<Record>) {
         self.heard = tokio::time::Instant::now();
+        if let Some((_, silent_since)) = &mut self.proving {
+            *silent_since = None;
+        }
         self.apply(Input::Records(records));
     }
 
@@ -258,6 +296,8 @@ impl Driver {
             Effect::Pause => self.order(Order::Pause(self.ownership)),
             Effect::Resume => self.order(Order::Resume(self.ownership)),
             Effect::CommitOffset { next_offset, write_no } => {
+                self.turn.written(write_no);
+                self.committed = next_offset;
                 self.order(Order::Commit { next_offset, write_no });
             }
             Effect::Load { token, wants } => self.load(token, wants),
@@ -288,7 +328,12 @@ impl Driver {
     fn consume(&mut self, from: Offset) {
         self.metrics.taken_over(self.began.elapsed());
         self.turn.decided(from);
-        self.turn.set(State::Running);
+        if self.turn.is_stopped() {
+            self.proving = Some((from, Some(tokio::time::Instant::now())));
+        } else {
+            self.turn.set(State::Running);
+        }
+        self.commit_what_is_told(from);
         let delivery = Delivery {
             ownership: self.ownership,
             wakes: self.wakes.clone(),
@@ -297,12 +342,24 @@ impl Driver {
         self.order(Order::Start { from, delivery });
     }
 
+    /// A group whose offsets were deleted, or are those of another log, shows the right lag again at once.
+    fn commit_what_is_told(&mut self, from: Offset) {
+        if let Some(row) = self.taken.filter(|row| row.emitted_seq.next() == row.next_emit_seq) {
+            self.committed = from;
+            self.order(Order::Commit { next_offset: from, write_no: row.write_no });
+        }
+    }
+
     fn check_log(&mut self, position: Position) {
         let (log, partition) = (Arc::clone(&self.world.log), self.partition);
         let write_no = self.taken.map_or_else(Default::default, |row| row.write_no);
+        self.position = position;
+        let known = self.turn.highest_write();
+        self.turn.written(write_no);
         self.answer(async move {
             let checked =
                 until_answered(partition, "check log", || log.check(partition, position, write_no)).await;
+            let checked = checked.and_then(|()| gone_back(partition, known, write_no));
             pass(Point::AfterCheckLog).await;
             Input::LogChecked(checked)
         });
@@ -356,6 +413,8 @@ impl Driver {
 
     fn emit(&mut self, batch: Arc<Batch>) {
         let Some(seq) = batch.emit_seq else { return };
+        self.turn.written(batch.fence.write_no);
+        self.position = batch.position;
         self.metrics.durable(&batch);
         let (outlet, metrics) = (Arc::clone(&self.world.outlet), self.metrics.clone());
         self.answer(async move {
@@ -425,11 +484,7 @@ impl Driver {
 
     /// Kafka's client gave up reading something. If the log is still what it was, reading begins again.
     fn doubt(&mut self, error: String) {
-        let position = Position {
-            next_offset: self.machine.status().next_offset,
-            last_offset: Offset(-1),
-            ..Default::default()
-        };
+        let position = Position { next_offset: self.machine.status().next_offset, ..self.position };
         let (log, partition, ownership) = (Arc::clone(&self.world.log), self.partition, self.ownership);
         let wakes = self.wakes.clone();
         self.tasks.spawn(async move {
@@ -441,6 +496,17 @@ impl Driver {
             }
         });
     }
+}
+
+/// This process itself has seen a later write than Postgres now knows of.
+fn gone_back(partition: Partition, known: WriteNo, row: WriteNo) -> Result<(), String> {
+    if known <= row {
+        return Ok(());
+    }
+    Err(format!(
+        "Postgres had confirmed write {known} of partition {partition}, and knows of {row} at most now: it was \
+         restored to an older backup; nothing is decided until an operator says so (workers repair)"
+    ))
 }
 
 async fn resolved(partition: Partition, ledger: &dyn Ledger, decode: &Decode, raw: &OwnedRaw) -> Record {

@@ -37,6 +37,8 @@ struct Script {
     committed: Mutex<Vec<Offset>>,
     ticked: Mutex<Vec<Partition>>,
     schema_failures: AtomicUsize,
+    /// While set, whoever begins to consume panics.
+    panics: AtomicBool,
     changed: Notify,
 }
 
@@ -83,6 +85,7 @@ impl Log for Fake {
     fn tell(&self, _: Partition, order: Order) {
         match order {
             Order::Start { delivery, .. } => {
+                assert!(!self.0.panics.load(Ordering::Relaxed), "planted");
                 *self.0.delivery.lock().unwrap() = Some(delivery);
                 self.0.started.notify_one();
             }
@@ -223,7 +226,7 @@ struct Running {
     end: tokio::task::JoinHandle<Ended>,
 }
 
-fn driver(script: &Arc<Script>) -> Driver {
+fn setup(script: &Arc<Script>) -> Setup {
     let fake = || Fake(Arc::clone(script));
     let world = World {
         log: Arc::new(fake()),
@@ -231,7 +234,11 @@ fn driver(script: &Arc<Script>) -> Driver {
         ledgers: Arc::new(fake()),
         outlet: Arc::new(fake()),
     };
-    let setup = Setup { world, machine: Config::default(), decode: Decode::new(OWN, 1) };
+    Setup { world, machine: Config::default(), decode: Decode::new(OWN, 1) }
+}
+
+fn driver(script: &Arc<Script>) -> Driver {
+    let setup = setup(script);
     let turn = Standing::new(Readiness::new(&[GROUP, PARTITIONS])).enter(HOME);
     Driver::new(&setup, HOME, Ownership(1), turn)
 }
@@ -426,4 +433,62 @@ async fn the_log_is_quiet_from_the_last_record_on_whatever_else_is_heard() {
     assert_eq!(driver.quiet(), Millis(300), "an answer is no record");
     driver.wake(Wake::Resolved(Box::new(claim(1, "c"))));
     assert_eq!(driver.quiet(), Millis(0), "a record that had to wait for its schema is one");
+}
+
+/// The owner of a partition, through all its ownerships; and what readiness says of it.
+fn owned(script: Script) -> (Arc<Script>, Arc<Readiness>, CancellationToken) {
+    let (script, readiness) = (Arc::new(script), Readiness::new(&[PARTITIONS]));
+    let turn = Standing::new(Arc::clone(&readiness)).enter(HOME);
+    let letting_go = CancellationToken::new();
+    tokio::spawn(crate::owner::own(Arc::new(setup(&script)), HOME, turn, letting_go.clone()));
+    (script, readiness, letting_go)
+}
+
+fn says(readiness: &Readiness, words: &str) -> bool {
+    readiness.check().is_err_and(|parts| parts.concat().contains(words))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_an_owner_is_a_stop_that_is_shown_and_tried_again() {
+    let (script, readiness, letting_go) = owned(Script { panics: true.into(), ..Script::default() });
+    script.until(|_| says(&readiness, "stopped: ")).await;
+    assert!(says(&readiness, "partition 0 stopped: its owner panicked (planted)"), "{:?}", readiness.check());
+    script.panics.store(false, Ordering::Relaxed);
+    script.until(|_| readiness.check().is_ok()).await;
+    letting_go.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_had_stopped_is_shown_as_stopped_until_a_batch_has_settled() {
+    let wrong = Script { log_is_wrong: Mutex::new(Some("cut".to_owned())), ..Script::default() };
+    let (script, readiness, letting_go) = owned(wrong);
+    script.until(|_| says(&readiness, "cut")).await;
+    *script.log_is_wrong.lock().unwrap() = None;
+    script.started.notified().await;
+    script.writes_hang.store(true, Ordering::Relaxed);
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(says(&readiness, "cut"), "nothing has settled yet");
+    script.writes_hang.store(false, Ordering::Relaxed);
+    script.until(|_| readiness.check().is_ok()).await;
+    letting_go.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_knows_of_later_writes_than_postgres_stops() {
+    let (script, readiness, letting_go) = owned(Script::default());
+    script.started.notified().await;
+    script.send(Fetched::Records(vec![claim(0, "c")]));
+    // Write 11 is told; then Postgres is at write 10 again, and another epoch.
+    script.until(|script| script.told.lock().unwrap().len() == 3).await;
+    script.write_results.lock().unwrap().extend(vec![WriteResult::Fenced; 5]);
+    script.send(Fetched::Records(vec![claim(1, "c")]));
+    script.until(|_| says(&readiness, "restored to an older backup")).await;
+    assert!(script.decided().iter().all(|offset| *offset == 0), "nothing is decided again");
+    assert_eq!(
+        script.committed.lock().unwrap().last(),
+        Some(&Offset(1)),
+        "the group remembers what was told"
+    );
+    letting_go.cancel();
 }

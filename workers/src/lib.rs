@@ -10,9 +10,10 @@
 //! 4. [`consumer`] (the one thread that talks to Kafka's consumers) and [`decode`] (from bytes to records).
 //! 5. [`writing`], [`ledger`], [`ledgers`]: where a batch becomes durable and a previous owner is shut out.
 //!    [`migrate`]: the tables.
-//! 6. [`stock`]: lists of codes in Redis. [`log`]: is the log still the one that Postgres knows?
+//! 6. [`stock`]: lists of codes in Redis. [`log`], [`topic_identity`]: is the log still the one that Postgres knows?
 //! 7. [`emitter`], [`response`], [`messages`]: where outcomes are told.
-//! 8. [`standing`], [`lag`], [`metrics`]: what operators see. [`crash_points`]: where tests crash it.
+//! 8. [`standing`], [`lag`], [`metrics`]: what operators see; [`operator`]: what they can do. [`crash_points`]: where
+//!    tests crash it.
 
 pub mod backoff;
 pub mod config;
@@ -30,10 +31,12 @@ pub mod log;
 pub mod messages;
 pub mod metrics;
 pub mod migrate;
+pub mod operator;
 pub mod owner;
 pub mod response;
 pub mod run;
 pub mod seams;
 pub mod standing;
 pub mod stock;
+pub mod topic_identity;
 pub mod writing;

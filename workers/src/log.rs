@@ -21,6 +21,7 @@ use schemas::topics::REQUESTS;
 use crate::consumer::{Assigned, Command};
 use crate::decode::Raw;
 use crate::seams::{Failure, Log, Order};
+use crate::topic_identity::{self, Identities, Identity};
 
 /// How long one question to Kafka may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,13 +45,19 @@ pub struct KafkaLog {
     commands: Sender<Command>,
     assigned: Arc<Assigned>,
     inspector: Arc<Inspector>,
+    identities: Identities,
 }
 
 impl KafkaLog {
     /// `commands` is the consumer thread's ear, `assigned` what it hears from the group.
     #[must_use]
-    pub const fn new(commands: Sender<Command>, assigned: Arc<Assigned>, inspector: Arc<Inspector>) -> Self {
-        Self { commands, assigned, inspector }
+    pub const fn new(
+        commands: Sender<Command>,
+        assigned: Arc<Assigned>,
+        inspector: Arc<Inspector>,
+        identities: Identities,
+    ) -> Self {
+        Self { commands, assigned, inspector, identities }
     }
 }
 
@@ -63,9 +70,21 @@ impl Log for KafkaLog {
     ) -> BoxFuture<'_, Result<Result<(), String>, Failure>> {
         let inspector = Arc::clone(&self.inspector);
         async move {
-            let found = tokio::task::spawn_blocking(move || inspector.look(partition, position.last_offset))
-                .await??;
-            Ok(found.judge(partition, &position, write_no))
+            let look = tokio::task::spawn_blocking(move || inspector.look(partition, position.last_offset));
+            let (found, now, recorded) =
+                tokio::join!(look, self.identities.now(), self.identities.recorded(partition));
+            let recorded = recorded?;
+            // Before what Kafka found: of a topic that is gone it finds nothing.
+            if let Err(text) = topic_identity::judge(partition, now, recorded) {
+                return Ok(Err(text));
+            }
+            if let Err(text) = found??.judge(partition, &position, write_no) {
+                return Ok(Err(text));
+            }
+            if let (Identity::Is(id), None) = (now, recorded) {
+                self.identities.record(partition, id).await?;
+            }
+            Ok(Ok(()))
         }
         .boxed()
     }
@@ -81,19 +100,19 @@ impl Log for KafkaLog {
 
 /// What is found in Kafka about one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
+pub(crate) struct Found {
     /// The first offset that is still there.
-    low: Offset,
+    pub(crate) low: Offset,
     /// The offset that the next record will get.
-    high: Offset,
+    pub(crate) high: Offset,
     /// The record that Postgres consumed last, if it should still be there.
-    last: Last,
+    pub(crate) last: Last,
     /// The write number in the group's committed metadata.
-    committed: Option<WriteNo>,
+    pub(crate) committed: Option<WriteNo>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Last {
+pub(crate) enum Last {
     /// Nothing was consumed yet, or retention has removed it, or the log ends before it.
     NotThere,
     /// Its digest.
@@ -103,7 +122,13 @@ enum Last {
 }
 
 impl Found {
-    fn judge(&self, partition: Partition, position: &Position, write_no: WriteNo) -> Result<(), String> {
+    /// Whether the log is the one that the row knows.
+    pub(crate) fn judge(
+        &self,
+        partition: Partition,
+        position: &Position,
+        write_no: WriteNo,
+    ) -> Result<(), String> {
         let Self { low, high, last, committed } = self;
         let next = position.next_offset;
         let of = format!("partition {partition} of {REQUESTS}");
@@ -111,27 +136,29 @@ impl Found {
             return Err(format!(
                 "{of} ends at offset {high}, but Postgres has decided everything below {next}: the topic was cut or \
                  recreated, or Kafka and Postgres do not belong together; nothing is skipped until an operator \
-                 says so"
+                 says so (workers repair)"
             ));
         }
         if next < *low {
             return Err(format!(
                 "{of} begins at offset {low}, but {next} is the next to be decided: retention has removed {} \
-                 undecided records; nothing is skipped until an operator says so",
+                 undecided records; nothing is skipped until an operator says so (workers repair)",
                 low.0 - next.0
             ));
         }
         match last {
             Last::Missing => {
                 return Err(format!(
-                    "{of} has lost the record at offset {}, which Postgres consumed last: it is another log",
+                    "{of} has lost the record at offset {}, which Postgres consumed last: it is another log; \
+                     nothing is decided until an operator says so (workers repair)",
                     position.last_offset
                 ));
             }
             Last::Digest(digest) if *digest != position.last_digest => {
                 return Err(format!(
                     "the record at offset {} of {of} is not the one that Postgres consumed last: the topic was \
-                     recreated, or cut and has grown again; nothing is decided until an operator says so",
+                     recreated, or cut and has grown again; nothing is decided until an operator says so \
+                     (workers repair)",
                     position.last_offset
                 ));
             }
@@ -141,7 +168,7 @@ impl Found {
             Some(committed) if *committed > write_no => Err(format!(
                 "Kafka knows of write {committed} of {of}, but Postgres of {write_no} at most: Postgres was restored \
                  to an older backup; what was decided since is lost to it, and nothing is decided again until an \
-                 operator says so"
+                 operator says so (workers repair)"
             )),
             _ => Ok(()),
         }
@@ -172,7 +199,8 @@ impl Inspector {
         client.fetch_watermarks(REQUESTS, partition.0, PATIENCE).map(|(_, high)| Offset(high))
     }
 
-    fn look(&self, partition: Partition, last: Offset) -> Result<Found, InspectError> {
+    /// What there is of a partition, and of the record at `last`.
+    pub(crate) fn look(&self, partition: Partition, last: Offset) -> Result<Found, InspectError> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let (low, high) = client.fetch_watermarks(REQUESTS, partition.0, PATIENCE)?;
         let committed = committed(&client, partition)?;
@@ -187,7 +215,7 @@ impl Inspector {
 
 /// Kafka could not be asked.
 #[derive(Debug, thiserror::Error)]
-enum InspectError {
+pub(crate) enum InspectError {
     #[error("Kafka does not answer: {0}")]
     Kafka(#[from] KafkaError),
     #[error("the record at offset {0} was not delivered in time")]

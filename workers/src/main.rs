@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use runtime::telemetry;
 use workers::config::{Cli, Command};
+use workers::operator;
 use workers::run::{migrate_only, run};
 
 #[global_allocator]
@@ -36,5 +37,10 @@ async fn perform(command: Command) -> Result<(), String> {
             telemetry::init(&args.telemetry).map_err(|error| error.to_string())?;
             migrate_only(args).await.map_err(|error| error.to_string())
         }
+        Command::Partitions(args) => {
+            Box::pin(operator::partitions(args)).await.map_err(|error| error.to_string())
+        }
+        Command::Repair(args) => Box::pin(operator::repair(args)).await.map_err(|error| error.to_string()),
+        Command::DeadLetters(args) => operator::dead_letters(args).await.map_err(|error| error.to_string()),
     }
 }

@@ -31,7 +31,8 @@ use crate::messages::Messages;
 use crate::seams::World;
 use crate::standing::{GROUP, PARTITIONS, Standing};
 use crate::stock::RedisStock;
-use crate::{fleet, lag, migrate};
+use crate::topic_identity::Identities;
+use crate::{fleet, lag, migrate, topic_identity};
 
 /// How long leaving the group may take once every partition is handed over.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -66,6 +67,11 @@ pub enum RunError {
     /// The consumer thread.
     #[error(transparent)]
     Consumer(#[from] StartError),
+    /// The consumer thread has ended by itself.
+    #[error(
+        "the thread that talks to Kafka's consumers is gone: this is a bug, please report it with the log"
+    )]
+    ConsumerGone,
 }
 
 /// Brings the database's schema up to date.
@@ -160,10 +166,16 @@ async fn serve(
         assignments,
         assigned: Arc::clone(&assigned),
     })?;
+    let identities = Identities::new(args.kafka.kafka_brokers.clone(), pool.clone());
     let ledgers =
         PgLedgers { options, pool, worker, messages: Messages::new(registry.id_of(Subject::Event)) };
     let world = World {
-        log: Arc::new(KafkaLog::new(consumer.commands.clone(), assigned, Arc::clone(&inspector))),
+        log: Arc::new(KafkaLog::new(
+            consumer.commands.clone(),
+            assigned,
+            Arc::clone(&inspector),
+            identities.clone(),
+        )),
         stock: Arc::new(RedisStock::new(redis)),
         ledgers: Arc::new(ledgers),
         outlet: Arc::new(emitter),
@@ -171,9 +183,12 @@ async fn serve(
     let machine = Config { batch_records: args.batch_records as usize, ..Config::default() };
     let standing = Standing::new(readiness);
     let watching = tokio::spawn(lag::watch(inspector, Arc::clone(&standing)));
+    let identity = tokio::spawn(topic_identity::watch(identities, consumer.commands.clone()));
     let setup = Arc::new(Setup { world, machine, decode });
-    fleet::follow(Arc::clone(&setup), heard, standing, shutdown).await;
+    fleet::follow(Arc::clone(&setup), heard, standing, shutdown.clone()).await;
+    let was_told_to_stop = shutdown.is_cancelled();
     watching.abort();
+    identity.abort();
 
     // Clients of Kafka may take long to close when the broker is away.
     let closing = tokio::task::spawn_blocking(move || {
@@ -183,5 +198,6 @@ async fn serve(
     if tokio::time::timeout(LEAVE, closing).await.is_err() {
         tracing::warn!("the group could not be left in time; the session will time out");
     }
-    Ok(())
+    // Whoever supervises this process must see that it did not end in order.
+    if was_told_to_stop { Ok(()) } else { Err(RunError::ConsumerGone) }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coupon_core::ids::{Offset, Partition};
+use coupon_core::ids::{Offset, Partition, WriteNo};
 use runtime::lifecycle::Readiness;
 
 use crate::metrics;
@@ -33,9 +33,30 @@ pub struct Turn {
     partition: Partition,
     number: u64,
     decided: Arc<AtomicI64>,
+    /// The highest write that this turn knows to be durable.
+    written: Arc<AtomicI64>,
 }
 
 impl Turn {
+    /// Whether the partition waits for an operator, as far as this turn has said.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let book = self.standing.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = book.partitions.get(&self.partition).filter(|entry| entry.number == self.number);
+        entry.is_some_and(|entry| matches!(entry.state, State::Stopped(_)))
+    }
+
+    /// A write of this number is durable.
+    pub fn written(&self, write_no: WriteNo) {
+        self.written.fetch_max(write_no.0, Ordering::Relaxed);
+    }
+
+    /// The highest write that was ever durable in this turn: a row that has fewer has gone back in time.
+    #[must_use]
+    pub fn highest_write(&self) -> WriteNo {
+        WriteNo(self.written.load(Ordering::Relaxed))
+    }
+
     /// How the partition stands.
     pub fn set(&self, state: State) {
         self.standing.change(|book| {
@@ -111,7 +132,7 @@ impl Standing {
             let entry = Entry { number, state: State::TakingOver, decided: Arc::clone(&decided) };
             drop(book.partitions.insert(partition, entry));
         });
-        Turn { standing: Arc::clone(self), partition, number, decided }
+        Turn { standing: Arc::clone(self), partition, number, decided, written: Arc::default() }
     }
 
     /// The partitions that are decided, each with its first record that is not decided yet.

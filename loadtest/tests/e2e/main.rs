@@ -5,14 +5,15 @@
 //! them, and replaced after a failure.
 //!
 //! Reading order: `support/` (the stack, clients, a sale under load), `forged.rs` and `checker.rs` (that
-//! planted violations are seen), `verify.rs` (the checker as a program), `claims.rs`, `poison.rs`, `worker_faults.rs`,
-//! `server_faults.rs`, `front_faults.rs`; and for the life of a
-//! code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`, `life_named.rs`, `life_shared.rs`, `life_limits.rs`,
-//! `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`. Last: `bench.rs` (that every arm of the benchmark
-//! runs), `headline.rs` (the large runs, small).
+//! planted violations are seen), `verify.rs` (the checker as a program), `claims.rs`, `poison.rs`, `letters.rs`
+//! (replaying it), `worker_faults.rs`, `server_faults.rs`, `front_faults.rs`, `operator.rs` and `backup.rs` (clear stops
+//! and repairs); and for the life of a code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`,
+//! `life_named.rs`, `life_shared.rs`, `life_limits.rs`, `money.rs`, `life_input.rs`, `life_faults.rs`,
+//! `life_crashes.rs`. Last: `bench.rs` (that every arm of the benchmark runs), `headline.rs` (the large runs, small).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod backup;
 mod bench;
 mod checker;
 mod claims;
@@ -20,6 +21,7 @@ mod forged;
 mod front_faults;
 mod headline;
 mod lapses;
+mod letters;
 mod life;
 mod life_crashes;
 mod life_faults;
@@ -29,6 +31,7 @@ mod life_named;
 mod life_reasons;
 mod life_shared;
 mod money;
+mod operator;
 mod poison;
 mod server_faults;
 mod support;

@@ -116,6 +116,7 @@ async fn whatever_cannot_be_decided_becomes_a_dead_letter_and_its_partition_goes
     let planted = [
         ("empty", Planted { value: None, ..record(Vec::new()) }),
         ("empty", record(Vec::new())),
+        ("no_key", Planted { key: None, value: None, ..record(Vec::new()) }),
         ("bad_magic", record(b"rubbish".to_vec())),
         ("truncated", record(vec![0, 0, 0])),
         ("malformed", record(value[..value.len() / 2].to_vec())),
@@ -134,6 +135,7 @@ async fn whatever_cannot_be_decided_becomes_a_dead_letter_and_its_partition_goes
         ("key_mismatch", Planted { key: neighbour.map(String::into_bytes), ..record(value.clone()) }),
         ("bad_request_id", record(of(|request| request.request_id = "nonsense".to_owned()))),
         ("bad_field", record(of(|request| request.user_id = "an\0n".to_owned()))),
+        ("bad_field", record(of(|request| request.user_id = "\x1b[2J\u{202e}ann".to_owned()))),
         ("bad_field", record(of(|request| request.user_id = String::new()))),
         ("bad_field", record(of(|request| request.user_id = "u".repeat(257)))),
         ("unsupported", record(of(|request| request.kind = "definition_changed".to_owned()))),
@@ -166,8 +168,14 @@ async fn an_unreadable_record_that_says_who_asked_is_answered() {
     let headers = vec![(HEADER_REQUEST_ID, request.request_id.clone()), (HEADER_USER_ID, "ann".to_owned())];
     let planted = Planted { headers, ..intruder.record(b"rubbish".to_vec()) };
     let place = intruder.produce(&planted).await;
-    // Once more: it has its outcome already.
+    // Once more, and as a tombstone: it has its outcome already.
     intruder.produce(&planted).await;
+    intruder.produce(&Planted { value: None, ..planted.clone() }).await;
+    // Headers that say nothing that could be stored, or nothing at all, are no reason to stop either.
+    for id in ["", "\x1b[31m", "not an id\r\n", &"9".repeat(5_000)] {
+        let headers = vec![(HEADER_REQUEST_ID, id.to_owned()), (HEADER_USER_ID, "a\u{0}nn".to_owned())];
+        intruder.produce(&Planted { headers, ..planted.clone() }).await;
+    }
     intruder.expect_a_claim_to_work("bob").await;
     assert_eq!(intruder.letters().await.get(&place).map(String::as_str), Some("bad_magic"));
     let outcome = intruder.outcome(&request.request_id).await;

@@ -42,6 +42,8 @@ const COMMIT_RHYTHM: Duration = Duration::from_millis(250);
 pub enum Command {
     /// Do something about one partition.
     Partition(Partition, Order),
+    /// The log may be another one than it was: every owner looks at its partition again. The text says why.
+    Doubt(String),
     /// Leave the group and end.
     Shutdown,
 }
@@ -200,6 +202,7 @@ impl Consumer {
             loop {
                 match self.commands.try_recv() {
                     Ok(Command::Partition(partition, order)) => self.obey(partition, order),
+                    Ok(Command::Doubt(why)) => self.reader.doubt_all(&why),
                     Ok(Command::Shutdown) | Err(TryRecvError::Disconnected) => return self.leave(),
                     Err(TryRecvError::Empty) => break,
                 }

@@ -101,6 +101,13 @@ impl Reader {
         }
     }
 
+    /// Every owner looks at its log again.
+    pub(super) fn doubt_all(&self, why: &str) {
+        for reading in self.readings.values() {
+            reading.delivery.send(Fetched::Doubt(why.to_owned()));
+        }
+    }
+
     /// The reading of a partition, if it belongs to this ownership: a late order changes nothing.
     fn reading(&mut self, partition: Partition, ownership: Ownership) -> Option<&mut Reading> {
         self.readings.get_mut(&partition.0).filter(|reading| reading.delivery.ownership == ownership)

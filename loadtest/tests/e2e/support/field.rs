@@ -22,6 +22,9 @@ pub(crate) enum Kind {
     Calm,
     /// The same, to be hurt; a group that notices within a second.
     Faulty,
+    /// Like the calm one, new, and hurt beyond healing: nobody plays on it afterwards, and nobody can check it, because
+    /// its log or its ledger no longer tells the whole story.
+    Doomed,
 }
 
 /// Tests run one after another; here lies the stack of the last one, if it is fit for another.
@@ -53,7 +56,7 @@ impl Field {
     pub(crate) async fn enter(kind: Kind) -> Self {
         let mut last = LAST.lock().await;
         let stack = match last.take() {
-            Some((had, stack)) if had == kind => stack,
+            Some((had, stack)) if had == kind && kind != Kind::Doomed => stack,
             other => {
                 if let Some((_, other)) = other {
                     other.stop().await.unwrap();
@@ -201,7 +204,7 @@ impl Drop for Field {
 async fn start(kind: Kind) -> Arc<Stack> {
     let config = StackConfig { api_instances: 2, ..StackConfig::full(testing::programs().await.unwrap()) };
     let config = match kind {
-        Kind::Calm => config,
+        Kind::Calm | Kind::Doomed => config,
         Kind::Faulty => StackConfig {
             group_session_timeout: Duration::from_secs(1),
             group_heartbeat: Duration::from_millis(300),

@@ -8,6 +8,7 @@ pub(crate) mod life;
 pub(crate) mod lives;
 #[expect(clippy::disallowed_types, reason = "a few records by hand: nothing here is fast")]
 pub(crate) mod log;
+pub(crate) mod operator;
 pub(crate) mod sale;
 
 pub(crate) use client::{Ask, Reply};

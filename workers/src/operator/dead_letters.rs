@@ -1,0 +1,112 @@
+//! `workers dead-letters list`.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use chrono::DateTime;
+use rdkafka::error::KafkaError;
+use schemas::topics::REQUESTS;
+use serde_json::json;
+
+use super::args::{LetterId, ListArgs};
+use super::letters::{Letter, Letters};
+use super::{OperatorError, harmless};
+
+/// Characters shown of a key, a reason, an error.
+const SHOWN: usize = 80;
+/// The same for programs.
+const TOLD: usize = 1_000;
+
+/// What is shown of one letter; its value is not kept.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line {
+    at_ms: i64,
+    id: LetterId,
+    text: String,
+}
+
+/// The newest letters, as text.
+pub(crate) async fn list(args: ListArgs) -> Result<String, OperatorError> {
+    let read = move || -> Result<String, KafkaError> {
+        let letters = Letters::open(&args.kafka)?;
+        let mut newest: BinaryHeap<Reverse<Line>> = BinaryHeap::new();
+        letters.all(|letter| {
+            let wanted =
+                args.reason.as_ref().is_none_or(|reason| letter.header("reason") == reason.as_bytes());
+            if let (true, Some(id)) = (wanted, letter.id) {
+                let text = if args.json { object(&letter, id) } else { line(&letter, id) };
+                newest.push(Reverse(Line { at_ms: letter.at_ms.unwrap_or(0), id, text }));
+                if newest.len() > args.limit as usize {
+                    newest.pop();
+                }
+            }
+            Ok(())
+        })?;
+        let mut lines: Vec<Line> = newest.into_iter().map(|line| line.0).collect();
+        lines.sort_unstable();
+        Ok(lines.into_iter().map(|line| line.text + "\n").collect())
+    };
+    Ok(tokio::task::spawn_blocking(read).await??)
+}
+
+fn line(letter: &Letter, id: LetterId) -> String {
+    let shown = |bytes: &[u8]| harmless::text(bytes, SHOWN);
+    let at = letter.at_ms.and_then(DateTime::from_timestamp_millis);
+    let at = at.map_or_else(|| "-".to_owned(), |at| at.format("%FT%T%.3fZ").to_string());
+    let key =
+        letter.key.as_deref().map_or_else(|| "no key".to_owned(), |key| format!("key \"{}\"", shown(key)));
+    let length = letter.number("length").map_or_else(|| "?".to_owned(), |length| length.to_string());
+    let fate =
+        letter.replayable().map_or_else(|why| format!("not replayable: {why}"), |()| "replayable".to_owned());
+    format!(
+        "{id}  {at}  {}  from {REQUESTS} {}:{}  {key}  {length} bytes  {fate}  {}",
+        shown(letter.header("reason")),
+        shown(letter.header("partition")),
+        shown(letter.header("offset")),
+        shown(letter.header("error")),
+    )
+}
+
+fn object(letter: &Letter, id: LetterId) -> String {
+    let told = |bytes: &[u8]| harmless::text(bytes, TOLD);
+    json!({
+        "id": id.to_string(),
+        "partition": id.partition,
+        "offset": id.offset,
+        "at_ms": letter.at_ms,
+        "reason": told(letter.header("reason")),
+        "error": told(letter.header("error")),
+        "from_partition": letter.number("partition"),
+        "from_offset": letter.number("offset"),
+        "key": letter.key.as_deref().map(told),
+        "length": letter.number("length"),
+        "digest": told(letter.header("digest")),
+        "replayable": letter.replayable().is_ok(),
+        "why_not": letter.replayable().err(),
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_letter_is_one_line_that_does_nothing() {
+        let hostile = b"\x1b[2J\r\nx".to_vec();
+        let letter = Letter {
+            key: Some(hostile.clone()),
+            headers: ["reason", "error", "partition", "offset", "length", "digest"]
+                .map(|name| (name.to_owned(), hostile.clone()))
+                .into(),
+            ..Letter::default()
+        };
+        let id = LetterId { partition: 1, offset: 2 };
+        for text in [line(&letter, id), object(&letter, id)] {
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+            assert!(text.contains("u{1b}[2J"), "{text}");
+        }
+        let other = line(&Letter::default(), id);
+        assert!(other.starts_with("1:2  -  ") && other.contains("not replayable"), "{other}");
+    }
+}

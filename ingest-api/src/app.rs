@@ -156,7 +156,9 @@ impl App {
         let partitions = recorded.topics.requests;
         let undecided = Undecided::new(partitions, config.undecided, config.partition_bound());
         let mut producer = kafka::producer(&config.kafka, "stampede-api");
-        producer.set("message.timeout.ms", config.acknowledge_ms.to_string());
+        producer
+            .set("message.timeout.ms", config.acknowledge_ms.to_string())
+            .set("queue.buffering.max.messages", config.queue_records.to_string());
         let sink = Arc::new(RequestSink::new(
             &producer,
             Encoder::new(recorded.request_schema),

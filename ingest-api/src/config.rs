@@ -132,6 +132,10 @@ pub struct Config {
     #[arg(long, env = "STAMPEDE_RECENT_OUTCOMES", default_value_t = 200_000)]
     pub recent_outcomes: usize,
 
+    /// Requests that may wait for Kafka's acknowledgement; more are refused with 503.
+    #[arg(long, env = "STAMPEDE_QUEUE_RECORDS", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub queue_records: u32,
+
     /// Milliseconds that Kafka has to acknowledge a request, before it is answered with 503.
     #[arg(long, env = "STAMPEDE_ACKNOWLEDGE_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub acknowledge_ms: u64,

@@ -99,6 +99,12 @@ pub struct RunArgs {
     #[arg(long, env = "STAMPEDE_GROUP_PROTOCOL", value_enum, default_value_t = GroupProtocol::Consumer)]
     pub group_protocol: GroupProtocol,
 
+    /// Milliseconds after which a worker that does not get around to ask for its partitions is taken for dead by its
+    /// own client, although its machine is well; others take over then.
+    #[arg(long, env = "STAMPEDE_MAX_POLL_INTERVAL_MS", default_value_t = 60_000,
+          value_parser = clap::value_parser!(u32).range(1_000..=3_600_000))]
+    pub max_poll_interval_ms: u32,
+
     /// Records that one write to Postgres may carry at most.
     #[arg(long, env = "STAMPEDE_BATCH_RECORDS", default_value_t = 2_000,
           value_parser = clap::value_parser!(u32).range(1..=50_000))]

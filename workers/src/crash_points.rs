@@ -52,6 +52,8 @@ points! {
     BeforeWatermark = "before-watermark",
     /// The watermark has moved, and the group's offset has not.
     BeforeCommitOffset = "before-commit-offset",
+    /// The thread that belongs to the group is about to commit offsets: held here, it does not ask for its partitions.
+    BeforeGroupCommit = "before-group-commit",
     /// An outbox entry of an earlier owner was read, and nothing of it was told.
     BeforeReemit = "before-reemit",
     /// A tick was appended to the own partition, and was not consumed.
@@ -72,16 +74,21 @@ pub fn pass(_point: Point) -> std::future::Ready<()> {
 /// Passes a place: returns at once, unless a test wants something to happen here.
 #[cfg(feature = "crash-points")]
 pub async fn pass(point: Point) {
-    let passing = armed::count(point);
-    if armed::crash_at(point) == Some(passing) {
-        tracing::error!(point = point.name(), passing, "crashing here, as STAMPEDE_CRASH_AT says");
-        std::process::abort();
-    }
-    if let Some((length, at)) = armed::pause_at(point)
-        && at == passing
-    {
-        tracing::warn!(point = point.name(), passing, ?length, "pausing here, as STAMPEDE_PAUSE_AT says");
+    if let Some(length) = armed::arrive(point) {
         tokio::time::sleep(length).await;
+    }
+}
+
+/// The same for a thread that runs no tasks.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub const fn pass_blocking(_point: Point) {}
+
+/// The same for a thread that runs no tasks.
+#[cfg(feature = "crash-points")]
+pub fn pass_blocking(point: Point) {
+    if let Some(length) = armed::arrive(point) {
+        std::thread::sleep(length);
     }
 }
 
@@ -100,17 +107,17 @@ mod armed {
     static ARMED: OnceLock<Armed> = OnceLock::new();
     static PASSED: [AtomicU64; Point::ALL.len()] = [const { AtomicU64::new(0) }; Point::ALL.len()];
 
-    /// Which passing of this place this is, from 1.
-    pub(super) fn count(point: Point) -> u64 {
-        PASSED[point as usize].fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    pub(super) fn crash_at(point: Point) -> Option<u64> {
-        armed().crash.as_ref().filter(|(name, _)| name == point.name()).map(|(_, n)| *n)
-    }
-
-    pub(super) fn pause_at(point: Point) -> Option<(Duration, u64)> {
-        armed().pause.as_ref().filter(|(name, ..)| name == point.name()).map(|(_, length, n)| (*length, *n))
+    /// Crashes, or answers how long to stay here, if this passing is the one that was named.
+    pub(super) fn arrive(point: Point) -> Option<Duration> {
+        let passing = PASSED[point as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        let Armed { crash, pause } = armed();
+        if crash.as_ref().is_some_and(|(name, n)| name == point.name() && *n == passing) {
+            tracing::error!(point = point.name(), passing, "crashing here, as STAMPEDE_CRASH_AT says");
+            std::process::abort();
+        }
+        let (_, length, _) = pause.as_ref().filter(|(name, _, n)| name == point.name() && *n == passing)?;
+        tracing::warn!(point = point.name(), passing, ?length, "pausing here, as STAMPEDE_PAUSE_AT says");
+        Some(*length)
     }
 
     fn armed() -> &'static Armed {

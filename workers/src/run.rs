@@ -159,6 +159,7 @@ async fn serve(
     let mut membership = kafka::membership(&args.kafka, &worker, &args.group, args.group_protocol);
     // It never fetches, so there is nothing to lose; an error about offsets would only frighten.
     membership.set("auto.offset.reset", "latest");
+    membership.set("max.poll.interval.ms", args.max_poll_interval_ms.to_string());
     let consumer = ConsumerThread::start(Settings {
         membership,
         reader: kafka::reader(&args.kafka, &format!("{worker}-reader")),

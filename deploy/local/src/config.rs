@@ -39,6 +39,8 @@ pub struct StackConfig {
     pub group_heartbeat: Duration,
     /// Added to Postgres' settings, or replacing them.
     pub postgres_settings: Vec<(String, String)>,
+    /// Megabytes of the disk on which Postgres has its tables, to be filled; `None`: where everything is. Needs root.
+    pub postgres_disk_mb: Option<u32>,
     /// Added to Redis' settings (without dashes), or replacing them.
     pub redis_settings: Vec<(String, String)>,
     /// Added to the environment of every `ingest-api`.
@@ -72,6 +74,7 @@ impl StackConfig {
             group_session_timeout: Duration::from_secs(6),
             group_heartbeat: Duration::from_millis(500),
             postgres_settings: Vec::new(),
+            postgres_disk_mb: None,
             redis_settings: Vec::new(),
             api_env: Vec::new(),
             worker_env: Vec::new(),

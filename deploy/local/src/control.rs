@@ -106,6 +106,22 @@ impl Stack {
         self.inner.wait_healthy(child, self.inner.death_is_final()).await
     }
 
+    /// Waits until all brokers have all records of their topics, at most the configured patience: a broker that was
+    /// started again has to catch up, and until then another one must not die.
+    ///
+    /// # Errors
+    /// When it takes longer.
+    pub async fn wait_in_sync(&self) -> Result<(), StackError> {
+        let begun = Instant::now();
+        while !health::is_in_sync(&self.inner.site).await {
+            if begun.elapsed() > self.inner.site.config.patience {
+                return Err(StackError::OutOfSync { seconds: begun.elapsed().as_secs_f32() });
+            }
+            tokio::time::sleep(BETWEEN_QUESTIONS).await;
+        }
+        Ok(())
+    }
+
     /// [`Stack::start_child`] and [`Stack::wait_healthy`].
     ///
     /// # Errors

@@ -86,6 +86,20 @@ pub enum StackError {
         /// How long it was waited for.
         seconds: f32,
     },
+    /// The brokers were expected to have the same records.
+    #[error("the brokers are not in sync after {seconds:.1} s: are all of them up?")]
+    OutOfSync {
+        /// How long it was waited for.
+        seconds: f32,
+    },
+    /// Kafka refuses what an administrator wants.
+    #[error("Kafka does not {what}: {source}")]
+    Kafka {
+        /// What was wanted.
+        what: &'static str,
+        /// Its answer.
+        source: rdkafka::error::KafkaError,
+    },
     /// The stack has no such child, or it does not run.
     #[error("{0} does not run: start it first")]
     NotRunning(Child),

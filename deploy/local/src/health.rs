@@ -44,6 +44,18 @@ async fn kafka_leads(site: &Site, broker: Child) -> bool {
     matches!(tokio::task::spawn_blocking(ask).await, Ok(Some(())))
 }
 
+/// Whether every replica of every partition is in sync: any one broker may die then.
+pub(crate) async fn is_in_sync(site: &Site) -> bool {
+    let bootstrap = kafka::bootstrap(site);
+    let ask = move || {
+        let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().ok()?;
+        let metadata = client.fetch_metadata(None, ANSWER_WITHIN).ok()?;
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        partitions.all(|one| one.leader() >= 0 && one.isr().len() == one.replicas().len()).then_some(())
+    };
+    matches!(tokio::task::spawn_blocking(ask).await, Ok(Some(())))
+}
+
 async fn redis_answers(site: &Site) -> std::io::Result<bool> {
     let port = lock(&site.ports).get(redis::PORT);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;

@@ -13,11 +13,13 @@
 pub mod config;
 pub mod testing;
 
+mod admin;
 mod cargo;
 mod child;
 mod control;
 mod detours;
 mod directory;
+mod disk;
 mod error;
 mod found;
 mod health;
@@ -37,10 +39,12 @@ mod stack;
 mod supervisor;
 mod watchdog;
 
+pub use admin::Admin;
 pub use cargo::{Profile, cargo_build};
 pub use child::{Child, Endpoints};
 pub use config::{Reporter, StackConfig, default_data_dir};
 pub use detours::Detour;
+pub use disk::can_mount;
 pub use error::StackError;
 pub use programs::Programs;
 pub use proxy::Proxy;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::logs::telling_line;
 use crate::process::{Launch, lock};
 use crate::stack::Site;
-use crate::{Child, StackError, procfs};
+use crate::{Child, StackError, disk, procfs};
 
 pub(crate) const PORT: &str = "postgres";
 pub(crate) const USER: &str = "stampede";
@@ -40,7 +40,8 @@ pub(crate) fn prepare(site: &Site) -> Result<(), StackError> {
         return Ok(());
     }
     check_reach(site)?;
-    create_cluster(site, &home)
+    create_cluster(site, &home)?;
+    disk::prepare(site)
 }
 
 pub(crate) fn launch(site: &Site) -> Launch {
@@ -152,7 +153,7 @@ fn create_database(site: &Site, dir: &Path) -> Result<(), StackError> {
     finished("creating the database", single())
 }
 
-fn finished(what: &'static str, output: std::io::Result<Output>) -> Result<(), StackError> {
+pub(crate) fn finished(what: &'static str, output: std::io::Result<Output>) -> Result<(), StackError> {
     let output = output.map_err(|source| StackError::Io { what: format!("cannot run {what}"), source })?;
     if output.status.success() {
         return Ok(());

@@ -21,7 +21,7 @@ use crate::programs::Servers;
 use crate::secrets::Secrets;
 use crate::watchdog::Watchdog;
 use crate::{
-    Child, Detour, Endpoints, Programs, Proxy, StackConfig, StackError, kafka, ours, postgres, procfs, redis,
+    Child, Detour, Endpoints, Programs, Proxy, StackConfig, StackError, disk, kafka, ours, postgres, procfs, redis,
 };
 
 /// Running processes with their data. Dropping it kills what is left and removes a temporary directory.
@@ -324,6 +324,7 @@ impl Inner {
         let postgres = postgres::home(&self.site);
         procfs::end_postgres_in(&postgres, Duration::from_secs(2));
         procfs::remove_shared_memory(&postgres);
+        disk::clear_away(&self.site);
         self.site.dir.remove_if_temporary();
         drop(watchdog.take());
     }

@@ -38,6 +38,9 @@ sed -n 7p "$1/postgres/postmaster.pid" 2>/dev/null | while read -r key id; do
     awk -v key="$key" -v id="$id" '$1 == key && $2 == id && $7 == 0 { print $2 }' /proc/sysvipc/shm
 done | xargs -r -n 1 ipcrm -m 2>/dev/null
 
+# A small disk of Postgres' tables.
+umount -l "$1/disk" 2>/dev/null
+
 [ "$2" = remove ] || exit 0
 tries=0
 while rm -rf -- "$1" 2>/dev/null; [ -e "$1" ] && [ "$tries" -lt 50 ]; do

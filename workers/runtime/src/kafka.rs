@@ -71,7 +71,7 @@ pub fn reader(args: &KafkaArgs, client_id: &str) -> ClientConfig {
 #[must_use]
 pub fn membership(args: &KafkaArgs, client_id: &str, group: &str, protocol: GroupProtocol) -> ClientConfig {
     let mut config = reader(args, client_id);
-    config.set("group.id", group).set("max.poll.interval.ms", "60000");
+    config.set("group.id", group);
     match protocol {
         // Session, heartbeat and assignor are the broker's business here; setting them is an error.
         GroupProtocol::Consumer => config.set("group.protocol", "consumer"),

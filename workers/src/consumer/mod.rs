@@ -25,6 +25,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::crash_points::{Point, pass_blocking};
 use crate::decode::{Decode, OwnedRaw};
 use crate::driver::Wake;
 use crate::seams::{Order, Ownership};
@@ -232,6 +233,7 @@ impl Consumer {
         self.committed = Instant::now();
         let commits = std::mem::take(&mut self.commits);
         if !commits.is_empty() {
+            pass_blocking(Point::BeforeGroupCommit);
             self.membership.commit(&commits);
         }
     }

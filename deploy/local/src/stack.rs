@@ -21,7 +21,8 @@ use crate::programs::Servers;
 use crate::secrets::Secrets;
 use crate::watchdog::Watchdog;
 use crate::{
-    Child, Detour, Endpoints, Programs, Proxy, StackConfig, StackError, disk, kafka, ours, postgres, procfs, redis,
+    Child, Detour, Endpoints, Programs, Proxy, StackConfig, StackError, disk, kafka, ours, postgres, procfs,
+    redis,
 };
 
 /// Running processes with their data. Dropping it kills what is left and removes a temporary directory.

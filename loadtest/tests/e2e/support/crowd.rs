@@ -43,6 +43,11 @@ impl Crowd {
         })
     }
 
+    /// How many users have their answer by now.
+    pub(crate) fn progress(&self) -> watch::Receiver<usize> {
+        self.answered.subscribe()
+    }
+
     /// Waits until so many users have their answer.
     pub(crate) async fn answered(&self, count: usize) {
         let mut answered = self.answered.subscribe();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loadtest::checker::{CheckConfig, History, Invariant, Report, Watch, check, settle};
 use loadtest::tokens::Tokens;
-use local_stack::{Child, Stack, StackConfig, testing};
+use local_stack::{Child, Detour, Stack, StackConfig, testing};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Mutex, MutexGuard};
@@ -25,6 +25,12 @@ pub(crate) enum Kind {
     /// Like the calm one, new, and hurt beyond healing: nobody plays on it afterwards, and nobody can check it, because
     /// its log or its ledger no longer tells the whole story.
     Doomed,
+    /// The same as `Faulty`, with a proxy on every line from our programs to the servers.
+    Lines,
+    /// The same as `Faulty`, with three brokers.
+    Brokers,
+    /// The same as `Faulty`, with the tables of Postgres on a small disk.
+    SmallDisk,
 }
 
 /// Tests run one after another; here lies the stack of the last one, if it is fit for another.
@@ -75,6 +81,11 @@ impl Field {
 
     /// Everything runs, nothing is frozen.
     pub(crate) async fn heal(&self) {
+        for detour in Detour::ALL {
+            if let Some(line) = self.stack.detour(detour) {
+                line.heal();
+            }
+        }
         for child in self.stack.children() {
             if self.stack.is_running(child) {
                 self.stack.resume(child).unwrap();
@@ -203,13 +214,23 @@ impl Drop for Field {
 
 async fn start(kind: Kind) -> Arc<Stack> {
     let config = StackConfig { api_instances: 2, ..StackConfig::full(testing::programs().await.unwrap()) };
+    let faulty = |config| StackConfig {
+        group_session_timeout: Duration::from_secs(1),
+        group_heartbeat: Duration::from_millis(300),
+        ..config
+    };
     let config = match kind {
         Kind::Calm | Kind::Doomed => config,
-        Kind::Faulty => StackConfig {
-            group_session_timeout: Duration::from_secs(1),
-            group_heartbeat: Duration::from_millis(300),
-            ..config
-        },
+        Kind::Faulty => faulty(config),
+        Kind::Lines => {
+            // Few connections, so that they can all be taken.
+            let postgres_settings = vec![("max_connections".to_owned(), "100".to_owned())];
+            StackConfig { detours: Detour::ALL.to_vec(), postgres_settings, ..faulty(config) }
+        }
+        Kind::Brokers => {
+            StackConfig { brokers: 3, kafka_heap_mb: 256, patience: SETTLES_WITHIN, ..faulty(config) }
+        }
+        Kind::SmallDisk => StackConfig { postgres_disk_mb: Some(96), ..faulty(config) },
     };
     Arc::new(Stack::start(config).await.unwrap())
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod faults;
 pub(crate) mod field;
 pub(crate) mod foreigner;
 pub(crate) mod life;

@@ -7,9 +7,10 @@
 //! Reading order: `support/` (the stack, clients, a sale under load), `forged.rs` and `checker.rs` (that
 //! planted violations are seen), `verify.rs` (the checker as a program), `claims.rs`, `poison.rs`, `letters.rs`
 //! (replaying it), `worker_faults.rs`, `server_faults.rs`, `front_faults.rs`, `line_faults.rs`, `group_faults.rs`,
-//! `load_faults.rs`, `broker_faults.rs`, `disk_faults.rs`, `operator.rs` and `backup.rs` (clear stops and repairs); and for the life of a code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`,
-//! `life_named.rs`, `life_shared.rs`, `life_limits.rs`, `money.rs`, `life_input.rs`, `life_faults.rs`,
-//! `life_crashes.rs`. Last: `bench.rs` (that every arm of the benchmark runs), `headline.rs` (the large runs, small).
+//! `load_faults.rs`, `broker_faults.rs`, `disk_faults.rs`, `operator.rs` and `backup.rs` (clear stops and repairs); and
+//! for the life of a code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`, `life_named.rs`,
+//! `life_shared.rs`, `life_limits.rs`, `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`. Last: `bench.rs`
+//! (that every arm of the benchmark runs), `headline.rs` (the large runs, small).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

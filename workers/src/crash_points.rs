@@ -52,8 +52,8 @@ points! {
     BeforeWatermark = "before-watermark",
     /// The watermark has moved, and the group's offset has not.
     BeforeCommitOffset = "before-commit-offset",
-    /// The thread that belongs to the group is about to commit offsets: held here, it does not ask for its partitions.
-    BeforeGroupCommit = "before-group-commit",
+    /// The group's offset was handed to Kafka's client: it may or may not be committed.
+    AfterCommitOffset = "after-commit-offset",
     /// An outbox entry of an earlier owner was read, and nothing of it was told.
     BeforeReemit = "before-reemit",
     /// A tick was appended to the own partition, and was not consumed.
@@ -79,14 +79,14 @@ pub async fn pass(point: Point) {
     }
 }
 
-/// The same for a thread that runs no tasks.
+/// Passes a place on a thread that runs no tasks; held here, it does nothing else either.
 #[cfg(not(feature = "crash-points"))]
 #[inline]
-pub const fn pass_blocking(_point: Point) {}
+pub const fn pass_by(_point: Point) {}
 
-/// The same for a thread that runs no tasks.
+/// Passes a place on a thread that runs no tasks; held here, it does nothing else either.
 #[cfg(feature = "crash-points")]
-pub fn pass_blocking(point: Point) {
+pub fn pass_by(point: Point) {
     if let Some(length) = armed::arrive(point) {
         std::thread::sleep(length);
     }

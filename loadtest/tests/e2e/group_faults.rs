@@ -54,7 +54,7 @@ async fn fault_7_a_worker_that_is_too_slow_for_its_group_loses_its_partitions_an
     let [slow, heir] = WORKERS;
     field.stack.stop_child(heir).await.unwrap();
     let settings =
-        [("STAMPEDE_MAX_POLL_INTERVAL_MS", "2000"), ("STAMPEDE_PAUSE_AT", "before-group-commit:8000:3")];
+        [("STAMPEDE_MAX_POLL_INTERVAL_MS", "2000"), ("STAMPEDE_PAUSE_AT", "after-commit-offset:8000:3")];
     field.restart_with(slow, &settings).await;
     let told = ["pausing here, as STAMPEDE_PAUSE_AT says", "Application maximum poll interval"];
     let before = told.map(|text| field.logged(&[slow], text));

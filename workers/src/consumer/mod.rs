@@ -25,7 +25,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::crash_points::{Point, pass_blocking};
+use crate::crash_points::{Point, pass_by};
 use crate::decode::{Decode, OwnedRaw};
 use crate::driver::Wake;
 use crate::seams::{Order, Ownership};
@@ -233,8 +233,8 @@ impl Consumer {
         self.committed = Instant::now();
         let commits = std::mem::take(&mut self.commits);
         if !commits.is_empty() {
-            pass_blocking(Point::BeforeGroupCommit);
             self.membership.commit(&commits);
+            pass_by(Point::AfterCommitOffset);
         }
     }
 

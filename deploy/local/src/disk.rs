@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::stack::Site;
@@ -69,11 +69,7 @@ pub(crate) fn prepare(site: &Site) -> Result<(), StackError> {
     }
     let disk = site.dir.join(MOUNT);
     fs::create_dir_all(&disk).map_err(StackError::io("cannot create", &disk))?;
-    let size = format!("size={megabytes}m,mode=0755");
-    run(
-        "mounting a small disk (as root)",
-        Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&disk),
-    )?;
+    mount(&disk, megabytes)?;
     // With owners and modes: they are the server's.
     run("copying the tables", Command::new("cp").arg("-a").args([&tables, &disk]))?;
     let moved = fs::remove_dir_all(&tables).and_then(|()| symlink(disk.join("base"), &tables));
@@ -83,17 +79,32 @@ pub(crate) fn prepare(site: &Site) -> Result<(), StackError> {
 /// Unmounts what [`prepare`] mounted, whoever is still in it.
 pub(crate) fn clear_away(site: &Site) {
     if site.config.postgres_disk_mb.is_some() {
-        let disk = site.dir.join(MOUNT);
-        run("unmounting", Command::new("umount").arg("-l").arg(&disk)).ok();
+        unmount(&site.dir.join(MOUNT));
     }
+}
+
+/// Whether this process may mount a file system: it tries.
+#[must_use]
+pub fn can_mount() -> bool {
+    let Ok(dir) = tempfile::tempdir() else { return false };
+    let can = mount(dir.path(), 1).is_ok();
+    if can {
+        unmount(dir.path());
+    }
+    can
+}
+
+fn mount(dir: &Path, megabytes: u32) -> Result<(), StackError> {
+    let options = format!("size={megabytes}m,mode=0755");
+    let mut command = Command::new("mount");
+    run("mounting a small disk", command.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir))
+}
+
+fn unmount(dir: &Path) {
+    // Lazily: a process that is about to end may still be in it. What fails, the watchdog tries again.
+    run("unmounting", Command::new("umount").arg("-l").arg(dir)).ok();
 }
 
 fn run(what: &'static str, command: &mut Command) -> Result<(), StackError> {
     postgres::finished(what, command.stdin(Stdio::null()).output())
-}
-
-/// Whether this process may mount a file system.
-#[must_use]
-pub fn can_mount() -> bool {
-    nix::unistd::geteuid().is_root()
 }

@@ -6,7 +6,8 @@
 //! - nothing outlives the launcher: not after an orderly stop, not after a panic, not after SIGKILL.
 //!
 //! Reading order: [`config`] (what can be asked for), `stack` (start and stop), `control` (faults on purpose),
-//! `supervisor` (children that die are started again), `detours` and `proxy` (lines that fail), then one file per server (`kafka`, `postgres`, `redis`, `ours`),
+//! `supervisor` (children that die are started again), `detours` and `proxy` (lines that fail), `admin` and `disk`
+//! (what else can be done to the servers), then one file per server (`kafka`, `postgres`, `redis`, `ours`),
 //! and beneath them `process` (spawning, signals, exits), `directory`, `ports`, `watchdog`. [`testing`] shares one stack
 //! within a test binary.
 

@@ -7,7 +7,7 @@ use crate::support::{Crowd, Field, Kind};
 async fn fault_18_a_full_disk_makes_batches_wait_and_loses_nothing() {
     const CODES: usize = 2_000;
     if !local_stack::can_mount() {
-        eprintln!("a small disk has to be mounted, and only root can: not tested here");
+        eprintln!("a small disk has to be mounted, which is not allowed here: not tested");
         return;
     }
     let field = Field::enter(Kind::SmallDisk).await;

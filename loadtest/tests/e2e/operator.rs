@@ -66,7 +66,8 @@ async fn fault_14_retention_that_overtakes_a_running_owner_stops_it_and_a_comman
     for worker in BOTH {
         field.stack.freeze(worker).unwrap();
     }
-    sleep(Duration::from_millis(300)).await;
+    // Longer than the broker holds an answer back: what was asked for before is answered, with nothing.
+    sleep(Duration::from_secs(2)).await;
     for user in ["lost-1", "lost-2"] {
         foreigner.send(&foreigner.request("claim", user, None)).await;
     }

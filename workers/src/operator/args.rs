@@ -67,13 +67,13 @@ pub struct RepairArgs {
     pub servers: Servers,
 
     /// Which partitions, as `workers partitions` shows them; several with commas.
-    #[arg(id = "repaired", long = "partition", required = true, value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(id = "repaired", long = "partition", value_name = "PARTITION", required = true, value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
     pub partitions: Vec<i32>,
 
     /// Where to go on: `recorded` (where Postgres stands: nothing is skipped, the log is decided again from there;
     /// right after a restored backup), `earliest` (the first record that is still there; right after retention was
     /// too short, or the topic was recreated), `latest` (behind the last: all that is there is skipped), or an offset.
-    #[arg(long)]
+    #[arg(long, value_name = "recorded|earliest|latest|OFFSET")]
     pub go_on_from: GoOnFrom,
 
     /// Why, for those who read the record of it (table `stampede.repairs`) later.
@@ -176,7 +176,13 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub postgres: PostgresArgs,
     /// Which: PARTITION:OFFSET as `list` shows it; several with commas.
-    #[arg(long = "offset", value_delimiter = ',', required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        long = "offset",
+        value_name = "PARTITION:OFFSET",
+        value_delimiter = ',',
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     pub letters: Vec<LetterId>,
     /// All that can be replayed, up to what is there now.
     #[arg(long)]

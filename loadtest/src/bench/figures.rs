@@ -34,6 +34,7 @@ impl By {
         match self {
             Self::Rate => sample.per_second(),
             Self::Cpu => sample.cpu_us_per_request(),
+            Self::P99 => sample.p99.map(millis),
             Self::Fence => sample.mark(FENCE),
         }
     }

@@ -54,7 +54,7 @@ pub fn table(figures: &Figures, rounds: usize) -> String {
     for Standing { goal, wanted, value, unit, reached, missed_by } in standings {
         let verdict =
             if reached { "reached".to_owned() } else { format!("missed by {:.0} %", missed_by * 100.0) };
-        _ = writeln!(out, "  {goal:<54} {:>8} {unit:<2} (wanted {wanted}): {verdict}", short(value));
+        _ = writeln!(out, "  {goal:<74} {:>8} {unit:<2} (wanted {wanted}): {verdict}", short(value));
     }
     out
 }

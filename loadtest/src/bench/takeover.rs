@@ -35,6 +35,8 @@ const GONE_WITHIN: Duration = Duration::from_secs(30);
 const MOST_TIMES: u64 = 8;
 const CLAIMS_PER_TIME: u64 = 100_000;
 const LEAST_TIMES: u64 = 2;
+/// How often it is tried for each time that counts.
+const TRIES: u64 = 4;
 const FEW_CODES: u64 = 1_000;
 const MANY_CODES: u64 = 1_000_000;
 /// A small run shall not wait for a million codes.
@@ -108,8 +110,14 @@ impl Takeover {
         ground.calm().await?;
         let mut traffic = Traffic::begin(ground, coupon).await?;
         let mut seen: Vec<Gap> = Vec::new();
-        for _ in 0..times {
-            seen.push(self.once(ground, &mut traffic).await?);
+        for _ in 0..times * TRIES {
+            if seen.len() as u64 == times {
+                break;
+            }
+            seen.extend(self.once(ground, &mut traffic).await?);
+        }
+        if (seen.len() as u64) < times {
+            return Err(BenchError::Moved);
         }
         ground.settle(SETTLE_WITHIN).await?;
         let decided =
@@ -137,19 +145,19 @@ impl Takeover {
         Sample { requests: times, p50: beyond(50), p99: beyond(99), marks, ..Sample::default() }
     }
 
-    /// The owner goes once, and comes back as the one in waiting.
-    async fn once(&self, ground: &mut Ground, traffic: &mut Traffic) -> Result<Gap, BenchError> {
+    /// The owner goes once, and comes back as the one in waiting. `None` where the partition changed hands more than
+    /// once meanwhile, as on a machine so busy that the broker misses a heartbeat: that says nothing about a takeover.
+    async fn once(&self, ground: &mut Ground, traffic: &mut Traffic) -> Result<Option<Gap>, BenchError> {
         ground.begin_workers(2).await?;
         for n in 0..2 {
             ground.stack.wait_healthy(Child::Worker(n)).await?;
         }
         // The present owner is at work.
         traffic.serve(|_| true).await?;
-        let owner: String =
-            ground.scalar("select owner from stampede.partitions where partition = 0").await?;
-        let owner =
-            (0..2).map(Child::Worker).find(|child| child.to_string() == owner).ok_or(BenchError::Moved)?;
-        let epoch: i64 = ground.scalar("select epoch from stampede.partitions where partition = 0").await?;
+        let (owner, epoch) = owner(ground).await?;
+        let Some(owner) = (0..2).map(Child::Worker).find(|child| child.to_string() == owner) else {
+            return Ok(None);
+        };
 
         let first = traffic.sent;
         let signalled = SystemTime::now();
@@ -169,11 +177,16 @@ impl Takeover {
         });
         served.await?;
         ground.stack.wait_exit(owner, GONE_WITHIN).await?;
-        let now: i64 = ground.scalar("select epoch from stampede.partitions where partition = 0").await?;
-        counted("takeovers", 1, now - epoch)?;
+        let (_, now) = self::owner(ground).await?;
         let fenced = taken_over_at(ground).await?;
-        traffic.gap(first, signalled, fenced)
+        Ok(if now == epoch + 1 { traffic.gap(first, signalled, fenced) } else { None })
     }
+}
+
+/// Who owns the partition, and in which epoch.
+async fn owner(ground: &mut Ground) -> Result<(String, i64), BenchError> {
+    let query = "select owner, epoch from stampede.partitions where partition = 0";
+    Ok(sqlx::query_as(query).fetch_one(&mut ground.connection).await?)
 }
 
 /// Times of one takeover.
@@ -274,15 +287,15 @@ impl Traffic {
     }
 
     /// What claims from number `first` on, sent after the signal, met with.
-    fn gap(&self, first: u64, signalled: SystemTime, fenced: SystemTime) -> Result<Gap, BenchError> {
+    fn gap(&self, first: u64, signalled: SystemTime, fenced: SystemTime) -> Option<Gap> {
         let since = |at: SystemTime, then: SystemTime| at.duration_since(then).unwrap_or_default();
         let mut told: HashSet<u64> = HashSet::new();
         let ours: Vec<&Heard> =
             self.heard.iter().filter(|heard| heard.claim >= first && told.insert(heard.claim)).collect();
-        let next = ours.iter().find(|heard| heard.at > fenced).ok_or(BenchError::Moved)?;
+        let next = ours.iter().find(|heard| heard.at > fenced)?;
         let sent_at = |claim: u64| usize::try_from(claim).ok().and_then(|at| self.sent_at.get(at)).copied();
         let waits = ours.iter().filter_map(|heard| Some(since(heard.at, sent_at(heard.claim)?)));
-        Ok(Gap {
+        Some(Gap {
             signal_to_outcome: since(next.at, signalled),
             fence_to_outcome: since(next.at, fenced),
             longest_wait: waits.max().unwrap_or_default(),

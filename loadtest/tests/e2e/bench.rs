@@ -15,6 +15,9 @@ use sqlx::{Executor as _, PgConnection};
 use crate::support::alone;
 
 const CLAIMS: u64 = 2_000;
+/// They differ from another arm by one number, and would only take time.
+const LIKE_ANOTHER: [&str; 5] =
+    ["coupons-100", "stock-10000", "stock-100000", "scaling-4", "takeover-million"];
 /// The seventh code goes to somebody who never asked.
 const THEFT: &str = "
     create function stampede.theft() returns trigger language plpgsql as $$
@@ -61,20 +64,22 @@ async fn rob(mut connection: PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_arm_of_the_benchmark_has_a_figure_and_a_violation_voids_it() {
+async fn every_arm_of_the_benchmark_has_a_figure_and_a_violation_voids_one() {
     let _turn = alone().await;
     let programs = testing::programs().await.unwrap();
-    let arms: Vec<&'static dyn Arm> = ALL.iter().copied().chain([&Robbed as &'static dyn Arm]).collect();
+    let mut arms: Vec<&'static dyn Arm> =
+        ALL.iter().copied().filter(|arm| !LIKE_ANOTHER.contains(&arm.name())).collect();
+    arms.push(&Robbed);
     let plan = Plan { arms: &arms, rounds: 1, claims: CLAIMS, partial: true };
     let measured = Box::pin(measure(&plan, &programs, &Screen::default())).await.unwrap();
 
     let figures = &measured.figures;
-    for arm in ALL {
-        let found = figures.arm(arm.name()).unwrap();
-        assert_eq!(found.void, None, "{}", arm.name());
-        assert!(found.per_second.is_some() || found.p50_ms.is_some(), "{} has no figure", arm.name());
+    let (robbed, honest) = figures.arms.split_last().unwrap();
+    for arm in honest {
+        assert_eq!(arm.void, None, "{}", arm.name);
+        assert!(arm.per_second.is_some() || arm.p50_ms.is_some(), "{} has no figure", arm.name);
     }
-    let robbed = figures.arm("robbed-drain").unwrap();
+    assert_eq!(robbed.name, "robbed-drain");
     assert!(robbed.void.as_ref().unwrap().contains("an invariant is broken"), "{:?}", robbed.void);
     assert_eq!((robbed.per_second, robbed.cpu_us), (None, None));
 

@@ -34,16 +34,22 @@ points! {
     AfterLoad = "after-load",
     /// Codes were popped, and nobody has them.
     AfterPop = "after-pop",
+    /// A window of codes was read, and nothing of it is in its list.
+    BeforeFill = "before-fill",
+    /// A part of a window of codes was appended to a list.
+    AmidFill = "amid-fill",
     /// A window of codes was appended to a list.
     AfterFill = "after-fill",
-    /// In the middle of appending a window of codes to a list.
-    AmidFill = "amid-fill",
+    /// Lists were thrown away.
+    AfterThrowAway = "after-throw-away",
     /// A batch is about to be sent to the ledger.
     BeforeWrite = "before-write",
     /// A batch is durable, and nobody knows.
     AfterWrite = "after-write",
     /// Some of a batch's messages were handed to the producer, not all.
     AmidEmit = "amid-emit",
+    /// All of a batch's responses were handed to the producer, and nothing of its events and dead letters.
+    BeforeLetters = "before-letters",
     /// All of a batch's messages were handed to the producer.
     AfterEmitSent = "after-emit-sent",
     /// All of a batch's messages are acknowledged, and the watermark does not say so.
@@ -52,8 +58,14 @@ points! {
     BeforeWatermark = "before-watermark",
     /// The watermark has moved, and the group's offset has not.
     BeforeCommitOffset = "before-commit-offset",
+    /// The group's offset was handed to Kafka's client: it may or may not be committed.
+    AfterCommitOffset = "after-commit-offset",
     /// An outbox entry of an earlier owner was read, and nothing of it was told.
     BeforeReemit = "before-reemit",
+    /// An outbox entry of an earlier owner was told again, and the watermark does not say so.
+    AfterReemit = "after-reemit",
+    /// A deadline seems due, and no tick was appended.
+    BeforeTick = "before-tick",
     /// A tick was appended to the own partition, and was not consumed.
     AfterTick = "after-tick",
     /// The row was read back after a write without an answer.
@@ -73,15 +85,31 @@ pub fn pass(_point: Point) -> std::future::Ready<()> {
 #[cfg(feature = "crash-points")]
 pub async fn pass(point: Point) {
     let passing = armed::count(point);
-    if armed::crash_at(point) == Some(passing) {
-        tracing::error!(point = point.name(), passing, "crashing here, as STAMPEDE_CRASH_AT says");
-        std::process::abort();
-    }
+    crash_if_wanted(point, passing);
     if let Some((length, at)) = armed::pause_at(point)
         && at == passing
     {
         tracing::warn!(point = point.name(), passing, ?length, "pausing here, as STAMPEDE_PAUSE_AT says");
         tokio::time::sleep(length).await;
+    }
+}
+
+/// Passes a place on a thread that cannot wait: only a crash can be wanted there.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub const fn pass_by(_point: Point) {}
+
+/// Passes a place on a thread that cannot wait: only a crash can be wanted there.
+#[cfg(feature = "crash-points")]
+pub fn pass_by(point: Point) {
+    crash_if_wanted(point, armed::count(point));
+}
+
+#[cfg(feature = "crash-points")]
+fn crash_if_wanted(point: Point, passing: u64) {
+    if armed::crash_at(point) == Some(passing) {
+        tracing::error!(point = point.name(), passing, "crashing here, as STAMPEDE_CRASH_AT says");
+        std::process::abort();
     }
 }
 

@@ -25,6 +25,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::crash_points::{Point, pass_by};
 use crate::decode::{Decode, OwnedRaw};
 use crate::driver::Wake;
 use crate::seams::{Order, Ownership};
@@ -148,8 +149,8 @@ impl ConsumerThread {
     /// What librdkafka has against the settings, or the system against a thread.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let (commands, ear) = std::sync::mpsc::channel();
-        let membership = Membership::join(&settings.membership, settings.assignments, settings.assigned)?;
         let reader = Reader::new(&settings.reader, settings.decode)?;
+        let membership = Membership::join(&settings.membership, settings.assignments, settings.assigned)?;
         let consumer = Consumer {
             membership,
             reader,
@@ -198,6 +199,7 @@ struct Consumer {
 
 impl Consumer {
     fn run(mut self) {
+        self.reader.find_leaders();
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -233,6 +235,7 @@ impl Consumer {
         let commits = std::mem::take(&mut self.commits);
         if !commits.is_empty() {
             self.membership.commit(&commits);
+            pass_by(Point::AfterCommitOffset);
         }
     }
 

@@ -114,6 +114,19 @@ pub struct RunArgs {
     #[arg(long, env = "STAMPEDE_READ_CONNECTIONS", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=256))]
     pub read_connections: u32,
+
+    /// Connections to Postgres that are kept open for partitions that are yet to be taken over: as many partitions at
+    /// once are taken over without waiting for one.
+    #[arg(long, env = "STAMPEDE_SPARE_CONNECTIONS", default_value_t = 4,
+          value_parser = clap::value_parser!(u32).range(0..=256))]
+    pub spare_connections: u32,
+
+    /// How long the group waits for a worker that says nothing before its partitions go to others, in milliseconds.
+    /// `classic`: 6000 where it is not set. `consumer`: this is the group's own configuration, which the brokers keep
+    /// (within `group.consumer.min.session.timeout.ms` and `max`); a worker sets it at its start, or leaves it as it is.
+    #[arg(long, env = "STAMPEDE_SESSION_TIMEOUT_MS",
+          value_parser = clap::value_parser!(u32).range(500..=1_800_000))]
+    pub session_timeout_ms: Option<u32>,
 }
 
 impl RunArgs {

@@ -34,16 +34,22 @@ points! {
     AfterLoad = "after-load",
     /// Codes were popped, and nobody has them.
     AfterPop = "after-pop",
+    /// A window of codes was read, and nothing of it is in its list.
+    BeforeFill = "before-fill",
+    /// A part of a window of codes was appended to a list.
+    AmidFill = "amid-fill",
     /// A window of codes was appended to a list.
     AfterFill = "after-fill",
-    /// In the middle of appending a window of codes to a list.
-    AmidFill = "amid-fill",
+    /// Lists were thrown away.
+    AfterThrowAway = "after-throw-away",
     /// A batch is about to be sent to the ledger.
     BeforeWrite = "before-write",
     /// A batch is durable, and nobody knows.
     AfterWrite = "after-write",
     /// Some of a batch's messages were handed to the producer, not all.
     AmidEmit = "amid-emit",
+    /// All of a batch's responses were handed to the producer, and nothing of its events and dead letters.
+    BeforeLetters = "before-letters",
     /// All of a batch's messages were handed to the producer.
     AfterEmitSent = "after-emit-sent",
     /// All of a batch's messages are acknowledged, and the watermark does not say so.
@@ -56,6 +62,10 @@ points! {
     AfterCommitOffset = "after-commit-offset",
     /// An outbox entry of an earlier owner was read, and nothing of it was told.
     BeforeReemit = "before-reemit",
+    /// An outbox entry of an earlier owner was told again, and the watermark does not say so.
+    AfterReemit = "after-reemit",
+    /// A deadline seems due, and no tick was appended.
+    BeforeTick = "before-tick",
     /// A tick was appended to the own partition, and was not consumed.
     AfterTick = "after-tick",
     /// The row was read back after a write without an answer.

@@ -24,6 +24,7 @@ use crate::backoff::until_answered;
 use crate::consumer::{Delivery, Fetched, InFlight};
 use crate::crash_points::{Point, pass};
 use crate::decode::{Decode, OwnedRaw};
+use crate::lists::{Lists, doubted};
 use crate::metrics::{PartitionMetrics, Stage};
 use crate::seams::{Ledger, Order, Ownership, World};
 use crate::standing::{State, Turn};
@@ -89,6 +90,8 @@ pub struct Driver {
     in_flight: Arc<InFlight>,
     /// What was fetched behind a record whose schema is being looked up.
     held: Option<VecDeque<Fetched>>,
+    /// What this ownership has made in Redis.
+    lists: Lists,
     /// The row as the takeover returned it.
     taken: Option<PartitionRow>,
     began: Instant,
@@ -130,6 +133,7 @@ impl Driver {
             tasks,
             in_flight: Arc::default(),
             held: None,
+            lists: Lists::new(setup.machine.coupons_remembered),
             taken: None,
             began: Instant::now(),
             heard: tokio::time::Instant::now(),
@@ -173,6 +177,7 @@ impl Driver {
         self.order(Order::Stop(self.ownership));
         self.bear_witness();
         pass(Point::BeforeRelease).await;
+        self.clean_up().await;
         self.ended.unwrap_or(Ended::Abandoned)
     }
 
@@ -194,6 +199,15 @@ impl Driver {
         if matches!(self.ended, Some(Ended::Stopped(_) | Ended::Fenced)) && self.committed > Offset(0) {
             let write_no = self.turn.highest_write();
             self.order(Order::Commit { next_offset: self.committed, write_no });
+        }
+    }
+
+    /// However it ended, nobody pops from its lists again. A fill that is still under way would bring one back.
+    async fn clean_up(&mut self) {
+        let lists = self.lists.take_all();
+        if !lists.is_empty() {
+            self.tasks.shutdown().await;
+            self.world.stock.throw_away(lists);
         }
     }
 
@@ -326,7 +340,9 @@ impl Driver {
     }
 
     fn consume(&mut self, from: Offset) {
-        self.metrics.taken_over(self.began.elapsed());
+        let after = self.began.elapsed();
+        tracing::info!(partition = %self.partition, %from, ?after, "deciding");
+        self.metrics.taken_over(after);
         self.turn.decided(from);
         if self.turn.is_stopped() {
             self.proving = Some((from, Some(tokio::time::Instant::now())));
@@ -381,6 +397,7 @@ impl Driver {
         let (partition, metrics) = (self.partition, self.metrics.clone());
         self.answer(async move {
             let began = Instant::now();
+            let asked = pops.clone();
             let popping = async { if pops.is_empty() { Vec::new() } else { stock.pop(pops).await } };
             let reading = async {
                 match reads.is_empty() {
@@ -389,6 +406,7 @@ impl Driver {
                 }
             };
             let (popped, read) = tokio::join!(popping, reading);
+            stock.throw_away(doubted(&asked, &popped));
             metrics.stage(Stage::Reserve, began.elapsed());
             pass(Point::AfterPop).await;
             Input::Reserved { token, popped, read }
@@ -398,14 +416,19 @@ impl Driver {
     fn fill(&mut self, fill: Fill) {
         let (ledger, stock) = (Arc::clone(&self.ledger), Arc::clone(&self.world.stock));
         let partition = self.partition;
+        stock.throw_away(self.lists.filling(fill.list));
         self.answer(async move {
             let read = until_answered(partition, "codes to fill", || ledger.codes(vec![fill.codes])).await;
             let codes: Vec<_> = read.into_iter().flatten().collect();
             let result = if codes.is_empty() {
                 FillResult::Filled { count: 0, last: fill.codes.after }
             } else {
+                pass(Point::BeforeFill).await;
                 stock.append(fill.list, codes).await
             };
+            if result == FillResult::Unknown {
+                stock.throw_away(vec![fill.list]);
+            }
             pass(Point::AfterFill).await;
             Input::Filled { list: fill.list, result }
         });
@@ -444,6 +467,7 @@ impl Driver {
             for entry in entries {
                 let seq = entry.seq;
                 outlet.emit_entry(partition, entry).await;
+                pass(Point::AfterReemit).await;
                 drop(wakes.send(Wake::Input(Input::Emitted(seq))));
             }
         });
@@ -453,6 +477,7 @@ impl Driver {
     fn tick(&mut self) {
         let (outlet, partition) = (Arc::clone(&self.world.outlet), self.partition);
         self.tasks.spawn(async move {
+            pass(Point::BeforeTick).await;
             outlet.tick(partition).await;
             pass(Point::AfterTick).await;
         });

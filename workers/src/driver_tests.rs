@@ -36,6 +36,8 @@ struct Script {
     told: Mutex<Vec<EmitSeq>>,
     committed: Mutex<Vec<Offset>>,
     ticked: Mutex<Vec<Partition>>,
+    filled: Mutex<Vec<ListName>>,
+    thrown_away: Mutex<Vec<ListName>>,
     schema_failures: AtomicUsize,
     /// While set, whoever begins to consume panics.
     panics: AtomicBool,
@@ -104,8 +106,14 @@ impl Stock for Fake {
         async move { vec![Popped::Unknown; pops.len()] }.boxed()
     }
 
-    fn append(&self, _: ListName, _: Vec<CodeEntry>) -> BoxFuture<'_, FillResult> {
-        async { FillResult::Unknown }.boxed()
+    fn append(&self, list: ListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, FillResult> {
+        self.0.filled.lock().unwrap().push(list);
+        let last = codes.last().unwrap().number;
+        async move { FillResult::Filled { count: codes.len(), last } }.boxed()
+    }
+
+    fn throw_away(&self, lists: Vec<ListName>) {
+        self.0.thrown_away.lock().unwrap().extend(lists);
     }
 }
 
@@ -491,4 +499,40 @@ async fn an_owner_that_knows_of_later_writes_than_postgres_stops() {
         "the group remembers what was told"
     );
     letting_go.cancel();
+}
+
+/// A claim of so many users at once is worth a list.
+fn rush(from: i64) -> Fetched {
+    Fetched::Records((from..from + 30).map(|offset| claim(offset, "c")).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_thrown_away_when_it_is_doubted_and_all_are_when_the_partition_is_let_go() {
+    let Running { script, letting_go, end } = run(Script::default());
+    script.started.notified().await;
+    script.send(rush(0));
+    script.until(|script| script.filled.lock().unwrap().len() == 1).await;
+    assert_eq!(*script.thrown_away.lock().unwrap(), [], "it is in use");
+    script.send(rush(30));
+    script.until(|script| script.thrown_away.lock().unwrap().len() == 1).await;
+    let first = script.filled.lock().unwrap()[0];
+    assert_eq!(script.thrown_away.lock().unwrap()[0], first, "what a pop gave from it is not known");
+    script.until(|script| script.decided().len() == 60).await;
+    letting_go.cancel();
+    assert_eq!(end.await.unwrap(), Ended::HandedOver);
+    let (filled, gone) = (script.filled.lock().unwrap(), script.thrown_away.lock().unwrap());
+    assert!(filled.iter().all(|list| gone.contains(list)), "{filled:?} {gone:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_is_fenced_off_throws_its_lists_away() {
+    let Running { script, letting_go: _, end } = run(Script::default());
+    script.started.notified().await;
+    script.send(rush(0));
+    script.until(|script| script.filled.lock().unwrap().len() == 1).await;
+    script.until(|script| script.decided().len() == 30).await;
+    *script.write_results.lock().unwrap() = vec![WriteResult::Fenced];
+    script.send(Fetched::Records(vec![claim(30, "nowhere")]));
+    assert_eq!(end.await.unwrap(), Ended::Fenced);
+    assert_eq!(*script.thrown_away.lock().unwrap(), *script.filled.lock().unwrap());
 }

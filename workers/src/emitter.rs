@@ -159,6 +159,9 @@ impl Emitter {
                 tokio::task::yield_now().await;
             }
         }
+        if !messages.is_empty() {
+            pass(Point::BeforeLetters).await;
+        }
         for message in messages {
             self.send(self.record_of(message, tracker.add())).await;
         }

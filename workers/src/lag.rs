@@ -11,20 +11,26 @@ use crate::standing::Standing;
 
 const RHYTHM: Duration = Duration::from_secs(5);
 
-/// Never ends by itself.
-pub async fn watch(inspector: Arc<Inspector>, standing: Arc<Standing>) {
+/// Asks about all `partitions`, its own or not: so the inspector is ready to take any of them over. Never ends by
+/// itself.
+pub async fn watch(inspector: Arc<Inspector>, standing: Arc<Standing>, partitions: i32) {
+    let all: Arc<[Partition]> = (0..partitions).map(Partition).collect();
     let mut ticks = tokio::time::interval(RHYTHM);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for (partition, decided) in standing.running() {
-            let inspector = Arc::clone(&inspector);
-            let end = tokio::task::spawn_blocking(move || inspector.end(partition)).await;
-            match end {
-                Ok(Ok(end)) => tell(partition, end, decided),
-                Ok(Err(error)) => tracing::debug!(%partition, %error, "the log's end is not known"),
-                Err(error) => tracing::error!(%error, "asking for the log's end panicked"),
+        let running = standing.running();
+        let (inspector, all) = (Arc::clone(&inspector), Arc::clone(&all));
+        match tokio::task::spawn_blocking(move || inspector.ends(&all)).await {
+            Ok(Ok(ends)) => {
+                for (partition, decided) in running {
+                    if let Some(end) = ends.get(&partition) {
+                        tell(partition, *end, decided);
+                    }
+                }
             }
+            Ok(Err(error)) => tracing::debug!(%error, "the log's end is not known"),
+            Err(error) => tracing::error!(%error, "asking for the log's end panicked"),
         }
     }
 }

@@ -11,7 +11,7 @@ use schemas::SchemaId;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::ledger::{OutboxEntry, PgLedger, PgReader};
+use crate::ledger::{OutboxEntry, PgLedger, PgReader, Spares};
 use crate::messages::Messages;
 use crate::seams::{Failure, Ledger, Ledgers, Writer};
 
@@ -21,6 +21,8 @@ pub struct PgLedgers {
     pub options: PgConnectOptions,
     /// What readers share.
     pub pool: PgPool,
+    /// Writers' connections that are open already.
+    pub spares: Arc<Spares>,
     /// What this worker is called.
     pub worker: String,
     /// How events and dead letters look.
@@ -30,7 +32,8 @@ pub struct PgLedgers {
 impl Ledgers for PgLedgers {
     fn open(&self, partition: Partition) -> (Arc<dyn Ledger>, Arc<dyn Writer>) {
         let reader = PgReader::new(self.pool.clone());
-        let writer = PgLedger::new(&self.options, reader.clone(), partition, &self.worker, self.messages);
+        let writer = PgLedger::new(&self.options, reader.clone(), partition, &self.worker, self.messages)
+            .with_spares(Arc::clone(&self.spares));
         (Arc::new(Reader { partition, reader, pool: self.pool.clone() }), Arc::new(writer))
     }
 }

@@ -10,7 +10,8 @@
 //! 4. [`consumer`] (the one thread that talks to Kafka's consumers) and [`decode`] (from bytes to records).
 //! 5. [`writing`], [`ledger`], [`ledgers`]: where a batch becomes durable and a previous owner is shut out.
 //!    [`migrate`]: the tables.
-//! 6. [`stock`]: lists of codes in Redis. [`log`], [`topic_identity`]: is the log still the one that Postgres knows?
+//! 6. [`stock`], [`lists`]: lists of codes in Redis. [`log`], [`inspector`], [`topic_identity`]: is the log still the
+//!    one that Postgres knows?
 //! 7. [`emitter`], [`response`], [`messages`]: where outcomes are told.
 //! 8. [`standing`], [`lag`], [`metrics`]: what operators see; [`operator`]: what they can do. [`crash_points`]: where
 //!    tests crash it.
@@ -23,10 +24,12 @@ pub mod decode;
 pub mod driver;
 pub mod emitter;
 pub mod fleet;
+pub mod inspector;
 mod kafka_log;
 pub mod lag;
 pub mod ledger;
 pub mod ledgers;
+pub mod lists;
 pub mod log;
 pub mod messages;
 pub mod metrics;

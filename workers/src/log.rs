@@ -4,27 +4,19 @@
 //! The check never repairs and never skips: a log that was cut, recreated, or has lost what Postgres expects, and a
 //! Postgres that was restored to an older backup, stop the partition with a text that says which it is.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use coupon_core::batch::Position;
-use coupon_core::ids::{Millis, Offset, Partition, WriteNo};
+use coupon_core::ids::{Offset, Partition, WriteNo};
 use futures::future::{BoxFuture, FutureExt as _};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::Message as _;
-use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
 use schemas::topics::REQUESTS;
 
 use crate::consumer::{Assigned, Command};
-use crate::decode::Raw;
+pub use crate::inspector::Inspector;
 use crate::seams::{Failure, Log, Order};
 use crate::topic_identity::{self, Identities, Identity};
 
-/// How long one question to Kafka may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// What the group's committed metadata begins with; the write number follows.
 const METADATA: &str = "write_no=";
 
@@ -173,105 +165,6 @@ impl Found {
             _ => Ok(()),
         }
     }
-}
-
-/// Looks things up in Kafka for takeovers and for the lag. One client, used by one at a time; its calls block, so
-/// they belong on a blocking thread.
-pub struct Inspector {
-    client: Mutex<BaseConsumer>,
-}
-
-impl Inspector {
-    /// `config` is a reader's, with the group's id: it reads the group's offsets, and never joins.
-    ///
-    /// # Errors
-    /// What librdkafka has against the settings.
-    pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
-        Ok(Self { client: Mutex::new(config.create()?) })
-    }
-
-    /// The offset that the next record of a partition will get.
-    ///
-    /// # Errors
-    /// What Kafka says.
-    pub fn end(&self, partition: Partition) -> KafkaResult<Offset> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        client.fetch_watermarks(REQUESTS, partition.0, PATIENCE).map(|(_, high)| Offset(high))
-    }
-
-    /// What there is of a partition, and of the record at `last`.
-    pub(crate) fn look(&self, partition: Partition, last: Offset) -> Result<Found, InspectError> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let (low, high) = client.fetch_watermarks(REQUESTS, partition.0, PATIENCE)?;
-        let committed = committed(&client, partition)?;
-        let last = if last.0 < 0 || last.0 < low || last.0 >= high {
-            Last::NotThere
-        } else {
-            read_again(&client, partition, last)?
-        };
-        Ok(Found { low: Offset(low), high: Offset(high), last, committed })
-    }
-}
-
-/// Kafka could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InspectError {
-    #[error("Kafka does not answer: {0}")]
-    Kafka(#[from] KafkaError),
-    #[error("the record at offset {0} was not delivered in time")]
-    Slow(Offset),
-}
-
-fn committed(client: &BaseConsumer, partition: Partition) -> KafkaResult<Option<WriteNo>> {
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition(REQUESTS, partition.0);
-    let list = client.committed_offsets(list, PATIENCE)?;
-    Ok(list.elements().first().and_then(|element| write_no_of(element.metadata())))
-}
-
-fn read_again(client: &BaseConsumer, partition: Partition, last: Offset) -> Result<Last, InspectError> {
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition_offset(REQUESTS, partition.0, KafkaOffset::Offset(last.0))?;
-    client.assign(&list)?;
-    let until = Instant::now() + PATIENCE;
-    let mut found = Err(InspectError::Slow(last));
-    while Instant::now() < until {
-        let Some(message) = client.poll(Duration::from_millis(100)) else { continue };
-        let message = match message {
-            Ok(message) if message.partition() == partition.0 => message,
-            Ok(_) => continue,
-            // One for every attempt to connect during an outage, queued since then: taken as the answer, each
-            // would cost a pause, and the takeover would wait long after the broker is back.
-            Err(error) if is_about_the_connection(&error) => {
-                found = Err(error.into());
-                continue;
-            }
-            Err(error) => {
-                found = Err(error.into());
-                break;
-            }
-        };
-        found =
-            Ok(if message.offset() == last.0 { Last::Digest(digest(&message, last)) } else { Last::Missing });
-        break;
-    }
-    client.unassign()?;
-    found
-}
-
-/// librdkafka connects again by itself.
-fn is_about_the_connection(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-    let code = error.rdkafka_error_code();
-    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
-}
-
-fn digest(message: &rdkafka::message::BorrowedMessage<'_>, offset: Offset) -> i64 {
-    let appended = match message.timestamp() {
-        Timestamp::LogAppendTime(millis) | Timestamp::CreateTime(millis) => millis,
-        Timestamp::NotAvailable => 0,
-    };
-    Raw { offset, appended: Millis(appended), key: message.key(), value: message.payload() }.digest()
 }
 
 #[cfg(test)]

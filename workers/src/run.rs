@@ -11,7 +11,7 @@ use runtime::lifecycle::{Readiness, shutdown_on_signal};
 use runtime::patience::GaveUp;
 use runtime::registry::Registry;
 use runtime::topics::Topics;
-use runtime::{kafka, postgres, probes, redis, topics};
+use runtime::{group, kafka, postgres, probes, redis, topics};
 use schemas::Subject;
 use sqlx::PgPool;
 use thiserror::Error;
@@ -24,7 +24,7 @@ use crate::consumer::{Assigned, ConsumerThread, Settings, StartError};
 use crate::decode::Decode;
 use crate::driver::Setup;
 use crate::emitter::Emitter;
-use crate::ledger::read_pool;
+use crate::ledger::{Spares, read_pool};
 use crate::ledgers::PgLedgers;
 use crate::log::{Inspector, KafkaLog};
 use crate::messages::Messages;
@@ -153,10 +153,25 @@ async fn serve(
     // It reads the group's committed offsets. It never subscribes, so it never joins.
     inspector.set("group.id", &args.group);
     let inspector = Arc::new(Inspector::new(&inspector)?);
+    let warming = Arc::clone(&inspector);
+    let warmed = tokio::task::spawn_blocking(move || warming.warm_up(topics.requests));
     let emitter = Emitter::new(&kafka::producer(&args.kafka, &worker), topics, &registry)?;
     let redis = redis::connect_lazily(&args.redis)?;
 
+    let spares = Spares::new(&options, &worker, args.spare_connections as usize);
+    let keeping = Arc::clone(&spares);
+    let keeping = tokio::spawn(async move { keeping.keep().await });
+
+    // The group is joined when a takeover can be fast.
+    drop(warmed.await);
     let mut membership = kafka::membership(&args.kafka, &worker, &args.group, args.group_protocol);
+    if let Some(millis) = args.session_timeout_ms {
+        let set =
+            group::set_session(&args.kafka, &mut membership, &args.group, args.group_protocol, millis).await;
+        if let Err(error) = set {
+            tracing::warn!(%error, millis, "the group's session timeout stays as it is");
+        }
+    }
     // It never fetches, so there is nothing to lose; an error about offsets would only frighten.
     membership.set("auto.offset.reset", "latest");
     membership.set("max.poll.interval.ms", args.max_poll_interval_ms.to_string());
@@ -169,7 +184,8 @@ async fn serve(
     })?;
     let identities = Identities::new(args.kafka.kafka_brokers.clone(), pool.clone());
     let ledgers =
-        PgLedgers { options, pool, worker, messages: Messages::new(registry.id_of(Subject::Event)) };
+        PgLedgers { options, pool, spares, worker, messages: Messages::new(registry.id_of(Subject::Event)) };
+    let stock = Arc::new(RedisStock::new(redis));
     let world = World {
         log: Arc::new(KafkaLog::new(
             consumer.commands.clone(),
@@ -177,19 +193,20 @@ async fn serve(
             Arc::clone(&inspector),
             identities.clone(),
         )),
-        stock: Arc::new(RedisStock::new(redis)),
+        stock: Arc::<RedisStock>::clone(&stock),
         ledgers: Arc::new(ledgers),
         outlet: Arc::new(emitter),
     };
     let machine = Config { batch_records: args.batch_records as usize, ..Config::default() };
     let standing = Standing::new(readiness);
-    let watching = tokio::spawn(lag::watch(inspector, Arc::clone(&standing)));
+    let watching = tokio::spawn(lag::watch(inspector, Arc::clone(&standing), topics.requests));
     let identity = tokio::spawn(topic_identity::watch(identities, consumer.commands.clone()));
     let setup = Arc::new(Setup { world, machine, decode });
     fleet::follow(Arc::clone(&setup), heard, standing, shutdown.clone()).await;
     let was_told_to_stop = shutdown.is_cancelled();
     watching.abort();
     identity.abort();
+    keeping.abort();
 
     // Clients of Kafka may take long to close when the broker is away.
     let closing = tokio::task::spawn_blocking(move || {
@@ -199,6 +216,7 @@ async fn serve(
     if tokio::time::timeout(LEAVE, closing).await.is_err() {
         tracing::warn!("the group could not be left in time; the session will time out");
     }
+    stock.last_words().await;
     // Whoever supervises this process must see that it did not end in order.
     if was_told_to_stop { Ok(()) } else { Err(RunError::ConsumerGone) }
 }

@@ -76,6 +76,9 @@ pub trait Stock: Send + Sync {
 
     /// Appends codes to a list.
     fn append(&self, list: ListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, FillResult>;
+
+    /// Lists that nobody will pop from again. Never waits, and nothing hangs on it: they would expire by themselves.
+    fn throw_away(&self, lists: Vec<ListName>);
 }
 
 /// What is read from Postgres about one partition. The driver repeats what fails.

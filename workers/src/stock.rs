@@ -1,13 +1,18 @@
 //! Lists of codes in Redis. Nothing here is believed: the owner checks every entry's number against its own counters,
-//! and abandons a list at the first doubt. That the text is the number's own says a seal, made when the list is
+//! and abandons a list at the first doubt. What its owner is done with is thrown away, and what nobody throws away
+//! (its owner was killed, Redis was not there) expires by itself. That the text is the number's own says a seal, made when the list is
 //! filled: an entry that was not pushed by this process onto this list is as good as none. So a call is made once,
 //! and whatever is not certain is `Unknown`.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use coupon_core::effect::{CodeEntry, FillResult, ListName, Pop, Popped};
 use coupon_core::ids::CodeNumber;
 use futures::future::{BoxFuture, FutureExt as _};
 use redis::aio::ConnectionManager;
 use redis::{Pipeline, Value};
+use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::crash_points::{Point, pass};
@@ -16,22 +21,29 @@ use crate::seams::Stock;
 
 /// Codes in one `RPUSH`: long commands keep others waiting.
 const PUSHED_AT_ONCE: usize = 1_000;
-/// Abandoned lists go away by themselves; one in use is filled again, which renews it, long before.
-const LIST_LIVES_SECONDS: u64 = 3_600;
+/// Lists in one `UNLINK`.
+const UNLINKED_AT_ONCE: usize = 500;
+/// Throwing away twice does no harm.
+const UNLINK_ATTEMPTS: u32 = 3;
+/// A list whose owner was killed goes away by itself after this time. One in use is filled again, which renews it; one
+/// that expires before its owner comes back to it costs a read from Postgres.
+const LIST_LIVES_SECONDS: u64 = 900;
+/// How long an end waits for lists that are being thrown away.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The stock of this process.
-#[derive(Clone)]
 pub struct RedisStock {
     connection: ConnectionManager,
     /// Of the seals. Who pops from a list has filled it, so nobody else needs it.
     secret: u64,
+    throwing_away: Mutex<JoinSet<()>>,
 }
 
 impl RedisStock {
     /// On this connection, which reconnects by itself and sends nothing twice.
     #[must_use]
     pub fn new(connection: ConnectionManager) -> Self {
-        Self { connection, secret: rand::random() }
+        Self { connection, secret: rand::random(), throwing_away: Mutex::default() }
     }
 
     async fn ask(&self, call: &'static str, pipeline: &Pipeline) -> Option<Vec<Value>> {
@@ -45,6 +57,36 @@ impl RedisStock {
             }
         }
     }
+
+    /// Before the process ends: waits, but not for long, until what was thrown away is gone.
+    pub async fn last_words(&self) {
+        let mut under_way = std::mem::take(&mut *self.lock());
+        let all = async { while under_way.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tracing::debug!("Redis does not answer: the lists of this process expire by themselves");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.throwing_away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name that is gone already, or holds something else than a list, is as well.
+async fn unlink(mut connection: ConnectionManager, lists: Vec<ListName>) {
+    let mut pipeline = redis::pipe();
+    pipeline.ignore_errors();
+    for lists in lists.chunks(UNLINKED_AT_ONCE) {
+        let unlink = pipeline.cmd("UNLINK");
+        for list in lists {
+            unlink.arg(key(list));
+        }
+    }
+    for attempt in 1..=UNLINK_ATTEMPTS {
+        let Err(error) = pipeline.query_async::<Vec<Value>>(&mut connection).await else { break };
+        tracing::debug!(%error, attempt, lists = lists.len(), "lists are not thrown away: they expire by themselves");
+    }
+    pass(Point::AfterThrowAway).await;
 }
 
 impl Stock for RedisStock {
@@ -73,24 +115,58 @@ impl Stock for RedisStock {
                 return FillResult::Filled { count: 0, last: CodeNumber(0) };
             };
             let (key, seal) = (key(&list), Seal::of(&list, self.secret));
-            let mut pipeline = redis::pipe();
-            pipeline.ignore_errors();
-            for chunk in codes.chunks(PUSHED_AT_ONCE) {
-                let push = pipeline.cmd("RPUSH").arg(&key);
-                for code in chunk {
-                    push.arg(seal.entry(code));
-                }
-            }
-            pipeline.cmd("EXPIRE").arg(&key).arg(LIST_LIVES_SECONDS);
+            let mut chunks = codes.chunks(PUSHED_AT_ONCE);
+            let mut first = redis::pipe();
+            first.ignore_errors();
+            // Both or none: a list whose owner dies in between would stay for ever.
+            first.cmd("MULTI");
+            push(&mut first, &key, seal, chunks.next().unwrap_or_default());
+            first.cmd("EXPIRE").arg(&key).arg(LIST_LIVES_SECONDS).cmd("EXEC");
+            let Some(made) = self.ask("fill", &first).await else { return FillResult::Unknown };
             pass(Point::AmidFill).await;
-            match self.ask("fill", &pipeline).await {
-                Some(answers) if pushed_as_meant(&answers, codes.len()) => {
+            let mut rest = redis::pipe();
+            rest.ignore_errors();
+            chunks.for_each(|chunk| push(&mut rest, &key, seal, chunk));
+            let pushed = match rest.is_empty() {
+                true => Some(Vec::new()),
+                false => self.ask("fill", &rest).await,
+            };
+            let lengths = made_with(&made).map(|first| [vec![first], pushed.unwrap_or_default()].concat());
+            match lengths {
+                Some(lengths) if pushed_as_meant(&lengths, codes.len()) => {
                     FillResult::Filled { count: codes.len(), last }
                 }
                 _ => FillResult::Unknown,
             }
         }
         .boxed()
+    }
+
+    fn throw_away(&self, lists: Vec<ListName>) {
+        if lists.is_empty() {
+            return;
+        }
+        let mut under_way = self.lock();
+        while under_way.try_join_next().is_some() {}
+        under_way.spawn(unlink(self.connection.clone(), lists));
+    }
+}
+
+fn push(pipeline: &mut Pipeline, key: &str, seal: Seal, codes: &[CodeEntry]) {
+    let push = pipeline.cmd("RPUSH").arg(key);
+    for code in codes {
+        push.arg(seal.entry(code));
+    }
+}
+
+/// What `RPUSH` answered in a transaction that also set the time after which the list expires.
+fn made_with(answers: &[Value]) -> Option<Value> {
+    match answers.last() {
+        Some(Value::Array(done)) => match &done[..] {
+            [length, Value::Int(1)] => Some(length.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -143,8 +219,7 @@ fn popped(answer: &Value, seal: Seal) -> Popped {
 
 /// `RPUSH` answers the list's new length: one after another they must grow by exactly what was pushed, or somebody
 /// else (an eviction, a flush) touched the list in between.
-fn pushed_as_meant(answers: &[Value], codes: usize) -> bool {
-    let Some((Value::Int(1), pushes)) = answers.split_last() else { return false };
+fn pushed_as_meant(pushes: &[Value], codes: usize) -> bool {
     let mut left = i64::try_from(codes).unwrap_or(i64::MAX);
     let mut before = None;
     for push in pushes {
@@ -200,20 +275,25 @@ mod tests {
 
     #[test]
     fn a_fill_is_certain_only_if_every_length_fits() {
-        let answer = |lengths: &[i64]| {
-            let mut answers: Vec<Value> = lengths.iter().map(|length| Value::Int(*length)).collect();
-            answers.push(Value::Int(1));
-            answers
-        };
+        let answer = |lengths: &[i64]| lengths.iter().map(|length| Value::Int(*length)).collect::<Vec<_>>();
         assert!(pushed_as_meant(&answer(&[10]), 10));
         assert!(pushed_as_meant(&answer(&[17]), 10), "there was something before");
         assert!(pushed_as_meant(&answer(&[1_005, 2_005, 2_105]), 2_100));
         assert!(!pushed_as_meant(&answer(&[1_005, 1_000, 1_100]), 2_100), "flushed in between");
         assert!(!pushed_as_meant(&answer(&[9]), 10));
         assert!(!pushed_as_meant(&answer(&[1_000]), 2_100), "an answer is missing");
-        assert!(!pushed_as_meant(&[Value::Int(10), Value::Int(0)], 10), "gone before it could expire");
-        assert!(!pushed_as_meant(&[Value::Nil, Value::Int(1)], 10));
+        assert!(!pushed_as_meant(&[Value::Nil], 10));
         assert!(!pushed_as_meant(&[], 10));
+    }
+
+    #[test]
+    fn a_list_is_made_together_with_the_time_after_which_it_expires_or_not_at_all() {
+        let queued = || Value::SimpleString("QUEUED".to_owned());
+        let made = |done| made_with(&[Value::Okay, queued(), queued(), done]);
+        assert_eq!(made(Value::Array(vec![Value::Int(10), Value::Int(1)])), Some(Value::Int(10)));
+        assert_eq!(made(Value::Array(vec![Value::Int(10), Value::Int(0)])), None, "it would stay for ever");
+        assert_eq!(made(Value::Nil), None);
+        assert_eq!(made_with(&[]), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
         .set("reconnect.backoff.ms", "50")
         // A broker that restarts is back after seconds: ten seconds between attempts would double its outage.
         .set("reconnect.backoff.max.ms", "1000")
+        // A leader that has moved is looked for at the first error; this is for those that nobody asks at the moment.
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .set("log.connection.close", "false");
     config
 }
@@ -78,10 +80,27 @@ pub fn membership(args: &KafkaArgs, client_id: &str, group: &str, protocol: Grou
         GroupProtocol::Classic => config
             .set("group.protocol", "classic")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", "6000")
-            .set("heartbeat.interval.ms", "500"),
+            .set("session.timeout.ms", SESSION_MS.to_string())
+            .set("heartbeat.interval.ms", heartbeat_ms(SESSION_MS).to_string()),
     };
     config
+}
+
+/// How long a group of the classic protocol waits for a member that says nothing, unless another time is set:
+/// milliseconds.
+pub const SESSION_MS: u32 = 6_000;
+
+/// How often a member tells that it is there, where the group waits so long for it; also how late the others may hear
+/// that it has gone. Milliseconds.
+#[must_use]
+pub const fn heartbeat_ms(session_ms: u32) -> u32 {
+    match session_ms / 12 {
+        // What brokers allow with KIP-848 unless they are told otherwise: 45 s at least, and 5 s.
+        _ if session_ms >= 45_000 => 5_000,
+        often if often < 300 => 300,
+        often if often > 3_000 => 3_000,
+        often => often,
+    }
 }
 
 #[cfg(test)]

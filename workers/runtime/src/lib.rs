@@ -8,10 +8,12 @@
 //! 1. [`config`]: the arguments that programs share, each with its environment variable.
 //! 2. [`telemetry`], [`lifecycle`], [`probes`]: logs and metrics, signals and readiness, and the port that shows both.
 //! 3. [`postgres`], [`redis`], [`kafka`]: settings of the clients, with the reason for each.
-//! 4. [`topics`], [`registry`]: what must exist before the first record: topics and schemas.
+//! 4. [`topics`], [`registry`]: what must exist before the first record: topics and schemas. [`group`]: how long the
+//!    consumer group waits for a silent member.
 //! 5. [`patience`]: waiting for a server, bounded. `nodelay`: what sqlx forgets about its sockets.
 
 pub mod config;
+pub mod group;
 pub mod kafka;
 pub mod lifecycle;
 mod nodelay;

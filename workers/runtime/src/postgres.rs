@@ -57,9 +57,20 @@ pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::E
 /// A pool that connects when first used.
 #[must_use]
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    pool_with(PgPoolOptions::new(), options, max_connections)
+}
+
+/// A pool that opens all its connections at once, beside whatever else is done, and keeps them: nobody who is in a
+/// hurry waits for one.
+#[must_use]
+pub fn open_pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    let kept = PgPoolOptions::new().min_connections(connections).idle_timeout(None);
+    pool_with(kept, options, connections)
+}
+
+fn pool_with(pool: PgPoolOptions, options: PgConnectOptions, max_connections: u32) -> PgPool {
     let port = options.get_port();
-    PgPoolOptions::new()
-        .max_connections(max_connections)
+    pool.max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(None)
         .after_connect(move |_, _| {

@@ -149,8 +149,8 @@ impl ConsumerThread {
     /// What librdkafka has against the settings, or the system against a thread.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let (commands, ear) = std::sync::mpsc::channel();
-        let membership = Membership::join(&settings.membership, settings.assignments, settings.assigned)?;
         let reader = Reader::new(&settings.reader, settings.decode)?;
+        let membership = Membership::join(&settings.membership, settings.assignments, settings.assigned)?;
         let consumer = Consumer {
             membership,
             reader,
@@ -199,6 +199,7 @@ struct Consumer {
 
 impl Consumer {
     fn run(mut self) {
+        self.reader.find_leaders();
         loop {
             loop {
                 match self.commands.try_recv() {

@@ -16,6 +16,7 @@ use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use super::{Delivery, Fetched};
 use crate::decode::{Asker, Decode, Raw};
 use crate::driver::Wake;
+use crate::inspector::bounds;
 use crate::kafka_log;
 use crate::seams::Ownership;
 
@@ -27,6 +28,9 @@ const ROUND: usize = 2_000;
 const IN_FLIGHT_HIGH: usize = 10_000;
 /// … and at which it goes on.
 const IN_FLIGHT_LOW: usize = 2_000;
+
+/// How long looking for leaders ahead may take.
+const AHEAD: Duration = Duration::from_secs(2);
 
 pub(super) struct Reader {
     consumer: BaseConsumer<Context>,
@@ -64,6 +68,18 @@ impl Reader {
     pub(super) fn new(config: &ClientConfig, decode: Decode) -> KafkaResult<Self> {
         let consumer = BaseConsumer::from_config_and_context(config, Context)?;
         Ok(Self { consumer, decode, readings: BTreeMap::new() })
+    }
+
+    /// Finds the leaders and connects to them: a partition that is taken over later is fetched at once.
+    pub(super) fn find_leaders(&self) {
+        let found = self.consumer.fetch_metadata(Some(REQUESTS), AHEAD).and_then(|metadata| {
+            let topic = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+            let partitions: Vec<Partition> = topic.iter().map(|found| Partition(found.id())).collect();
+            bounds(&self.consumer, &partitions, KafkaOffset::End, AHEAD)
+        });
+        if let Err(error) = found {
+            tracing::debug!(%error, "the leaders are not known ahead: the first fetch looks for them");
+        }
     }
 
     pub(super) fn start(&mut self, partition: Partition, from: Offset, delivery: Delivery) {

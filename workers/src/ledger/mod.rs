@@ -7,7 +7,7 @@
 //! - every read is driven by an index, whatever the tables looked like when its plan was made.
 //!
 //! Reading order: [`write`](self) (`write.rs`, and `life.rs` for what becomes of codes once they are given) with its
-//! error table (`errors.rs`); `takeover.rs`; `read.rs` with `coupons.rs`, `codes.rs` (by number), `named.rs` (by name),
+//! error table (`errors.rs`); `takeover.rs`, with `spares.rs`; `read.rs` with `coupons.rs`, `codes.rs` (by number), `named.rs` (by name),
 //! `due.rs` and `decided.rs`; `outbox.rs`. What all of them say of rows is in `rows.rs`.
 //!
 //! [`WriteResult`]: coupon_core::effect::WriteResult
@@ -22,11 +22,14 @@ mod named;
 mod outbox;
 mod read;
 mod rows;
+mod spares;
 mod takeover;
 mod write;
 
 pub use outbox::OutboxEntry;
+pub use spares::Spares;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coupon_core::ids::Partition;
@@ -79,6 +82,7 @@ pub struct PgLedger {
     name: String,
     messages: Messages,
     writer: Mutex<Writer>,
+    spares: Option<Arc<Spares>>,
 }
 
 impl PgLedger {
@@ -92,13 +96,16 @@ impl PgLedger {
         messages: Messages,
     ) -> Self {
         let name = format!("stampede-partition-{partition}");
-        let options = runtime::postgres::pinned(options.clone()).application_name(&name).options([
-            ("lock_timeout", LOCK_TIMEOUT),
-            ("statement_timeout", STATEMENT_TIMEOUT),
-            ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
-        ]);
+        let options = writing(options, &name);
         let writer = Mutex::new(Writer::new(options.clone()));
-        Self { options, reader, partition, worker: worker.to_owned(), name, messages, writer }
+        Self { options, reader, partition, worker: worker.to_owned(), name, messages, writer, spares: None }
+    }
+
+    /// Takes over with one of these connections, if one is ready.
+    #[must_use]
+    pub fn with_spares(mut self, spares: Arc<Spares>) -> Self {
+        self.spares = Some(spares);
+        self
     }
 
     /// What is read, of this partition and all others.
@@ -124,7 +131,16 @@ const STATEMENT_TIMEOUT: &str = "10s";
 pub fn read_pool(options: &PgConnectOptions, max_connections: u32) -> PgPool {
     let options =
         runtime::postgres::pinned(options.clone()).options([("statement_timeout", STATEMENT_TIMEOUT)]);
-    runtime::postgres::pool(options, max_connections)
+    runtime::postgres::open_pool(options, max_connections)
+}
+
+/// How a connection that writes is opened.
+fn writing(options: &PgConnectOptions, name: &str) -> PgConnectOptions {
+    runtime::postgres::pinned(options.clone()).application_name(name).options([
+        ("lock_timeout", LOCK_TIMEOUT),
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+    ])
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, LedgerError> {

@@ -4,17 +4,20 @@
 //! partition is ended (it has been replaced, or its connection is dead), anybody else is reported.
 
 use std::pin::pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use coupon_core::batch::Position;
 use coupon_core::effect::PartitionRow;
 use coupon_core::ids::{Attempt, EmitSeq, Epoch, Millis, Nonce, Offset, WriteNo};
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::rows::millis;
+use super::spares::introduce;
+use super::write::Writer;
 use super::{LedgerError, PgLedger, connect};
 
 /// A write takes milliseconds; whoever holds the row longer than this is looked at.
@@ -24,6 +27,16 @@ const ATTEMPT: Duration = Duration::from_secs(12);
 
 const COLUMNS: &str = "epoch, nonce, write_no, attempt, next_offset, last_offset, last_digest, time_ms,
     suspect_until_ms, next_emit_seq, emitted_seq";
+
+pub(super) static TAKE_OVER: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select {COLUMNS}, next_deadline_ms
+           from (select (t.taken).*, t.next_deadline_ms from stampede.take_over($1, $2, $3) t) t"
+    )
+});
+
+/// Asks a connection which process serves it, and calls it after its partition.
+pub(super) const INTRODUCE: &str = "select pg_backend_pid(), set_config('application_name', $1, false)";
 
 /// Ends a predecessor in the same statement that finds it: its process id cannot become somebody else's meanwhile.
 const CLEAR_THE_WAY: &str = "
@@ -39,17 +52,26 @@ impl PgLedger {
     /// [`LedgerError`]: ownership may or may not have changed; taking over again is always right.
     pub async fn take_over(&self, nonce: Nonce) -> Result<PartitionRow, LedgerError> {
         let mut writer = self.writer.lock().await;
-        let mut connection = writer.take().await?;
-        let sql = format!(
-            "select {COLUMNS}, next_deadline_ms
-               from (select (t.taken).*, t.next_deadline_ms from stampede.take_over($1, $2, $3) t) t"
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.partition.0).bind(&self.worker);
-        let pid = backend_pid(&mut connection).await?;
+        let (mut connection, pid) = self.connection_of(&mut writer).await?;
+        let query = sqlx::query(TAKE_OVER.as_str()).bind(self.partition.0).bind(&self.worker);
         let row = query.bind(Uuid::from_u128(nonce.0)).fetch_one(&mut connection);
         let row = self.watch(pid, row).await?;
         writer.put(connection);
         partition_row(&row)
+    }
+
+    /// What this owner has, or a spare one, or a new one.
+    async fn connection_of(&self, writer: &mut Writer) -> Result<(PgConnection, i32), LedgerError> {
+        if !writer.is_connected()
+            && let Some(spares) = &self.spares
+            && let Some(spare) = spares.take(&self.name).await
+        {
+            return Ok(spare);
+        }
+        let mut connection = writer.take().await?;
+        let introduced = timeout(ATTEMPT, introduce(&mut connection, &self.name)).await;
+        let pid = introduced.map_err(|_| LedgerError::TimedOut(ATTEMPT))??;
+        Ok((connection, pid))
     }
 
     /// The partition's row, once no write is in flight any more. On a connection of its own: the one that writes
@@ -62,8 +84,9 @@ impl PgLedger {
         let sql = format!(
             "select {COLUMNS}, null::bigint from stampede.partitions where partition = $1 for update"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.partition.0);
-        let pid = backend_pid(&mut connection).await?;
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(self.partition.0);
+        let introduced = timeout(ATTEMPT, introduce(&mut connection, &self.name)).await;
+        let pid = introduced.map_err(|_| LedgerError::TimedOut(ATTEMPT))??;
         let row = self.watch(pid, query.fetch_one(&mut connection)).await?;
         connection.close().await?;
         partition_row(&row)
@@ -121,11 +144,6 @@ impl PgLedger {
         }
         Ok(connection.close().await?)
     }
-}
-
-async fn backend_pid(connection: &mut PgConnection) -> Result<i32, LedgerError> {
-    let asked = sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection);
-    Ok(timeout(ATTEMPT, asked).await.map_err(|_| LedgerError::TimedOut(ATTEMPT))??)
 }
 
 fn partition_row(row: &PgRow) -> Result<PartitionRow, LedgerError> {

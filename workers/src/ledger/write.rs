@@ -53,6 +53,10 @@ impl Writer {
         Self { options, connection: None, days: 0..0 }
     }
 
+    pub(super) const fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     pub(super) async fn take(&mut self) -> Result<PgConnection, LedgerError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),

@@ -70,7 +70,7 @@ impl Inspector {
     /// What Kafka says.
     pub fn ends(&self, partitions: &[Partition]) -> KafkaResult<BTreeMap<Partition, Offset>> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        bounds(&*client, partitions, KafkaOffset::End, PATIENCE)
+        bounds(&*client, partitions, KafkaOffset::End, TOGETHER)
     }
 
     /// Asks whatever a takeover asks once, and forgets the answers: the first question to a group, and to each leader,
@@ -162,6 +162,9 @@ fn look(
     let partitions: Vec<Partition> = wanted.keys().copied().collect();
     let ask = || ask(client, &partitions, patience);
     let asked = ask().or_else(|error| {
+        if !is_about_leaders(&error) {
+            return Err(error);
+        }
         // What the client believes of the leaders is older than what has happened to them.
         tracing::debug!(%error, "asking for the leaders anew");
         client.fetch_metadata(Some(REQUESTS), patience)?;
@@ -281,6 +284,26 @@ fn read_assigned(
 
 fn as_expected(message: &BorrowedMessage<'_>, last: Offset) -> Last {
     if message.offset() == last.0 { Last::Digest(digest(message, last)) } else { Last::Missing }
+}
+
+fn is_about_leaders(error: &InspectError) -> bool {
+    use RDKafkaErrorCode::{
+        LeaderNotAvailable, NotLeaderForPartition, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
+    };
+    match error {
+        InspectError::Kafka(error) => matches!(
+            error.rdkafka_error_code(),
+            Some(
+                LeaderNotAvailable
+                    | NotLeaderForPartition
+                    | UnknownPartition
+                    | UnknownTopic
+                    | UnknownTopicOrPartition
+            )
+        ),
+        InspectError::NoBounds(_) => true,
+        InspectError::Slow(_) => false,
+    }
 }
 
 /// librdkafka connects again by itself.

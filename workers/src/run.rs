@@ -163,7 +163,10 @@ async fn serve(
     let keeping = tokio::spawn(async move { keeping.keep().await });
 
     // The group is joined when a takeover can be fast.
-    drop(warmed.await);
+    tokio::select! {
+        warmed = warmed => drop(warmed),
+        () = shutdown.cancelled() => return Ok(()),
+    }
     let mut membership = kafka::membership(&args.kafka, &worker, &args.group, args.group_protocol);
     if let Some(millis) = args.session_timeout_ms {
         let set =

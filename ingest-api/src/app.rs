@@ -157,6 +157,8 @@ impl App {
         let undecided = Undecided::new(partitions, config.undecided, config.partition_bound());
         let mut producer = kafka::producer(&config.kafka, "stampede-api");
         producer.set("message.timeout.ms", config.acknowledge_ms.to_string());
+        // The sink makes bunches itself.
+        producer.set("linger.ms", "0");
         let sink = Arc::new(RequestSink::new(
             &producer,
             Encoder::new(recorded.request_schema),
@@ -193,6 +195,7 @@ impl App {
             pool: self.questions.pool().clone(),
             stop: self.stopping.clone(),
         };
+        drop(tokio::spawn(Arc::clone(&self.sink).run()));
         drop(tokio::spawn(Arc::clone(&self.sink.herald).run()));
         drop(tokio::spawn(Arc::clone(&self.hub.undecided.herald).run()));
         // It ends by itself with the process' token; nothing waits for it.

@@ -100,12 +100,14 @@ async fn migrate(postgres_url: &str) {
     for migration in [
         include_str!("../../../workers/migrations/0001_spine.sql"),
         include_str!("../../../workers/migrations/0002_life_of_a_code.sql"),
+        include_str!("../../../workers/migrations/0003_operators.sql"),
+        include_str!("../../../workers/migrations/0004_leaner_claims.sql"),
     ] {
         sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
     }
     let made =
         "create table stampede._sqlx_migrations (version bigint primary key, success boolean not null);
-                insert into stampede._sqlx_migrations values (1, true), (2, true)";
+                insert into stampede._sqlx_migrations select n, true from generate_series(1, 4) n";
     sqlx::raw_sql(made).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use coupon_core::ids::RequestId;
 use foldhash::fast::FixedState;
+use runtime::postgres::SCHEMA_VERSION;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -326,11 +327,6 @@ impl Ledger {
         index
     }
 }
-
-/// The version of the tables that this checker can read: the newest migration in `workers/migrations`. One that is
-/// newer may mean something else by the same columns, so it is for people to say that it does not. (Version 3 adds tables
-/// beside those that are read here, version 4 other indexes and the same function once more: no row means anything else.)
-pub(super) const SCHEMA_VERSION: i64 = 4;
 
 const CONNECTS_WITHIN: Duration = Duration::from_secs(60);
 

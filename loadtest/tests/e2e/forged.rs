@@ -9,6 +9,7 @@ use runtime::registry::Registry;
 use schemas::topics::{DEAD_LETTERS, EVENTS, REQUESTS, RESPONSES};
 use schemas::{CouponEvent, CouponRequest, CouponResponse, Encoder, Subject, partition_for};
 use sqlx::{Connection as _, PgConnection};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
 
@@ -97,18 +98,20 @@ fn url_of(stack: &Stack, database: &str) -> String {
 
 async fn migrate(postgres_url: &str) {
     let mut connection = PgConnection::connect(postgres_url).await.unwrap();
-    for migration in [
-        include_str!("../../../workers/migrations/0001_spine.sql"),
-        include_str!("../../../workers/migrations/0002_life_of_a_code.sql"),
-        include_str!("../../../workers/migrations/0003_operators.sql"),
-        include_str!("../../../workers/migrations/0004_leaner_claims.sql"),
-    ] {
-        sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../workers/migrations");
+    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    let mut migrations: Vec<PathBuf> = files.collect();
+    migrations.sort();
+    for migration in &migrations {
+        let sql = std::fs::read_to_string(migration).unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     }
     let made =
-        "create table stampede._sqlx_migrations (version bigint primary key, success boolean not null);
-                insert into stampede._sqlx_migrations select n, true from generate_series(1, 4) n";
+        "create table stampede._sqlx_migrations (version bigint primary key, success boolean not null)";
     sqlx::raw_sql(made).execute(&mut connection).await.unwrap();
+    let insert = "insert into stampede._sqlx_migrations select n, true from generate_series(1, $1::bigint) n";
+    let newest = i64::try_from(migrations.len()).unwrap();
+    sqlx::query(insert).bind(newest).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
 

@@ -6,10 +6,14 @@
 //! 3. [`bench`](mod@bench): Stampede beside what it could be held against.
 //! 4. [`verify`]: the checker as a program; [`headline`] (many more attempts than codes), [`memory`] (whether it stays
 //!    bounded), [`k6`] (scripts).
-//! 5. [`http`], [`tokens`], [`screen`]: what a user speaks, what it shows at the door, and what a person sees.
+//! 5. [`fire`]: the stack under load, and everything that can go wrong.
+//! 6. [`http`], [`deed`], [`tokens`], [`screen`]: what a user speaks, what it asks for, what it shows at the door, and
+//!    what a person sees.
 
 pub mod bench;
 pub mod checker;
+pub mod deed;
+pub mod fire;
 pub mod headline;
 pub mod http;
 pub mod k6;

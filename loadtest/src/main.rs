@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{bench, headline, k6, memory, sale, verify};
+use loadtest::{bench, fire, headline, k6, memory, sale, verify};
 
 /// Stampede under load, on the real stack.
 #[derive(Parser)]
@@ -21,6 +21,7 @@ enum Command {
     Memory(memory::MemoryArgs),
     K6(k6::K6Args),
     Verify(verify::args::VerifyArgs),
+    Fire(fire::args::FireArgs),
 }
 
 #[tokio::main]
@@ -32,6 +33,7 @@ async fn main() -> ExitCode {
         Command::Memory(args) => Box::pin(memory::run(args)).await.map_err(|error| error.to_string()),
         Command::K6(args) => Box::pin(k6::run(args)).await.map_err(|error| error.to_string()),
         Command::Verify(args) => Ok(Box::pin(verify::run(args)).await),
+        Command::Fire(args) => Ok(Box::pin(fire::run(args)).await),
     };
     done.unwrap_or_else(|why| {
         eprintln!("loadtest: {why}");

@@ -43,6 +43,17 @@ impl Stack {
         self.inner.signal(child, Signal::SIGKILL)
     }
 
+    /// SIGKILL, and a supervisor leaves it down.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_for_good(&self, child: Child) -> Result<(), StackError> {
+        if let Some(member) = lock(&self.inner.members).get_mut(&child) {
+            member.wanted = false;
+        }
+        self.kill(child)
+    }
+
     /// Postgres' immediate shutdown (SIGQUIT): connections are cut, nothing is flushed. A supervisor starts it again.
     ///
     /// # Errors

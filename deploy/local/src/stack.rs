@@ -109,6 +109,12 @@ impl Stack {
         &self.inner.site.secrets.jwt
     }
 
+    /// Partitions of the request topic, as they were asked for.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.inner.site.config.partitions
+    }
+
     /// Where all data and logs are.
     #[must_use]
     pub fn data_dir(&self) -> &Path {

@@ -1,10 +1,11 @@
 //! Faults while codes live: 5, 13, 25, 41, 42, and takeovers that nobody's request helps along. That a worker dies is in
 //! `life_crashes.rs`, what foreign producers write in `life_input.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
+use loadtest::fire::skewed_clock;
 use local_stack::Child;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
@@ -279,21 +280,10 @@ async fn what_lapsed_while_nobody_owned_its_partition_is_written_by_the_next_own
     field.leave().await;
 }
 
-/// Builds the clock that is wrong. Whoever can link Rust has a C compiler.
-fn skewed_clock() -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/support/skewed_clock.c");
-    let built =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("skewed_clock-{}.so", std::process::id()));
-    let mut cc = std::process::Command::new("cc");
-    cc.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&built).arg(source);
-    assert!(cc.status().unwrap().success(), "cc builds the clock");
-    built
-}
-
 #[tokio::test]
 async fn fault_41_workers_whose_clocks_are_an_hour_off_let_nothing_lapse_early_or_late() {
     let field = Field::enter(Kind::Faulty).await;
-    let clock = skewed_clock();
+    let clock = skewed_clock(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
     for (worker, seconds) in WORKERS.into_iter().zip(["3600", "-3600"]) {
         field
             .restart_with(worker, &[("LD_PRELOAD", clock.to_str().unwrap()), ("SKEW_SECONDS", seconds)])

@@ -10,7 +10,7 @@
 //! `load_faults.rs`, `broker_faults.rs`, `disk_faults.rs`, `operator.rs` and `backup.rs` (clear stops and repairs); and
 //! for the life of a code `life.rs` (its transitions), `lapses.rs`, `life_reasons.rs`, `life_named.rs`,
 //! `life_shared.rs`, `life_limits.rs`, `money.rs`, `life_input.rs`, `life_faults.rs`, `life_crashes.rs`. Last: `bench.rs`
-//! (that every arm of the benchmark runs), `headline.rs` (the large runs, small).
+//! (that every arm of the benchmark runs), `headline.rs` (the large runs, small), `fire.rs` (many faults in a row).
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -20,6 +20,7 @@ mod broker_faults;
 mod checker;
 mod claims;
 mod disk_faults;
+mod fire;
 mod forged;
 mod front_faults;
 mod group_faults;

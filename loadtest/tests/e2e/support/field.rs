@@ -58,6 +58,15 @@ pub(crate) struct Field {
 }
 
 impl Field {
+    /// Waits for its turn, and has the machine without any stack, for a test that brings its own.
+    pub(crate) async fn alone() -> impl Sized {
+        let mut last = LAST.lock().await;
+        if let Some((_, stack)) = last.take() {
+            stack.stop().await.unwrap();
+        }
+        last
+    }
+
     /// Waits for its turn, and for a healthy stack.
     pub(crate) async fn enter(kind: Kind) -> Self {
         let mut last = LAST.lock().await;

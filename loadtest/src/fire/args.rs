@@ -1,0 +1,126 @@
+//! What a fault run can be asked for.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+/// Faults on purpose: the whole stack under mixed load, and everything that can go wrong does, at moments that a seed
+/// decides. Then the checker holds what clients were told, the topics and Postgres against the invariants.
+///
+/// A run is not over before every scenario was injected once, however long that takes. Exit code 0: nothing is broken;
+/// 1: an invariant is, or a request has no outcome; 2: the run could not be made.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct FireArgs {
+    /// How long faults are injected.
+    #[arg(long, value_name = "M", default_value = "5")]
+    pub minutes: Positive,
+
+    /// Decides which fault comes when, and what clients do. A random one if absent; it is printed.
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+
+    /// Only these scenarios, with commas between them.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub only: Vec<String>,
+
+    /// All but these.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub except: Vec<String>,
+
+    /// Requests per second, whether those before were answered or not [default: 400, with --dev 40].
+    #[arg(long, value_name = "N/s")]
+    pub rate: Option<Positive>,
+
+    /// Seconds between the end of one fault and the next one, on average; the system must have recovered too
+    /// [default: such that every scenario has its turn, at most 10].
+    #[arg(long, value_name = "SECONDS")]
+    pub every: Option<Positive>,
+
+    /// How long the same load runs without faults first, to compare with; 0: not at all [default: --minutes].
+    #[arg(long, value_name = "MINUTES")]
+    pub calm: Option<f64>,
+
+    /// Worker processes.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub workers: u64,
+
+    /// API processes.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
+    pub apis: u64,
+
+    /// Kafka brokers; with three of them every record has three replicas, two of which acknowledge it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
+    pub brokers: u64,
+
+    /// Partitions of every topic.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub partitions: u32,
+
+    /// Where `workers` and `ingest-api` are, built with the crash-point features. They are built first if absent.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+
+    /// Builds the programs unoptimised, as the tests do.
+    #[arg(long, conflicts_with = "programs")]
+    pub dev: bool,
+
+    /// Keeps data and logs here; anything of an earlier run is dropped. Without it they are temporary.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Writes what every client sent and was told to this file, one JSON object a line, for `loadtest verify`.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+
+    /// Lists the scenarios, the faults that each stands for, and what it needs.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Prints the figures as one JSON object in the last line of standard output, and everything else to standard
+    /// error.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  loadtest fire --minutes 5 --seed 1
+  loadtest fire --minutes 1 --only kill-worker,flush-redis --rate 200/s --calm 0.5
+  loadtest fire --minutes 30 --every 10 --json | tail -n 1";
+
+/// A number above 0, with or without `/s` behind it.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Positive(f64);
+
+impl Positive {
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Positive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number: f64 =
+            text.trim_end_matches("/s").parse().map_err(|_| format!("{text} is not a number"))?;
+        if number > 0.0 && number <= 1e9 { Ok(Self(number)) } else { Err(format!("{text} is not above 0")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_above_zero_with_or_without_its_unit() {
+        assert_eq!(Positive::from_str("500/s"), Ok(Positive(500.0)));
+        assert_eq!(Positive::from_str("2.5"), Ok(Positive(2.5)));
+        for wrong in ["0", "-1", "NaN", "inf", "fast", "/s", ""] {
+            assert!(Positive::from_str(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -158,9 +158,7 @@ impl App {
         let mut producer = kafka::producer(&config.kafka, "stampede-api");
         producer
             .set("message.timeout.ms", config.acknowledge_ms.to_string())
-            .set("queue.buffering.max.messages", config.queue_records.to_string())
-            // The sink makes bunches itself.
-            .set("linger.ms", "0");
+            .set("queue.buffering.max.messages", config.queue_records.to_string());
         let sink = Arc::new(RequestSink::new(
             &producer,
             Encoder::new(recorded.request_schema),
@@ -197,7 +195,6 @@ impl App {
             pool: self.questions.pool().clone(),
             stop: self.stopping.clone(),
         };
-        drop(tokio::spawn(Arc::clone(&self.sink).run()));
         drop(tokio::spawn(Arc::clone(&self.sink.herald).run()));
         drop(tokio::spawn(Arc::clone(&self.hub.undecided.herald).run()));
         // It ends by itself with the process' token; nothing waits for it.

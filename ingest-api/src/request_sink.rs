@@ -2,15 +2,8 @@
 //!
 //! Guarantees: the fate of a record is told exactly once, also when nobody listens any more: a handler that was
 //! dropped because its client went away loses nothing, and gives no place back too early or never.
-//!
-//! Records are not handed to librdkafka one by one, but by one task, all that have come since it ran last: under load
-//! that is what one turn of the runtime has accepted, and at rest it is the only one, at once. So bunches form by
-//! themselves and no timer makes anybody wait. (`linger.ms` would be that timer. Below a millisecond librdkafka does
-//! not sleep until it is over but asks the clock again and again: a quarter of this program's CPU went into that.)
 
-use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
@@ -21,7 +14,7 @@ use runtime::lifecycle::Readiness;
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use coupon_core::ids::RequestId;
@@ -47,15 +40,6 @@ pub(crate) enum SinkError {
     /// The record is larger than a record may be.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-}
-
-/// A record that waits for its bunch.
-struct Ready {
-    partition: i32,
-    key: Box<str>,
-    value: Vec<u8>,
-    headers: Option<OwnedHeaders>,
-    delivery: Box<Delivery>,
 }
 
 /// Told by the producer, once, whatever becomes of the record.
@@ -89,12 +73,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Delivery>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
-        self.tell(*delivery, result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone()));
-    }
-}
-
-impl Deliveries {
-    fn tell(&self, delivery: Delivery, result: Result<(), KafkaError>) {
+        let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
         if result.is_err()
             && let Some(request) = delivery.request
         {
@@ -112,9 +91,6 @@ pub(crate) struct RequestSink {
     producer: ThreadedProducer<Deliveries>,
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
-    /// The next bunch. Requests have their place among the undecided before they come here: it is bounded.
-    bunch: Mutex<Vec<Ready>>,
-    bunch_began: Notify,
     /// Tells handlers of acknowledgements.
     pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
     /// The producer can never send again.
@@ -130,12 +106,9 @@ impl Acknowledgement {
     /// Waits for it.
     ///
     /// # Errors
-    /// [`SinkError::QueueFull`]; or [`SinkError::Unacknowledged`]: nobody can say whether the record is in the log.
+    /// [`SinkError::Unacknowledged`]: nobody can say whether the record is in the log.
     pub(crate) async fn received(self) -> Result<(), SinkError> {
-        self.0.await.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| match error {
-            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
-            other => SinkError::Unacknowledged(other),
-        })
+        self.0.await.unwrap_or(Err(KafkaError::Canceled)).map_err(SinkError::Unacknowledged)
     }
 }
 
@@ -159,15 +132,14 @@ impl RequestSink {
             fatal: fatal.clone(),
         };
         let producer = ThreadedProducer::from_config_and_context(config, context)?;
-        let (bunch, bunch_began) = (Mutex::default(), Notify::new());
-        Ok(Self { producer, encoder, undecided, bunch, bunch_began, herald, fatal })
+        Ok(Self { producer, encoder, undecided, herald, fatal })
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is
     /// given back.
     ///
     /// # Errors
-    /// [`SinkError::Encode`]; nothing was sent.
+    /// [`SinkError`]; nothing was sent.
     pub(crate) fn send_request(
         &self,
         request: &CouponRequest,
@@ -187,7 +159,7 @@ impl RequestSink {
     /// Sends a record that is no user's request.
     ///
     /// # Errors
-    /// [`SinkError::Encode`]; nothing was sent.
+    /// [`SinkError`]; nothing was sent.
     pub(crate) fn send_internal(
         &self,
         record: &CouponRequest,
@@ -206,52 +178,25 @@ impl RequestSink {
         let mut value = Vec::with_capacity(ROOM_OF_A_RECORD);
         self.encoder.encode(request, &mut value)?;
         let (told, acknowledged) = oneshot::channel();
-        let (key, delivery) = (request.coupon_id.as_str().into(), Box::new(Delivery { request: id, told }));
-        let mut bunch = self.bunch();
-        bunch.push(Ready { partition, key, value, headers, delivery });
-        let is_first = bunch.len() == 1;
-        drop(bunch);
-        if is_first {
-            self.bunch_began.notify_one();
+        let mut record = BaseRecord::with_opaque_to(REQUESTS, Box::new(Delivery { request: id, told }))
+            .partition(partition)
+            .key(request.coupon_id.as_bytes())
+            .payload(&value);
+        if let Some(headers) = headers {
+            record = record.headers(headers);
         }
+        self.producer.send(record).map_err(|(error, _)| match error {
+            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
+            other => SinkError::Unacknowledged(other),
+        })?;
         Ok(Acknowledgement(acknowledged))
-    }
-
-    fn bunch(&self) -> MutexGuard<'_, Vec<Ready>> {
-        self.bunch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands over one bunch after another. Ends with the runtime only.
-    pub(crate) async fn run(self: Arc<Self>) {
-        let mut ready = Vec::new();
-        loop {
-            self.bunch_began.notified().await;
-            // Swapped, so that both sides keep the room that they have grown to.
-            mem::swap(&mut *self.bunch(), &mut ready);
-            self.hand_over(ready.drain(..));
-        }
-    }
-
-    fn hand_over(&self, bunch: impl Iterator<Item = Ready>) {
-        for Ready { partition, key, value, headers, delivery } in bunch {
-            let mut record = BaseRecord::with_opaque_to(REQUESTS, delivery)
-                .partition(partition)
-                .key(key.as_bytes())
-                .payload(&value);
-            if let Some(headers) = headers {
-                record = record.headers(headers);
-            }
-            if let Err((error, unsent)) = self.producer.send(record) {
-                self.producer.context().tell(*unsent.delivery_opaque, Err(error));
-            }
-        }
     }
 
     /// Whether a broker answers and knows the topic. Blocks.
     ///
     /// # Errors
     /// Why not, in words.
-    pub(crate) fn ask_broker(&self, patience: Duration) -> Result<(), String> {
+    pub(crate) fn ask_broker(&self, patience: std::time::Duration) -> Result<(), String> {
         if self.fatal.is_cancelled() {
             return Err("the producer is broken for good".to_owned());
         }
@@ -268,41 +213,9 @@ impl RequestSink {
     }
 
     /// Waits until everything sent has its fate. Blocks, in steps of 100 ms: for the end only.
-    pub(crate) fn flush(&self, patience: Duration) {
-        let last = mem::take(&mut *self.bunch());
-        self.hand_over(last.into_iter());
+    pub(crate) fn flush(&self, patience: std::time::Duration) {
         if let Err(error) = self.producer.flush(patience) {
             tracing::warn!(%error, "some requests were not acknowledged before the end");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use schemas::SchemaId;
-    use std::time::Instant;
-
-    #[tokio::test]
-    async fn the_fate_of_every_record_is_told_and_a_full_queue_takes_nothing() {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", "127.0.0.1:1").set("message.timeout.ms", "500");
-        config.set("queue.buffering.max.messages", "1");
-        let undecided = Undecided::new(1, 10, 10);
-        let readiness = Readiness::new(&[PART]);
-        let sink = RequestSink::new(&config, Encoder::new(SchemaId(1)), Arc::clone(&undecided), readiness);
-        let sink = Arc::new(sink.expect("a producer"));
-        drop(tokio::spawn(Arc::clone(&sink).run()));
-        drop(tokio::spawn(Arc::clone(&sink.herald).run()));
-        let request = CouponRequest { kind: "claim".to_owned(), ..CouponRequest::default() };
-        let sent = (1..=3).map(|identity| {
-            let id = RequestId { identity, body: 0 };
-            undecided.admit(id, 0, Instant::now()).expect("there is room");
-            sink.send_request(&request, id, 0).expect("it is queued")
-        });
-        let told = futures::future::join_all(sent.map(Acknowledgement::received)).await;
-        let full = told.iter().filter(|told| matches!(told, Err(SinkError::QueueFull))).count();
-        let late = told.iter().filter(|told| matches!(told, Err(SinkError::Unacknowledged(_)))).count();
-        assert_eq!((full, late, undecided.len()), (2, 1, 0), "{told:?}");
     }
 }

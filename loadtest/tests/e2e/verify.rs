@@ -135,7 +135,7 @@ async fn in_mid_sale_nothing_is_reported_however_often_it_is_looked_at() {
         assert!(verdict.json["invariants"][11]["checked"].as_u64() > Some(0), "{}", verdict.table);
         in_flight += verdict.json["in_flight"].as_u64().unwrap();
     });
-    let words = words.await;
+    let words = Box::pin(words).await;
     // Everything that a life is made of was going on.
     for kind in ["claim accepted", "redeem accepted", "rollback accepted", "lock accepted", "return accepted"]
     {

@@ -95,7 +95,9 @@ async fn demand(field: &Field, dice: &mut Dice) {
 /// Between the broker's acknowledgement and its own answer.
 pub(super) async fn api(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
     let place = armed(dice, &["after-produce-acknowledged"], 40);
-    api_at(field, any_api(field, dice), &place).await
+    let api = any_api(field, dice);
+    field.restart_once_with(api, &[(VARIABLE, &place)]).await?;
+    crashed(field, api, &place).await
 }
 
 /// While it stores codes, or before it has told their owner.
@@ -103,18 +105,24 @@ pub(super) async fn api_at_loading(field: &Field, dice: &mut Dice) -> Result<(),
     let api = any_api(field, dice);
     let place = armed(dice, AT_LOADING, 1);
     let coupon = field.shop.any(Kind::Cool, dice).ok_or("there is no coupon")?;
-    let (crashed, ()) = tokio::join!(api_at(field, api, &place), async {
+    field.restart_once_with(api, &[(VARIABLE, &place)]).await?;
+    let process = field.stack.pid(api);
+    field.stack.wait_healthy(api).await?;
+    if field.stack.pid(api) != process {
+        // It has crashed already, over a load of somebody else, and was started again.
+        return Ok(());
+    }
+    let (crashed, ()) = tokio::join!(crashed(field, api, &place), async {
         for _ in 0..4 {
-            sleep(Duration::from_millis(700)).await;
-            // Through both instances, so one of the loads is its own.
+            // Through all instances in turn, so one of the loads is its own.
             field.load(&coupon, 50).await.ok();
         }
     });
     crashed
 }
 
-async fn api_at(field: &Field, api: Child, place: &str) -> Result<(), Trouble> {
-    field.restart_once_with(api, &[(VARIABLE, place)]).await?;
+/// Waits until it has, and starts it again.
+async fn crashed(field: &Field, api: Child, place: &str) -> Result<(), Trouble> {
     let ended = field.stack.wait_exit(api, CRASHES_WITHIN).await;
     if ended.is_err() {
         field.restart_once_with(api, &[]).await?;

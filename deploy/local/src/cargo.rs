@@ -70,6 +70,12 @@ async fn build(features: &str, profile: Profile) -> Result<Executables, StackErr
     if !features.is_empty() {
         command.args(["--features", features]);
     }
+    // What cargo told a test about its package: build scripts that look at it (of ring) would run again, and everything
+    // that depends on them would be built again.
+    let of_a_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_a_package)) {
+        command.env_remove(name);
+    }
     let output = command
         .current_dir(workspace)
         .stdin(Stdio::null())

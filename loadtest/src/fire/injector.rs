@@ -15,7 +15,7 @@ use super::scenarios::Scenario;
 use crate::screen::Screen;
 
 /// Doing harm takes no longer than this; only starting many programs on a busy machine comes near it.
-const INJECTED_WITHIN: Duration = Duration::from_secs(180);
+const INJECTED_WITHIN: Duration = Duration::from_secs(300);
 /// So often one scenario is tried that cannot be injected, then it counts as skipped.
 const TRIES: u32 = 3;
 /// Beyond its time a run goes on until every scenario had its turn; not for ever.

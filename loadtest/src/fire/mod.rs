@@ -47,8 +47,8 @@ const LONGEST_USUAL_PAUSE: f64 = 10.0;
 /// Until the first coupons are in everybody's memory.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long whoever still waits may wait once everything is healed, and what is left to do may take. Bounds, not goals.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(180);
-const SETTLED_WITHIN: Duration = Duration::from_secs(180);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
+const SETTLED_WITHIN: Duration = Duration::from_secs(300);
 /// The run could not be made.
 const NO_RUN: u8 = 2;
 /// As a shell reports a program that SIGINT ended.

@@ -13,7 +13,7 @@ use super::shop::Kind;
 use crate::deed::Deed;
 
 /// An accepted request has its outcome within this time once nothing is broken any more (I3). A bound, not a goal.
-pub const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
+pub const RECOVERED_WITHIN: Duration = Duration::from_secs(300);
 
 static PROBES: AtomicU64 = AtomicU64::new(0);
 

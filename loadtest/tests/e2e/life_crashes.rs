@@ -103,6 +103,7 @@ async fn a_worker_dies_at_every_place_of_a_takeover_while_codes_live() {
         "before-takeover:3",
         "after-takeover:5",
         "after-check-log:2",
+        "before-tick:1",
         "after-tick:1",
         "before-release",
     ])
@@ -111,7 +112,7 @@ async fn a_worker_dies_at_every_place_of_a_takeover_while_codes_live() {
 
 #[tokio::test]
 async fn fault_27_a_worker_dies_at_every_place_on_the_way_to_a_decision_while_codes_live() {
-    lives_while_it_dies_at(&["after-load:7", "after-pop:2", "amid-fill", "after-fill"]).await;
+    lives_while_it_dies_at(&["after-load:7", "after-pop:2", "before-fill", "amid-fill", "after-fill"]).await;
 }
 
 #[tokio::test]
@@ -122,6 +123,7 @@ async fn a_worker_dies_at_every_place_around_a_write_while_codes_live() {
         "before-watermark:3",
         "after-read-back",
         "before-commit-offset:3",
+        "after-commit-offset:3",
     ])
     .await;
 }
@@ -130,9 +132,10 @@ async fn a_worker_dies_at_every_place_around_a_write_while_codes_live() {
 async fn a_worker_dies_at_every_place_of_telling_while_codes_live() {
     lives_while_it_dies_at(&[
         "amid-emit:4",
+        // What was sent and not acknowledged is what the next one tells again.
         "after-emit-sent:6",
-        "after-write:5",
         "before-reemit",
+        "after-reemit",
         "after-emit-acknowledged:5",
     ])
     .await;
@@ -148,7 +151,10 @@ fn every_crash_point_of_the_worker_is_died_at() {
     });
     let names: Vec<&str> = names.collect();
     assert!(names.len() > 10, "{names:?}");
-    for name in names {
+    // Passed only with letters, or with lists, which come and go here as they like: `workers/tests/crashing.rs` provokes
+    // them, and walks all places with claims alone.
+    let elsewhere = ["before-letters", "after-throw-away"];
+    for name in names.into_iter().filter(|name| !elsewhere.contains(name)) {
         assert!(
             tests.contains(&format!("\"{name}\"")) || tests.contains(&format!("\"{name}:")),
             "nobody dies at {name}"

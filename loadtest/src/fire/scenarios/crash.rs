@@ -14,7 +14,7 @@ use crate::fire::shop::Kind;
 
 const VARIABLE: &str = "STAMPEDE_CRASH_AT";
 /// How long it may take until the place is passed for the n-th time.
-const CRASHES_WITHIN: Duration = Duration::from_secs(12);
+const CRASHES_WITHIN: Duration = Duration::from_secs(30);
 /// Until a worker that was just started owns something.
 const OWNS_AFTER: Duration = Duration::from_millis(2_500);
 /// Users who want codes of one coupon then, so that its owner keeps a list.

@@ -16,7 +16,7 @@ use crate::fire::field::{Field, Trouble};
 
 const GROUP: &str = "stampede-workers";
 /// Killed workers are members until their sessions end.
-const LEAVES_WITHIN: Duration = Duration::from_secs(15);
+const LEAVES_WITHIN: Duration = Duration::from_secs(60);
 
 fn brokers(field: &Field) -> Vec<Child> {
     let all = field.stack.children().into_iter();

@@ -15,7 +15,7 @@ use crate::fire::dice::Dice;
 use crate::fire::field::{Field, Trouble};
 use crate::fire::shop::Kind;
 
-const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
+const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A record to append.
 #[derive(Clone, Debug)]

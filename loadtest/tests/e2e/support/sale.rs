@@ -87,18 +87,23 @@ impl<'f> Sale<'f> {
     /// The names of its lists in Redis, once there is one with something in it: a coupon gets one when more of its codes
     /// are wanted than its owner reads at first.
     pub(crate) async fn lists(&self, redis: &mut MultiplexedConnection) -> Vec<String> {
-        let sql = "select coupon_no from stampede.coupons where coupon_id = $1";
-        let number = sqlx::query_scalar::<_, i64>(sql).bind(self.coupon);
-        let number = number.fetch_one(&mut self.field.postgres().await).await.unwrap();
         let until = Instant::now() + SETTLES_WITHIN;
         loop {
-            let lists: Vec<String> = redis.keys(format!("stampede:stock:{number}:*")).await.unwrap();
+            let lists = self.lists_now(redis).await;
             if !lists.is_empty() {
                 return lists;
             }
             assert!(Instant::now() < until, "{} gets no list", self.coupon);
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The names of the lists that it has at this moment: one that its owner doubts is thrown away.
+    pub(crate) async fn lists_now(&self, redis: &mut MultiplexedConnection) -> Vec<String> {
+        let sql = "select coupon_no from stampede.coupons where coupon_id = $1";
+        let number = sqlx::query_scalar::<_, i64>(sql).bind(self.coupon);
+        let number = number.fetch_one(&mut self.field.postgres().await).await.unwrap();
+        redis.keys(format!("stampede:stock:{number}:*")).await.unwrap()
     }
 
     pub(crate) async fn counts(&self) -> Counts {

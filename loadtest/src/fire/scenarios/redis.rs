@@ -14,6 +14,8 @@ use crate::fire::shop::Kind;
 
 /// Users who want codes meanwhile.
 const DEMAND: usize = 120;
+/// How many such crowds come, until there is a list.
+const CROWDS: usize = 10;
 
 async fn connect(field: &Field) -> Result<MultiplexedConnection, Trouble> {
     let client = redis::Client::open(field.endpoints.redis_url.as_str())?;
@@ -43,16 +45,22 @@ enum Harm {
     OtherType,
 }
 
-/// Does something to every list, some times in a row.
+/// Does something to every list, some times in a row. An owner has none until many of its codes are wanted.
 async fn to_lists(field: &Field, dice: &mut Dice, harm: Harm) -> Result<(), Trouble> {
-    let mut dice_of_the_harm = dice.fork();
-    under_demand(field, dice, harm.to_all(field, &mut dice_of_the_harm)).await
+    for _ in 0..CROWDS {
+        let mut dice_of_the_harm = dice.fork();
+        if under_demand(field, dice, harm.to_all(field, &mut dice_of_the_harm)).await? > 0 {
+            return Ok(());
+        }
+    }
+    Err("there was no list to hurt".into())
 }
 
 impl Harm {
-    async fn to_all(self, field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
+    /// Answers how many it was done to.
+    async fn to_all(self, field: &Field, dice: &mut Dice) -> Result<u32, Trouble> {
         let mut redis = connect(field).await?;
-        let mut hurt = 0;
+        let mut hurt = 0_u32;
         for _ in 0..8 {
             let all = lists(&mut redis).await?;
             for list in &all {
@@ -69,7 +77,7 @@ impl Harm {
             }
             sleep(Duration::from_millis(dice.between(50, 300))).await;
         }
-        if hurt > 0 { Ok(()) } else { Err("there was no list to hurt".into()) }
+        Ok(hurt)
     }
 }
 

@@ -10,7 +10,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::StackError;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Somebody with every right. Takes addresses as [`crate::Endpoints::kafka`] has them.
 pub struct Admin {
@@ -90,16 +90,16 @@ impl Admin {
         refused(made, what)
     }
 
-    /// Removes the records of a partition before this offset, as retention would.
+    /// Removes all records of a partition that are older than its end, as retention would.
     ///
     /// # Errors
-    /// When the offset is beyond the end, or Kafka does not answer.
-    pub async fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<(), StackError> {
+    /// When Kafka refuses, or does not answer.
+    pub async fn delete_records(&self, topic: &str, partition: i32) -> Result<(), StackError> {
         let what = "delete the records";
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(before)).map_err(failed(what))?;
-        self.client.delete_records(&list, &self.options).await.map_err(failed(what))?;
-        Ok(())
+        list.add_partition_offset(topic, partition, Offset::End).map_err(failed(what))?;
+        let done = self.client.delete_records(&list, &self.options).await.map_err(failed(what))?;
+        done.elements().iter().try_for_each(|element| element.error()).map_err(failed(what))
     }
 
     /// Deletes a topic and makes an empty one of the same name, as somebody does who thinks that it is in the way.

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use loadtest::fire::skewed_clock;
-use local_stack::Child;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
+use local_stack::{Admin, Child};
 use redis::AsyncCommands as _;
 use schemas::topics::REQUESTS;
 use serde_json::json;
@@ -170,11 +167,8 @@ async fn fault_13_partitions_that_somebody_adds_change_nothing() {
     let before = sale.claim("ann").await;
     let words = lives.during(async {
         lives.lived(20).await;
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", field.stack.endpoints().kafka);
-        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
-        let added = admin.create_partitions(&[NewPartitions::new(REQUESTS, 12)], &AdminOptions::new()).await;
-        assert!(added.unwrap().iter().all(Result::is_ok), "the broker has twelve partitions");
+        let admin = Admin::new(&field.stack.endpoints().kafka).unwrap();
+        admin.add_partitions(REQUESTS, 12).await.expect("the broker has twelve partitions");
         // Everybody hears of them: the clients' metadata is renewed, the group spreads them, the workers start anew.
         for worker in WORKERS {
             field.restart_with(worker, &[]).await;

@@ -5,13 +5,9 @@ use std::fs::OpenOptions;
 use std::time::Duration;
 
 use loadtest::checker::Told;
-use local_stack::Child;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::{Offset, TopicPartitionList};
+use local_stack::{Admin, Child};
 use schemas::topics::REQUESTS;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::support::foreigner::{Foreigner, PARTITIONS};
 use crate::support::operator::{goes_on, partition, repair, repairs, stops_with, workers};
@@ -20,13 +16,8 @@ use crate::support::{Ask, Field, Kind};
 const BOTH: [Child; 2] = [Child::Worker(0), Child::Worker(1)];
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn admin(field: &Field) -> AdminClient<DefaultClientContext> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &field.stack.endpoints().kafka).create().unwrap()
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE))
+fn admin(field: &Field) -> Admin {
+    Admin::new(&field.stack.endpoints().kafka).unwrap()
 }
 
 async fn claims(field: &Field, coupon: &str, prefix: &str, count: usize) {
@@ -40,14 +31,6 @@ async fn claims(field: &Field, coupon: &str, prefix: &str, count: usize) {
 async fn position(field: &Field, partition: i32) -> (i64, i64) {
     let sql = "select next_offset, write_no from stampede.partitions where partition = $1";
     sqlx::query_as(sql).bind(partition).fetch_one(&mut field.postgres().await).await.unwrap()
-}
-
-/// Removes the records of a partition that are older than its end, as retention does.
-async fn forget_everything(field: &Field, partition: i32) {
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(REQUESTS, partition, Offset::End).unwrap();
-    let done = admin(field).delete_records(&list, &options()).await.unwrap();
-    done.elements_for_topic(REQUESTS)[0].error().unwrap();
 }
 
 #[tokio::test]
@@ -71,7 +54,8 @@ async fn fault_14_retention_that_overtakes_a_running_owner_stops_it_and_a_comman
     for user in ["lost-1", "lost-2"] {
         foreigner.send(&foreigner.request("claim", user, None)).await;
     }
-    forget_everything(&field, number).await;
+    // As retention does.
+    admin(&field).delete_records(REQUESTS, number).await.unwrap();
     for worker in BOTH {
         field.stack.resume(worker).unwrap();
     }
@@ -150,21 +134,6 @@ async fn fault_14_a_log_that_was_cut_and_grew_again_stops_its_partition_and_a_co
     );
 }
 
-/// Deletes and makes the topic again: the same name, the same number of partitions, another topic.
-async fn recreate(field: &Field) {
-    let admin = admin(field);
-    let deleted = admin.delete_topics(&[REQUESTS], &options()).await.unwrap();
-    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
-    let again = NewTopic::new(REQUESTS, PARTITIONS, TopicReplication::Fixed(1))
-        .set("message.timestamp.type", "LogAppendTime");
-    // A moment later: the name is free once the brokers have let go of it.
-    let until = Instant::now() + PATIENCE;
-    while !admin.create_topics([&again], &options()).await.unwrap().iter().all(Result::is_ok) {
-        assert!(Instant::now() < until, "the topic cannot be made again");
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
 #[tokio::test]
 async fn fault_12_a_topic_that_was_recreated_stops_its_running_owners_and_a_command_goes_on() {
     let field = Field::enter(Kind::Doomed).await;
@@ -174,7 +143,9 @@ async fn fault_12_a_topic_that_was_recreated_stops_its_running_owners_and_a_comm
     claims(&field, &coupon, "before", 3).await;
     foreigner.heard(&field).await;
     let (next_offset, write_no) = position(&field, number).await;
-    recreate(&field).await;
+    // The same name, the same number of partitions, another topic.
+    let settings = [("message.timestamp.type", "LogAppendTime")];
+    admin(&field).recreate_topic(REQUESTS, PARTITIONS, 1, &settings).await.unwrap();
     let of = format!("partition {number} of {REQUESTS} was recreated: its topic is ");
     stops_with(&field, &[&of, "workers repair"]).await;
     // It grows past the old offsets: by bounds alone it looks like the old log.

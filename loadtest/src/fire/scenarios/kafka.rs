@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use local_stack::Child;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use local_stack::{Admin, Child};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::topics::REQUESTS;
@@ -89,22 +87,11 @@ async fn without_workers(field: &Field, meddling: Meddling) -> Result<(), Troubl
 
 async fn meddle(field: &Field, meddling: Meddling) -> Result<(), Trouble> {
     match meddling {
-        Meddling::Delete => delete(&field.endpoints.kafka).await,
+        Meddling::Delete => Ok(Admin::new(&field.endpoints.kafka)?.delete_group(GROUP).await?),
         Meddling::CommitAhead => {
             let (brokers, partitions) = (field.endpoints.kafka.clone(), field.partitions);
             spawn_blocking(move || commit_far_ahead(&brokers, partitions)).await?
         }
-    }
-}
-
-async fn delete(brokers: &str) -> Result<(), Trouble> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers);
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
-    let deleted = admin.delete_groups(&[GROUP], &AdminOptions::new()).await?;
-    match deleted.into_iter().find_map(Result::err) {
-        None => Ok(()),
-        Some((_, code)) => Err(format!("the group cannot be deleted: {code}").into()),
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use runtime::kafka;
 use runtime::lifecycle::Readiness;
 use runtime::patience::GaveUp;
 use runtime::postgres::{self, PostgresUrlError};
 use runtime::registry::Registry;
+use runtime::renewable::{Renewable, Watched};
 use runtime::topics::{self, Topics, TopicsError};
+use runtime::{kafka, renewable};
 use schemas::{Decoder, Encoder, SchemaId, Subject};
 use sqlx::PgPool;
 use thiserror::Error;
@@ -186,8 +187,10 @@ impl App {
     }
 
     fn run_beside(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
+        let clients = response_reader::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
+        let watched: Vec<Arc<dyn Watched>> = vec![self.sink.watched(), Arc::<Renewable<_>>::clone(&clients)];
         let reader = ResponseReader {
-            config: kafka::reader(&self.config.kafka, "stampede-api-responses"),
+            clients,
             partitions: recorded.topics.responses,
             decoder: Decoder::new(recorded.response_schema),
             hub: Arc::clone(&self.hub),
@@ -204,6 +207,7 @@ impl App {
         drop(tokio::spawn(forgotten));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
         drop(tokio::spawn(Arc::clone(self).check_parts()));
+        drop(tokio::spawn(renewable::watch(self.config.kafka.clone(), watched)));
         self.readiness.set(SERVING, Ok(()));
         Ok(())
     }

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use runtime::lifecycle::Readiness;
+use runtime::renewable::{Renewable, Watched};
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
@@ -49,6 +50,7 @@ pub(crate) struct Delivery {
     told: oneshot::Sender<Result<(), KafkaError>>,
 }
 
+#[derive(Clone)]
 struct Deliveries {
     undecided: Arc<Undecided>,
     herald: Arc<Herald<Result<(), KafkaError>>>,
@@ -88,7 +90,7 @@ impl ProducerContext for Deliveries {
 
 /// Sends requests.
 pub(crate) struct RequestSink {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Arc<Renewable<ThreadedProducer<Deliveries>>>,
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
     /// Tells handlers of acknowledgements.
@@ -131,8 +133,16 @@ impl RequestSink {
             readiness,
             fatal: fatal.clone(),
         };
-        let producer = ThreadedProducer::from_config_and_context(config, context)?;
+        let config = config.clone();
+        let producer = Renewable::new("producer", move || {
+            ThreadedProducer::from_config_and_context(&config, context.clone())
+        })?;
         Ok(Self { producer, encoder, undecided, herald, fatal })
+    }
+
+    /// The producer, to be watched.
+    pub(crate) fn watched(&self) -> Arc<dyn Watched> {
+        Arc::<Renewable<_>>::clone(&self.producer)
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is
@@ -185,7 +195,7 @@ impl RequestSink {
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        self.producer.send(record).map_err(|(error, _)| match error {
+        self.producer.now().send(record).map_err(|(error, _)| match error {
             KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
             other => SinkError::Unacknowledged(other),
         })?;
@@ -202,6 +212,7 @@ impl RequestSink {
         }
         let metadata = self
             .producer
+            .keep()
             .client()
             .fetch_metadata(Some(REQUESTS), patience)
             .map_err(|error| error.to_string())?;
@@ -214,7 +225,7 @@ impl RequestSink {
 
     /// Waits until everything sent has its fate. Blocks, in steps of 100 ms: for the end only.
     pub(crate) fn flush(&self, patience: std::time::Duration) {
-        if let Err(error) = self.producer.flush(patience) {
+        if let Err(error) = self.producer.now().flush(patience) {
             tracing::warn!(%error, "some requests were not acknowledged before the end");
         }
     }

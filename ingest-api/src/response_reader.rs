@@ -17,6 +17,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::lifecycle::Readiness;
+use runtime::renewable::Renewable;
 use schemas::topics::RESPONSES;
 use schemas::{CouponResponse, DecodeError, Decoder, SchemaId};
 use sqlx::PgPool;
@@ -37,7 +38,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How often a schema is asked for before its record is left to the look-up in Postgres.
 const SCHEMA_TRIES: u32 = 3;
 
-struct Quiet;
+/// What librdkafka tells goes to the debug log.
+pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -47,11 +49,20 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-type Client = BaseConsumer<Quiet>;
+/// Reads responses.
+pub(crate) type Client = BaseConsumer<Quiet>;
+
+/// The client that will read, with a reader's settings.
+///
+/// # Errors
+/// When librdkafka refuses them.
+pub(crate) fn client(config: ClientConfig) -> KafkaResult<Arc<Renewable<Client>>> {
+    Renewable::new("responses", move || Client::from_config_and_context(&config, Quiet))
+}
 
 /// All that the thread needs.
 pub(crate) struct ResponseReader {
-    pub(crate) config: ClientConfig,
+    pub(crate) clients: Arc<Renewable<Client>>,
     pub(crate) partitions: i32,
     pub(crate) decoder: Decoder<CouponResponse>,
     pub(crate) hub: Arc<ResultHub>,
@@ -72,8 +83,9 @@ impl ResponseReader {
 
     fn run(self, handle: &Handle) {
         while !self.stop.is_cancelled() {
-            let why = match self.position() {
-                Ok(client) => {
+            let client = self.clients.keep();
+            let why = match self.position(&client) {
+                Ok(()) => {
                     self.readiness.set(PART, Ok(()));
                     // What was told before this position was not read here.
                     self.hub.note_gap();
@@ -87,27 +99,31 @@ impl ResponseReader {
             };
             self.readiness.set(PART, Err(format!("coupon.responses cannot be read: {why}")));
             thread::sleep(PAUSE);
+            if let Err(error) = self.clients.replace() {
+                tracing::error!(%error, "no other client to read responses with");
+            }
         }
     }
 
-    /// A client that stands at the end of every partition.
-    fn position(&self) -> KafkaResult<Client> {
-        let client = Client::from_config_and_context(&self.config, Quiet)?;
+    /// Puts the client at the end of every partition.
+    fn position(&self, client: &Client) -> KafkaResult<()> {
         let mut ends = TopicPartitionList::with_capacity(usize::try_from(self.partitions).unwrap_or(0));
         for partition in 0..self.partitions {
             let (_, end) = client.fetch_watermarks(RESPONSES, partition, ASK)?;
             ends.add_partition_offset(RESPONSES, partition, Offset::Offset(end))?;
         }
-        client.assign(&ends)?;
-        Ok(client)
+        client.assign(&ends)
     }
 
-    /// Reads until the process stops (`None`) or the client has to be made anew.
-    fn read(&self, client: &Client, handle: &Handle) -> ControlFlow<Option<KafkaError>> {
+    /// Reads until the process stops (`None`), the client has to be made anew, or it was.
+    fn read(&self, client: &Arc<Client>, handle: &Handle) -> ControlFlow<Option<KafkaError>> {
         let read = counter!(names::RESPONSES);
         let mut expected = vec![-1; usize::try_from(self.partitions).unwrap_or(0)];
         let mut broken = false;
         while !self.stop.is_cancelled() {
+            if !self.clients.is_now(client) {
+                return ControlFlow::Continue(());
+            }
             match client.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {

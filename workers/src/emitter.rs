@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use runtime::registry::Registry;
+use runtime::renewable::{Renewable, Watched};
 use runtime::topics::Topics;
 use schemas::{CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, topics};
 use tokio::sync::Notify;
@@ -97,7 +98,7 @@ impl ProducerContext for Deliveries {
 /// The producer of a worker process, shared by its partitions.
 #[derive(Clone)]
 pub struct Emitter {
-    producer: Arc<ThreadedProducer<Deliveries>>,
+    producer: Arc<Renewable<ThreadedProducer<Deliveries>>>,
     responses: Encoder<CouponResponse>,
     requests: Encoder<CouponRequest>,
     messages: Messages,
@@ -110,7 +111,10 @@ impl Emitter {
     /// # Errors
     /// What librdkafka has against the settings.
     pub fn new(config: &ClientConfig, topics: Topics, registry: &Registry) -> KafkaResult<Self> {
-        let producer = Arc::new(ThreadedProducer::from_config_and_context(config, Deliveries)?);
+        let config = config.clone();
+        let producer = Renewable::new("producer", move || {
+            ThreadedProducer::from_config_and_context(&config, Deliveries)
+        })?;
         Ok(Self {
             producer,
             topics,
@@ -221,7 +225,7 @@ impl Emitter {
     async fn send(&self, record: BaseRecord<'_, [u8], [u8], Arc<Tracker>>) {
         let mut next = Some(record);
         while let Some(record) = next.take() {
-            match self.producer.send(record) {
+            match self.producer.now().send(record) {
                 Ok(()) => {}
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
                     tokio::time::sleep(QUEUE_FULL_PAUSE).await;
@@ -238,7 +242,13 @@ impl Emitter {
     /// How many messages wait for the broker.
     #[must_use]
     pub fn in_flight(&self) -> i32 {
-        self.producer.in_flight_count()
+        self.producer.now().in_flight_count()
+    }
+
+    /// The producer, to be watched.
+    #[must_use]
+    pub fn watched(&self) -> Arc<dyn Watched> {
+        Arc::<Renewable<_>>::clone(&self.producer)
     }
 }
 

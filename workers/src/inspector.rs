@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coupon_core::ids::{Millis, Offset, Partition, WriteNo};
@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
+use runtime::renewable::{Renewable, Watched};
 use schemas::topics::REQUESTS;
 
 use crate::decode::Raw;
@@ -28,7 +29,9 @@ const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Looks things up in Kafka.
 pub struct Inspector {
-    client: Mutex<BaseConsumer>,
+    client: Arc<Renewable<BaseConsumer>>,
+    /// Held while the client is asked.
+    turn: Mutex<()>,
     waiting: Mutex<Vec<Question>>,
 }
 
@@ -60,7 +63,14 @@ impl Inspector {
         let mut config = config.clone();
         // One record of each partition is all that it ever reads.
         config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
-        Ok(Self { client: Mutex::new(config.create()?), waiting: Mutex::default() })
+        let client = Renewable::new("inspector", move || config.create())?;
+        Ok(Self { client, turn: Mutex::default(), waiting: Mutex::default() })
+    }
+
+    /// The client, to be watched.
+    #[must_use]
+    pub fn watched(&self) -> Arc<dyn Watched> {
+        Arc::<Renewable<_>>::clone(&self.client)
     }
 
     /// The offsets that the next records of partitions will get; those that Kafka does not know now are missing.
@@ -69,8 +79,8 @@ impl Inspector {
     /// # Errors
     /// What Kafka says.
     pub fn ends(&self, partitions: &[Partition]) -> KafkaResult<BTreeMap<Partition, Offset>> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        bounds(&*client, partitions, KafkaOffset::End, TOGETHER)
+        let _turn = self.turn();
+        bounds(&**self.client.now(), partitions, KafkaOffset::End, TOGETHER)
     }
 
     /// Asks whatever a takeover asks once, and forgets the answers: the first question to a group, and to each leader,
@@ -78,8 +88,8 @@ impl Inspector {
     pub fn warm_up(&self, partitions: i32) {
         let partitions: BTreeMap<Partition, Offset> =
             (0..partitions).map(|partition| (Partition(partition), Offset(-1))).collect();
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = look(&client, &partitions, PATIENCE) {
+        let _turn = self.turn();
+        if let Err(error) = look(&self.client.now(), &partitions, PATIENCE) {
             tracing::debug!(%error, "Kafka was not asked ahead: the first takeover is slower");
         }
     }
@@ -88,13 +98,13 @@ impl Inspector {
     pub(crate) fn look(&self, partition: Partition, last: Offset) -> Result<Found, InspectError> {
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         self.lock_waiting().push(Question { partition, last, answer });
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn();
         // Whoever had the client before may have asked this, too.
         if let Ok(answer) = answered.try_recv() {
             return answer;
         }
-        self.answer_all(&client);
-        drop(client);
+        self.answer_all(&self.client.keep());
+        drop(turn);
         answered.try_recv().unwrap_or(Err(InspectError::NoBounds(partition)))
     }
 
@@ -123,6 +133,10 @@ impl Inspector {
             // There is room for one answer, and this is it.
             drop(answer.try_send(one));
         }
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_waiting(&self) -> std::sync::MutexGuard<'_, Vec<Question>> {

@@ -11,7 +11,7 @@ use runtime::lifecycle::{Readiness, shutdown_on_signal};
 use runtime::patience::GaveUp;
 use runtime::registry::Registry;
 use runtime::topics::Topics;
-use runtime::{group, kafka, postgres, probes, redis, topics};
+use runtime::{group, kafka, postgres, probes, redis, renewable, topics};
 use schemas::Subject;
 use sqlx::PgPool;
 use thiserror::Error;
@@ -185,6 +185,8 @@ async fn serve(
         assignments,
         assigned: Arc::clone(&assigned),
     })?;
+    let clients = consumer.watched.iter().cloned().chain([inspector.watched(), emitter.watched()]).collect();
+    let clients = tokio::spawn(renewable::watch(args.kafka.clone(), clients));
     let identities = Identities::new(args.kafka.kafka_brokers.clone(), pool.clone());
     let ledgers =
         PgLedgers { options, pool, spares, worker, messages: Messages::new(registry.id_of(Subject::Event)) };
@@ -209,6 +211,7 @@ async fn serve(
     let was_told_to_stop = shutdown.is_cancelled();
     watching.abort();
     identity.abort();
+    clients.abort();
     keeping.abort();
 
     // Clients of Kafka may take long to close when the broker is away.

@@ -21,7 +21,8 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
         // A leader that has moved is looked for at the first error; this is for those that nobody asks at the moment.
         .set("topic.metadata.refresh.interval.ms", "10000")
         // A cluster that froze tells who asks as soon as it wakes that it has no broker. The client forgets them all then,
-        // and asks nobody until it begins anew with `bootstrap.servers`: by default after five minutes.
+        // and asks nobody until it begins anew with `bootstrap.servers`: by default after five minutes, and sometimes
+        // never (see `renewable`).
         .set("metadata.recovery.rebootstrap.trigger.ms", "2000")
         .set("log.connection.close", "false");
     config

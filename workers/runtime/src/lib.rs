@@ -7,7 +7,8 @@
 //! Reading order:
 //! 1. [`config`]: the arguments that programs share, each with its environment variable.
 //! 2. [`telemetry`], [`lifecycle`], [`probes`]: logs and metrics, signals and readiness, and the port that shows both.
-//! 3. [`postgres`], [`redis`], [`kafka`]: settings of the clients, with the reason for each.
+//! 3. [`postgres`], [`redis`], [`kafka`]: settings of the clients, with the reason for each. [`renewable`]: clients of Kafka
+//!    that cannot find back to it.
 //! 4. [`topics`], [`registry`]: what must exist before the first record: topics and schemas. [`group`]: how long the
 //!    consumer group waits for a silent member.
 //! 5. [`patience`]: waiting for a server, bounded. `nodelay`: what sqlx forgets about its sockets.
@@ -22,5 +23,6 @@ pub mod postgres;
 pub mod probes;
 pub mod redis;
 pub mod registry;
+pub mod renewable;
 pub mod telemetry;
 pub mod topics;

@@ -2,7 +2,8 @@
 //! record; what it commits is for monitoring and autoscaling, and carries the write number that it belongs to.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use coupon_core::ids::{Offset, Partition, WriteNo};
@@ -11,10 +12,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr as Code;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
+use runtime::renewable::{Client as _, Watched};
 use schemas::topics::REQUESTS;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Assigned;
+use super::{Assigned, Command};
 use crate::kafka_log;
 use crate::log::metadata_of;
 
@@ -31,7 +33,7 @@ pub enum Assignment {
 }
 
 pub(super) struct Membership {
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     joining: Option<Instant>,
 }
 
@@ -96,6 +98,27 @@ fn take(
     consumer.pause(list)
 }
 
+/// The client of the membership, for whoever watches it.
+struct Member {
+    consumer: Weak<BaseConsumer<Context>>,
+    commands: Sender<Command>,
+}
+
+impl Watched for Member {
+    fn name(&self) -> &'static str {
+        "membership"
+    }
+
+    fn reach(&self, patience: Duration) -> KafkaResult<()> {
+        self.consumer.upgrade().map_or(Ok(()), |consumer| consumer.reach(patience))
+    }
+
+    /// Hands everything over, and ends the process: whoever supervises it starts another.
+    fn renew(&self) -> KafkaResult<()> {
+        self.commands.send(Command::Shutdown).map_err(|_| KafkaError::Canceled)
+    }
+}
+
 impl Membership {
     pub(super) fn join(
         config: &ClientConfig,
@@ -104,7 +127,12 @@ impl Membership {
     ) -> KafkaResult<Self> {
         let consumer = BaseConsumer::from_config_and_context(config, Context { assignments, assigned })?;
         consumer.subscribe(&[REQUESTS])?;
-        Ok(Self { consumer, joining: Some(Instant::now()) })
+        Ok(Self { consumer: Arc::new(consumer), joining: Some(Instant::now()) })
+    }
+
+    /// The client, to be watched. It cannot be made anew below its owners: `commands` are told to end instead.
+    pub(super) fn watched(&self, commands: Sender<Command>) -> Arc<dyn Watched> {
+        Arc::new(Member { consumer: Arc::downgrade(&self.consumer), commands })
     }
 
     /// Lets the client do its work: rebalances, answers to commits.

@@ -23,6 +23,7 @@ use coupon_core::ids::{Offset, Partition, WriteNo};
 use coupon_core::record::Record;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+use runtime::renewable::Watched;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::crash_points::{Point, pass_by};
@@ -139,6 +140,8 @@ pub struct Settings {
 pub struct ConsumerThread {
     /// Its ear.
     pub commands: Sender<Command>,
+    /// Both clients, to be watched.
+    pub watched: [Arc<dyn Watched>; 2],
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -151,6 +154,7 @@ impl ConsumerThread {
         let (commands, ear) = std::sync::mpsc::channel();
         let reader = Reader::new(&settings.reader, settings.decode)?;
         let membership = Membership::join(&settings.membership, settings.assignments, settings.assigned)?;
+        let watched = [reader.watched(), membership.watched(commands.clone())];
         let consumer = Consumer {
             membership,
             reader,
@@ -159,7 +163,7 @@ impl ConsumerThread {
             committed: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(|| consumer.run())?;
-        Ok(Self { commands, thread })
+        Ok(Self { commands, watched, thread })
     }
 
     /// Leaves the group and ends the thread. Blocks until it has.

@@ -2,6 +2,7 @@
 //! ownership.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coupon_core::ids::{Millis, Offset, Partition};
@@ -11,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientContext, Offset as KafkaOffset, Timestamp, TopicPartitionList};
+use runtime::renewable::{Renewable, Watched};
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 
 use super::{Delivery, Fetched};
@@ -33,7 +35,8 @@ const IN_FLIGHT_LOW: usize = 2_000;
 const AHEAD: Duration = Duration::from_secs(2);
 
 pub(super) struct Reader {
-    consumer: BaseConsumer<Context>,
+    clients: Arc<Renewable<BaseConsumer<Context>>>,
+    consumer: Arc<BaseConsumer<Context>>,
     decode: Decode,
     readings: BTreeMap<i32, Reading>,
 }
@@ -66,8 +69,26 @@ impl ConsumerContext for Context {}
 
 impl Reader {
     pub(super) fn new(config: &ClientConfig, decode: Decode) -> KafkaResult<Self> {
-        let consumer = BaseConsumer::from_config_and_context(config, Context)?;
-        Ok(Self { consumer, decode, readings: BTreeMap::new() })
+        let config = config.clone();
+        let clients =
+            Renewable::new("reader", move || BaseConsumer::from_config_and_context(&config, Context))?;
+        Ok(Self { consumer: clients.keep(), clients, decode, readings: BTreeMap::new() })
+    }
+
+    /// The client, to be watched.
+    pub(super) fn watched(&self) -> Arc<dyn Watched> {
+        Arc::<Renewable<_>>::clone(&self.clients)
+    }
+
+    /// Goes on with the client that took the place of the one before, from where that one stood.
+    fn follow_renewal(&mut self) {
+        if self.clients.is_now(&self.consumer) {
+            return;
+        }
+        self.consumer = self.clients.keep();
+        for (partition, reading) in std::mem::take(&mut self.readings) {
+            self.begin(Partition(partition), Reading { held: false, ..reading });
+        }
     }
 
     /// Finds the leaders and connects to them: a partition that is taken over later is fetched at once.
@@ -152,6 +173,7 @@ impl Reader {
 
     /// Reads what is there, waiting at most `wait` for the first record, and hands it over.
     pub(super) fn read(&mut self, mut wait: Duration) {
+        self.follow_renewal();
         for _ in 0..ROUND {
             match self.consumer.poll(wait) {
                 None => break,

@@ -130,7 +130,7 @@ impl<C: Client> Watched for Renewable<C> {
 
 /// Asks all clients from time to time, and renews those that are not answered while a newcomer is. Never ends by itself.
 pub async fn watch(args: KafkaArgs, clients: Vec<Arc<dyn Watched>>) {
-    let mut watched: Vec<(Arc<dyn Watched>, u32)> = clients.into_iter().map(|client| (client, 0)).collect();
+    let mut watched: Vec<Watch> = clients.into_iter().map(|client| Watch { client, misses: 0 }).collect();
     loop {
         tokio::time::sleep(RHYTHM).await;
         let config = kafka::client(&args, "stampede-newcomer");
@@ -146,17 +146,23 @@ pub async fn watch(args: KafkaArgs, clients: Vec<Arc<dyn Watched>>) {
     }
 }
 
+/// One client, and how many questions in a row it left unanswered while others were answered.
+struct Watch {
+    client: Arc<dyn Watched>,
+    misses: u32,
+}
+
 /// One round. Blocks.
-fn look_after(watched: &mut [(Arc<dyn Watched>, u32)], newcomer_is_answered: impl Fn() -> bool) {
-    for (client, misses) in &mut *watched {
+fn look_after(watched: &mut [Watch], newcomer_is_answered: impl Fn() -> bool) {
+    for Watch { client, misses } in &mut *watched {
         *misses = if client.reach(PATIENCE).is_ok() { 0 } else { *misses + 1 };
     }
-    let any_missed = watched.iter().any(|(_, misses)| *misses > 0);
+    let any_missed = watched.iter().any(|watch| watch.misses > 0);
     if any_missed && !newcomer_is_answered() {
         // Kafka is away, for everybody.
-        watched.iter_mut().for_each(|(_, misses)| *misses = 0);
+        watched.iter_mut().for_each(|watch| watch.misses = 0);
     }
-    for (client, misses) in watched.iter_mut().filter(|(_, misses)| *misses >= MISSES) {
+    for Watch { client, misses } in watched.iter_mut().filter(|watch| watch.misses >= MISSES) {
         *misses = 0;
         let client_name = client.name();
         match client.renew() {
@@ -195,12 +201,12 @@ mod tests {
         }
     }
 
-    fn cut_off() -> (Arc<Renewable<Made>>, Vec<(Arc<dyn Watched>, u32)>) {
+    fn cut_off() -> (Arc<Renewable<Made>>, [Watch; 1]) {
         let made = AtomicU32::new(0);
         let client = Renewable::new("test", move || Ok(Made(made.fetch_add(1, Ordering::Relaxed))));
         let client = client.expect("nothing is against it");
-        let watched: Arc<dyn Watched> = Arc::<Renewable<Made>>::clone(&client);
-        (client, vec![(watched, 0)])
+        let watch = Watch { client: Arc::<Renewable<Made>>::clone(&client), misses: 0 };
+        (client, [watch])
     }
 
     #[test]

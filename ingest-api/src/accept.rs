@@ -162,7 +162,7 @@ async fn known_outcome(app: &App, id: RequestId) -> Result<Option<Arc<Outcome>>,
 
 async fn stored_outcome(app: &App, id: RequestId) -> Result<Option<Arc<Outcome>>, Problem> {
     let identities = [id.identity];
-    let asked = lookup::outcomes(app.questions.pool(), &identities);
+    let asked = async { lookup::outcomes(app.questions.connection().await?.server(), &identities).await };
     // Without an answer it is sent: the owner answers a repetition with what is stored.
     let Ok(outcomes) = app.questions.ask(BRIEF_PATIENCE, asked).await else { return Ok(None) };
     if let Some(outcome) = outcomes.iter().find(|outcome| outcome.id == id) {

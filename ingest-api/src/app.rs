@@ -131,7 +131,7 @@ impl App {
     ) -> Result<Arc<Self>, StartError> {
         strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
         let options = postgres::pinned(postgres::options(&config.postgres, "stampede-api")?);
-        let pool = postgres::pool(questions::limited(options), config.postgres_connections);
+        let pool = postgres::open_pool(questions::limited(options), config.postgres_connections);
         postgres::wait_for_schema(&pool).await?;
         let topics = topics::ensure(&config.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
-use sqlx::PgPool;
 use sqlx::types::Json;
 use utoipa::ToSchema;
 
@@ -17,6 +16,7 @@ use crate::coupon_body::{CouponBody, Described, Discount, Limits, NewCoupon};
 use crate::extract::{JsonBody, Named};
 use crate::fields::rfc3339;
 use crate::problem::{Problem, ProblemBody};
+use crate::questions::Questions;
 
 /// Whether a text can be a coupon's id: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 pub(crate) fn is_coupon_id(text: &str) -> bool {
@@ -163,7 +163,7 @@ pub(crate) async fn create(
     caller.require(&[Role::Admin])?;
     let coupon = NewCoupon::read(body)?;
     let (id, partition) = coupon.place(app.partitions);
-    let made = insert(app.questions.pool(), &id, partition, coupon);
+    let made = insert(&app.questions, &id, partition, coupon);
     let made = app.ask("making a coupon", made).await?;
     if !made {
         return Err(Problem::already_exists("there is a coupon with this id"));
@@ -197,12 +197,18 @@ pub(crate) async fn read(
 }
 
 async fn find(app: &App, coupon_id: &str) -> Result<CouponView, Problem> {
-    let row = sqlx::query_as(READ).bind(coupon_id).fetch_optional(app.questions.pool());
+    let row = sqlx::query_as(READ).bind(coupon_id);
+    let row = async { row.fetch_optional(app.questions.connection().await?.server()).await };
     let row: Option<Row> = app.ask("reading a coupon", row).await?;
     row.map(Row::view).ok_or_else(|| Problem::not_found("there is no such coupon"))
 }
 
-async fn insert(pool: &PgPool, id: &str, partition: i32, coupon: NewCoupon) -> Result<bool, sqlx::Error> {
+async fn insert(
+    questions: &Questions,
+    id: &str,
+    partition: i32,
+    coupon: NewCoupon,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(INSERT)
         .bind(id)
         .bind(partition)
@@ -216,7 +222,7 @@ async fn insert(pool: &PgPool, id: &str, partition: i32, coupon: NewCoupon) -> R
         .bind(coupon.limits.redemptions_per_user)
         .bind(coupon.limits.redemptions_per_code)
         .bind(coupon.limits.redemptions_total)
-        .execute(pool)
+        .execute(questions.connection().await?.server())
         .await?;
     Ok(done.rows_affected() == 1)
 }

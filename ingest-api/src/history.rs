@@ -10,7 +10,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use coupon_core::ids::RequestId;
-use sqlx::PgPool;
 
 use crate::accept::json;
 use crate::app::App;
@@ -21,6 +20,7 @@ use crate::openapi::Refusals;
 use crate::outcome::{Outcome, RequestView};
 use crate::pages::{Page, PageParameters, PageView, Place};
 use crate::problem::Problem;
+use crate::questions::Questions;
 
 /// The newest of each kind of row, then the newest of those. (The indexes of claims and redemptions hold hashes of
 /// users; that of outcomes is a hash itself.)
@@ -53,10 +53,10 @@ const PLACES: &str = "
 pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
     let user = asked.listed_user(&[Role::Service, Role::Admin])?;
     let page = Page::of(&asked.parameters()?)?;
-    let (doing, pool) = ("reading the requests of a user", app.questions.pool());
-    let mut places = app.ask(doing, places(pool, user, &page)).await?;
+    let (doing, questions) = ("reading the requests of a user", &app.questions);
+    let mut places = app.ask(doing, places(questions, user, &page)).await?;
     let next_cursor = page.cut(&mut places, |place| *place);
-    let outcomes = app.ask(doing, outcomes(pool, &places)).await?;
+    let outcomes = app.ask(doing, outcomes(questions, &places)).await?;
     let shown: Vec<(String, Outcome)> = outcomes
         .into_iter()
         .map(|outcome| (app.ids.show_again(outcome.id, user, outcome.decided_ms), outcome))
@@ -65,7 +65,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Re
     Ok(json(StatusCode::OK, &PageView { items, next_cursor }))
 }
 
-async fn places(pool: &PgPool, user: &str, page: &Page) -> Result<Vec<Place>, sqlx::Error> {
+async fn places(questions: &Questions, user: &str, page: &Page) -> Result<Vec<Place>, sqlx::Error> {
     let Place { ms, identity, body } = page.after;
     sqlx::query_as(PLACES)
         .bind(user)
@@ -73,15 +73,15 @@ async fn places(pool: &PgPool, user: &str, page: &Page) -> Result<Vec<Place>, sq
         .bind(identity)
         .bind(body)
         .bind(page.rows())
-        .fetch_all(pool)
+        .fetch_all(questions.connection().await?.server())
         .await
 }
 
 /// The outcomes at these places, in their order.
-async fn outcomes(pool: &PgPool, places: &[Place]) -> Result<Vec<Outcome>, sqlx::Error> {
+async fn outcomes(questions: &Questions, places: &[Place]) -> Result<Vec<Outcome>, sqlx::Error> {
     let ids = places.iter().map(|place| RequestId { identity: place.identity.as_u128(), body: place.body });
     let identities: Vec<u128> = places.iter().map(|place| place.identity.as_u128()).collect();
-    let found = lookup::outcomes(pool, &identities).await?;
+    let found = lookup::outcomes(questions.connection().await?.server(), &identities).await?;
     let mut found: HashMap<RequestId, Outcome> =
         found.into_iter().map(|outcome| (outcome.id, outcome)).collect();
     Ok(ids.filter_map(|id| found.remove(&id)).collect())

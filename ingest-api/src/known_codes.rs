@@ -46,7 +46,7 @@ impl KnownCodes {
         questions: &Questions,
     ) -> Result<Option<Arc<str>>, Problem> {
         let query = sqlx::query_scalar(CODE).bind(code.as_str());
-        let query = async { shared(query.fetch_optional(questions.pool()).await) };
+        let query = async { shared(query.fetch_optional(questions.connection().await?.server()).await) };
         certain(self.0.look_anew(code.as_str(), questions.ask(BRIEF_PATIENCE, query)).await)
     }
 }
@@ -61,7 +61,7 @@ pub(crate) async fn coupon_of_redemption(
     questions: &Questions,
 ) -> Result<Option<Arc<str>>, Problem> {
     let query = sqlx::query_scalar(REDEMPTION).bind(Uuid::from_u128(id.identity)).bind(id.body);
-    let query = async { shared(query.fetch_optional(questions.pool()).await) };
+    let query = async { shared(query.fetch_optional(questions.connection().await?.server()).await) };
     certain(known(questions.ask(BRIEF_PATIENCE, query).await))
 }
 

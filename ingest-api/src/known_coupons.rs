@@ -17,7 +17,7 @@ impl KnownCoupons {
     pub(crate) async fn look(&self, coupon_id: &str, questions: &Questions) -> Known<()> {
         let query = async {
             let query = sqlx::query_scalar("select true from coupons where coupon_id = $1").bind(coupon_id);
-            Ok(query.fetch_optional(questions.pool()).await?.map(|_: bool| ()))
+            Ok(query.fetch_optional(questions.connection().await?.server()).await?.map(|_: bool| ()))
         };
         self.0.look(coupon_id, questions.ask(BRIEF_PATIENCE, query)).await
     }

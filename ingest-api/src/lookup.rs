@@ -5,7 +5,7 @@
 
 use coupon_core::ids::RequestId;
 use coupon_core::vocabulary::ClaimState;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::outcome::{Claim, Outcome, Redemption};
@@ -73,9 +73,12 @@ struct RedemptionRow {
 ///
 /// # Errors
 /// Whatever Postgres reports.
-pub(crate) async fn outcomes(pool: &PgPool, identities: &[u128]) -> Result<Vec<Outcome>, sqlx::Error> {
+pub(crate) async fn outcomes(
+    server: impl PgExecutor<'_>,
+    identities: &[u128],
+) -> Result<Vec<Outcome>, sqlx::Error> {
     let identities: Vec<Uuid> = identities.iter().map(|identity| Uuid::from_u128(*identity)).collect();
-    let rows: Vec<Row> = sqlx::query_as(OUTCOMES).bind(&identities).fetch_all(pool).await?;
+    let rows: Vec<Row> = sqlx::query_as(OUTCOMES).bind(&identities).fetch_all(server).await?;
     Ok(rows.into_iter().map(Row::outcome).collect())
 }
 

@@ -5,12 +5,14 @@
 //! is never taken for an answer. The server, too, gives a statement up ([`STATEMENT_TIMEOUT`]): nobody waits for it
 //! any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, PgPool, Postgres};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// How long an answer is waited for that the client's own answer consists of.
@@ -41,15 +43,54 @@ pub(crate) enum Unanswered {
 pub(crate) struct Questions {
     pool: PgPool,
     room: Semaphore,
+    /// One for each connection that there may be.
+    places: Arc<Semaphore>,
+}
+
+/// A connection that somebody asks on.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    connection: PoolConnection<Postgres>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Asking {
+    /// What a question is put to.
+    pub(crate) fn server(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
 }
 
 impl Questions {
     /// Questions on the connections of this pool.
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, room: Semaphore::new(ROOM) }
+        Self::with_room(pool, ROOM)
     }
 
-    /// What a question is put to. Hand what becomes of it to [`Self::ask`].
+    fn with_room(pool: PgPool, room: usize) -> Self {
+        let places = Arc::new(Semaphore::new(pool.options().get_max_connections() as usize));
+        Self { pool, room: Semaphore::new(room), places }
+    }
+
+    /// A connection for one question, which is to be asked by [`Self::ask`].
+    ///
+    /// Opened, where it has to be, by a task of its own: whoever asks gives up soon, and a connection that is given up
+    /// half-way is begun anew by the next one. On a busy server, where opening one takes longer than anybody waits,
+    /// nobody would ever get one, and the server would do nothing else.
+    ///
+    /// # Errors
+    /// As of the pool.
+    pub(crate) async fn connection(&self) -> Result<Asking, sqlx::Error> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let pool = self.pool.clone();
+        let connected = tokio::spawn(async move {
+            let connection = pool.acquire().await?;
+            Ok(Asking { connection, _place: place })
+        });
+        connected.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    /// For what this process asks on its own behalf, see [`within`].
     pub(crate) const fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -94,7 +135,7 @@ mod tests {
 
     fn questions(room: usize) -> Questions {
         let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").expect("an address");
-        Questions { pool, room: Semaphore::new(room) }
+        Questions::with_room(pool, room)
     }
 
     #[tokio::test]
@@ -104,6 +145,23 @@ mod tests {
         let failed = questions(1).ask(PATIENCE, ready(Err::<(), _>(sqlx::Error::PoolClosed))).await;
         assert!(matches!(failed, Err(Unanswered::Failed(_))), "{failed:?}");
         assert_eq!(questions(1).ask(PATIENCE, ready(Ok(7))).await.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_does_not_give_up_the_connection_that_is_being_opened() {
+        let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = slow.local_addr().expect("its number").port();
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("nobody");
+        let questions = Questions::new(runtime::postgres::pool(options, 1));
+        for _ in 0..3 {
+            let query =
+                async { sqlx::query("select 1").execute(questions.connection().await?.server()).await };
+            let asked = questions.ask(Duration::from_millis(50), query).await;
+            assert!(matches!(asked, Err(Unanswered::Late(_))), "{asked:?}");
+        }
+        let (_first, _) = slow.accept().await.expect("the one");
+        let another = timeout(Duration::from_millis(50), slow.accept()).await;
+        assert!(another.is_err(), "begun anew: {another:?}");
     }
 
     #[tokio::test]

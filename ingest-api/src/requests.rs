@@ -87,7 +87,8 @@ async fn find(app: &App, verified: Verified, patience: Duration) -> Result<Optio
         return Ok(None);
     }
     let identities = [verified.id.identity];
-    let stored = app.questions.ask(patience, lookup::outcomes(app.questions.pool(), &identities)).await;
+    let asked = async { lookup::outcomes(app.questions.connection().await?.server(), &identities).await };
+    let stored = app.questions.ask(patience, asked).await;
     let stored = stored.map_err(|error| Problem::database("reading an outcome", &error))?;
     if let Some(outcome) = stored.into_iter().find(|outcome| outcome.id == verified.id) {
         return Ok(Some(Arc::new(outcome)));

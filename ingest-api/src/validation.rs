@@ -16,7 +16,6 @@ use coupon_core::ids::Millis;
 use coupon_core::money;
 use coupon_core::vocabulary::{ClaimState, Reason};
 use serde::Serialize;
-use sqlx::PgPool;
 use sqlx::types::Json;
 use utoipa::{IntoParams, ToSchema};
 
@@ -30,6 +29,7 @@ use crate::lookup::state_of;
 use crate::openapi::{Refusals, UserParameter};
 use crate::orders::{amount_of, check_currency};
 use crate::problem::Problem;
+use crate::questions::Questions;
 
 /// One snapshot of everything that a redeem of this code by this user depends on. Redemptions are counted up to their
 /// limit and no further.
@@ -320,7 +320,7 @@ pub(crate) async fn validate(State(app): State<Arc<App>>, asked: Asked) -> Resul
     let user = asked.caller.acts_for(named.as_deref())?;
     let code = asked.code()?;
     let order = Order::read(&asked.parameters()?)?;
-    let facts = facts(app.questions.pool(), &code, user);
+    let facts = facts(&app.questions, &code, user);
     let view = match app.ask("validating a code", facts).await? {
         Some(facts) => ValidationView::of(&code, facts, &order)?,
         None => ValidationView::unknown(&code),
@@ -328,8 +328,12 @@ pub(crate) async fn validate(State(app): State<Arc<App>>, asked: Asked) -> Resul
     Ok(json(StatusCode::OK, &view))
 }
 
-async fn facts(pool: &PgPool, code: &CodeKey, user: &str) -> Result<Option<Facts>, sqlx::Error> {
-    sqlx::query_as(FACTS).bind(code.as_str()).bind(user).fetch_optional(pool).await
+async fn facts(questions: &Questions, code: &CodeKey, user: &str) -> Result<Option<Facts>, sqlx::Error> {
+    sqlx::query_as(FACTS)
+        .bind(code.as_str())
+        .bind(user)
+        .fetch_optional(questions.connection().await?.server())
+        .await
 }
 
 #[cfg(test)]

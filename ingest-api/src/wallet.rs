@@ -110,12 +110,9 @@ impl Row {
 pub(crate) async fn list(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Problem> {
     let user = asked.listed_user(&[Role::Service])?;
     let page = Page::of(&asked.parameters()?)?;
-    let rows = sqlx::query_as(WALLET)
-        .bind(user)
-        .bind(page.after.ms)
-        .bind(page.after.identity)
-        .bind(page.rows())
-        .fetch_all(app.questions.pool());
+    let rows =
+        sqlx::query_as(WALLET).bind(user).bind(page.after.ms).bind(page.after.identity).bind(page.rows());
+    let rows = async { rows.fetch_all(app.questions.connection().await?.server()).await };
     let mut rows: Vec<Row> = app.ask("reading the codes of a user", rows).await?;
     let next_cursor = page.cut(&mut rows, Row::place);
     let items = rows.into_iter().map(Row::view).collect();

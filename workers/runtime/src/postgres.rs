@@ -14,7 +14,9 @@ use crate::patience::{Failure, GaveUp, PATIENCE, wait_for};
 /// The newest migration that this version of the programs relies on; `workers` has a test that they agree.
 pub const SCHEMA_VERSION: i64 = 4;
 
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Opening a connection included. Not much less: on a server that is busy with everybody who comes back, opening one may
+/// take seconds, and whoever gives up and begins anew makes it busier.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The address is none.
 #[derive(Debug, Error)]

@@ -42,7 +42,8 @@ use tokio::time::timeout;
 use crate::messages::Messages;
 use write::Writer;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Not much less: see the pools' in `runtime::postgres`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why something could not be read or taken over. Ask again: nothing was changed.
 #[derive(Debug, Error)]

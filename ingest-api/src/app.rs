@@ -8,7 +8,6 @@ use runtime::lifecycle::Readiness;
 use runtime::patience::GaveUp;
 use runtime::postgres::{self, PostgresUrlError};
 use runtime::registry::Registry;
-use runtime::renewable::{Renewable, Watched};
 use runtime::topics::{self, Topics, TopicsError};
 use runtime::{kafka, renewable};
 use schemas::{Decoder, Encoder, SchemaId, Subject};
@@ -188,7 +187,7 @@ impl App {
 
     fn run_beside(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
         let clients = response_reader::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
-        let watched: Vec<Arc<dyn Watched>> = vec![self.sink.watched(), Arc::<Renewable<_>>::clone(&clients)];
+        let watched = vec![self.sink.watched(), clients.watched()];
         let reader = ResponseReader {
             clients,
             partitions: recorded.topics.responses,

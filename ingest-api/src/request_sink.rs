@@ -142,7 +142,7 @@ impl RequestSink {
 
     /// The producer, to be watched.
     pub(crate) fn watched(&self) -> Arc<dyn Watched> {
-        Arc::<Renewable<_>>::clone(&self.producer)
+        self.producer.watched()
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is

@@ -248,7 +248,7 @@ impl Emitter {
     /// The producer, to be watched.
     #[must_use]
     pub fn watched(&self) -> Arc<dyn Watched> {
-        Arc::<Renewable<_>>::clone(&self.producer)
+        self.producer.watched()
     }
 }
 

@@ -70,7 +70,7 @@ impl Inspector {
     /// The client, to be watched.
     #[must_use]
     pub fn watched(&self) -> Arc<dyn Watched> {
-        Arc::<Renewable<_>>::clone(&self.client)
+        self.client.watched()
     }
 
     /// The offsets that the next records of partitions will get; those that Kafka does not know now are missing.

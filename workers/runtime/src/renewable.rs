@@ -114,6 +114,14 @@ impl<C> Renewable<C> {
     }
 }
 
+impl<C: Client> Renewable<C> {
+    /// This one, among others of other kinds.
+    #[must_use]
+    pub fn watched(self: &Arc<Self>) -> Arc<dyn Watched> {
+        Arc::<Self>::clone(self)
+    }
+}
+
 impl<C: Client> Watched for Renewable<C> {
     fn name(&self) -> &'static str {
         self.name
@@ -205,7 +213,7 @@ mod tests {
         let made = AtomicU32::new(0);
         let client = Renewable::new("test", move || Ok(Made(made.fetch_add(1, Ordering::Relaxed))));
         let client = client.expect("nothing is against it");
-        let watch = Watch { client: Arc::<Renewable<Made>>::clone(&client), misses: 0 };
+        let watch = Watch { client: client.watched(), misses: 0 };
         (client, [watch])
     }
 

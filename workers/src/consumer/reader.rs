@@ -77,7 +77,7 @@ impl Reader {
 
     /// The client, to be watched.
     pub(super) fn watched(&self) -> Arc<dyn Watched> {
-        Arc::<Renewable<_>>::clone(&self.clients)
+        self.clients.watched()
     }
 
     /// Goes on with the client that took the place of the one before, from where that one stood.

@@ -187,7 +187,8 @@ impl App {
 
     fn run_beside(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
         let clients = response_reader::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
-        let watched = vec![self.sink.watched(), clients.watched()];
+        let [at_once, together] = self.sink.watched();
+        let watched = vec![at_once, together, clients.watched()];
         let reader = ResponseReader {
             clients,
             partitions: recorded.topics.responses,

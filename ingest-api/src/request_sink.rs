@@ -2,8 +2,14 @@
 //!
 //! Guarantees: the fate of a record is told exactly once, also when nobody listens any more: a handler that was
 //! dropped because its client went away loses nothing, and gives no place back too early or never.
+//!
+//! What Kafka, and its client here, do for a batch costs as much as what they do for dozens of records in it; but a
+//! record that waits for company is late. The client has one `linger.ms` for all times, so there are two clients: by
+//! one of them records leave at once, which is what a few do; a crowd leaves by the other, together. Records need no
+//! order among each other before they are in the log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
@@ -28,6 +34,11 @@ pub(crate) const PART: &str = "kafka";
 
 /// Most records are smaller; made as large at once, they are not copied while they grow.
 const ROOM_OF_A_RECORD: usize = 256;
+
+/// So many that are not acknowledged are a crowd: more would make each other wait if everyone left at once.
+const CROWD: usize = 8;
+/// How long the first of a crowd waits for the others: milliseconds.
+const CROWD_LINGER_MS: &str = "3";
 
 /// Why a record was not taken.
 #[derive(Debug, Error)]
@@ -56,6 +67,8 @@ struct Deliveries {
     herald: Arc<Herald<Result<(), KafkaError>>>,
     readiness: Arc<Readiness>,
     fatal: CancellationToken,
+    /// Records whose fate is not told yet.
+    under_way: Arc<AtomicUsize>,
 }
 
 impl ClientContext for Deliveries {
@@ -75,6 +88,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Delivery>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
+        self.under_way.fetch_sub(1, Relaxed);
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
         if result.is_err()
             && let Some(request) = delivery.request
@@ -88,11 +102,15 @@ impl ProducerContext for Deliveries {
     }
 }
 
+type Producer = Renewable<ThreadedProducer<Deliveries>>;
+
 /// Sends requests.
 pub(crate) struct RequestSink {
-    producer: Arc<Renewable<ThreadedProducer<Deliveries>>>,
+    at_once: Arc<Producer>,
+    together: Arc<Producer>,
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
+    under_way: Arc<AtomicUsize>,
     /// Tells handlers of acknowledgements.
     pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
     /// The producer can never send again.
@@ -132,17 +150,19 @@ impl RequestSink {
             herald: Arc::clone(&herald),
             readiness,
             fatal: fatal.clone(),
+            under_way: Arc::default(),
         };
-        let config = config.clone();
-        let producer = Renewable::new("producer", move || {
-            ThreadedProducer::from_config_and_context(&config, context.clone())
-        })?;
-        Ok(Self { producer, encoder, undecided, herald, fatal })
+        let under_way = Arc::clone(&context.under_way);
+        let at_once = producer("producer", config.clone(), context.clone())?;
+        let mut config = config.clone();
+        config.set("linger.ms", CROWD_LINGER_MS);
+        let together = producer("producer-of-crowds", config, context)?;
+        Ok(Self { at_once, together, encoder, undecided, under_way, herald, fatal })
     }
 
-    /// The producer, to be watched.
-    pub(crate) fn watched(&self) -> Arc<dyn Watched> {
-        self.producer.watched()
+    /// The producers, to be watched.
+    pub(crate) fn watched(&self) -> [Arc<dyn Watched>; 2] {
+        [self.at_once.watched(), self.together.watched()]
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is
@@ -195,9 +215,14 @@ impl RequestSink {
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        self.producer.now().send(record).map_err(|(error, _)| match error {
-            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
-            other => SinkError::Unacknowledged(other),
+        let is_crowded = self.under_way.fetch_add(1, Relaxed) >= CROWD;
+        let producer = if is_crowded { &self.together } else { &self.at_once };
+        producer.now().send(record).map_err(|(error, _)| {
+            self.under_way.fetch_sub(1, Relaxed);
+            match error {
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
+                other => SinkError::Unacknowledged(other),
+            }
         })?;
         Ok(Acknowledgement(acknowledged))
     }
@@ -211,7 +236,7 @@ impl RequestSink {
             return Err("the producer is broken for good".to_owned());
         }
         let metadata = self
-            .producer
+            .at_once
             .keep()
             .client()
             .fetch_metadata(Some(REQUESTS), patience)
@@ -225,8 +250,49 @@ impl RequestSink {
 
     /// Waits until everything sent has its fate. Blocks, in steps of 100 ms: for the end only.
     pub(crate) fn flush(&self, patience: std::time::Duration) {
-        if let Err(error) = self.producer.now().flush(patience) {
-            tracing::warn!(%error, "some requests were not acknowledged before the end");
+        for producer in [&self.at_once, &self.together] {
+            if let Err(error) = producer.now().flush(patience) {
+                tracing::warn!(%error, "some requests were not acknowledged before the end");
+            }
         }
+    }
+}
+
+fn producer(name: &'static str, config: ClientConfig, context: Deliveries) -> KafkaResult<Arc<Producer>> {
+    Renewable::new(name, move || ThreadedProducer::from_config_and_context(&config, context.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::SchemaId;
+
+    /// Nobody listens there, so nothing is ever acknowledged.
+    fn sink() -> RequestSink {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1");
+        let undecided = Undecided::new(1, 100, 100);
+        RequestSink::new(&config, Encoder::new(SchemaId(1)), undecided, Readiness::new(&[PART]))
+            .expect("settings")
+    }
+
+    #[test]
+    fn a_few_records_leave_at_once_and_a_crowd_leaves_together() {
+        let sink = sink();
+        let record = CouponRequest::default();
+        let sent: Vec<_> = (0..CROWD + 2).map(|_| sink.send_internal(&record, 0).expect("room")).collect();
+        let waiting = |producer: &Producer| producer.now().in_flight_count();
+        assert_eq!((waiting(&sink.at_once), waiting(&sink.together)), (8, 2));
+        assert_eq!(sink.under_way.load(Relaxed), sent.len());
+    }
+
+    #[tokio::test]
+    async fn records_that_fail_are_told_and_under_way_no_more() {
+        let sink = sink();
+        tokio::spawn(Arc::clone(&sink.herald).run());
+        let sent = sink.send_internal(&CouponRequest::default(), 0).expect("room");
+        drop((sink.at_once, sink.together));
+        assert!(matches!(sent.received().await, Err(SinkError::Unacknowledged(_))));
+        assert_eq!(sink.under_way.load(Relaxed), 0);
     }
 }

@@ -114,6 +114,8 @@ pub(crate) fn launch(site: &Site, broker: Child) -> Launch {
             .to_vec();
     // An out-of-memory broker must die and be started again, not linger.
     args.push("-XX:+ExitOnOutOfMemoryError".into());
+    // The second compiler takes minutes to pay for itself on two cores, and a stack seldom lives for so long.
+    args.push("-XX:TieredStopAtLevel=1".into());
     args.extend([
         "-cp".into(),
         class_path(site),

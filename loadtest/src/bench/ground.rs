@@ -94,7 +94,8 @@ impl Ground {
             machine::describe(),
             durability,
             format!("data on {file_system}"),
-            "Kafka 4.3, one broker, acks = all, enable.idempotence = true, linger.ms = 0.5, lz4".to_owned(),
+            "Kafka 4.3, one broker, heap 512 MB, first compiler only; acks = all, enable.idempotence = true, lz4"
+                .to_owned(),
             "Redis: no persistence (save \"\", appendonly no)".to_owned(),
         ])
     }

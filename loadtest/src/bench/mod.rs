@@ -57,6 +57,8 @@ use ground::{Ground, Kind};
 
 /// A share of the claims, taken before anything is measured.
 const WARM_UP: u64 = 20;
+/// And so many times that, to be accepted: an answer costs more than a record in a backlog, so these arms take a share.
+const FRONT_WARM_UP: u64 = 10;
 /// Fewer warm nothing up: then there is none.
 const SMALLEST_WARM_UP: u64 = 20_000;
 const INTERRUPTED: u8 = 130;
@@ -388,7 +390,13 @@ async fn prepared(
     }
     if kind == Kind::Calm && plan.claims >= SMALLEST_WARM_UP {
         let claims = (plan.claims / WARM_UP).max(SMALLEST_WARM_UP);
-        for arm in [&drains::HOT_DRAIN as &'static dyn Arm, &pg_ceiling::PG_CEILING] {
+        let arms: [(&dyn Arm, u64); 3] = [
+            (&drains::HOT_DRAIN, claims),
+            (&pg_ceiling::PG_CEILING, claims),
+            // What Kafka does for small batches it does seldom, and its compiler notices late.
+            (&accept::ACCEPT, claims * FRONT_WARM_UP),
+        ];
+        for (arm, claims) in arms {
             let sample = Box::pin(once(arm, &mut ground, claims)).await?;
             screen.say(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
         }

@@ -161,6 +161,7 @@ impl App {
             .set("queue.buffering.max.messages", config.queue_records.to_string());
         let sink = Arc::new(RequestSink::new(
             &producer,
+            usize::try_from(config.queue_records).unwrap_or(usize::MAX),
             Encoder::new(recorded.request_schema),
             Arc::clone(&undecided),
             Arc::clone(&readiness),

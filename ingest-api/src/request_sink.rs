@@ -37,7 +37,8 @@ const ROOM_OF_A_RECORD: usize = 256;
 
 /// So many that are not acknowledged are a crowd: more would make each other wait if everyone left at once.
 const CROWD: usize = 8;
-/// How long the first of a crowd waits for the others: milliseconds.
+/// How long the first of a crowd waits for the others: milliseconds. Not much less than an acknowledgement takes under
+/// load: the client's thread spins while a partition has something to send and five records under way.
 const CROWD_LINGER_MS: &str = "3";
 
 /// Why a record was not taken.
@@ -111,6 +112,8 @@ pub(crate) struct RequestSink {
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
     under_way: Arc<AtomicUsize>,
+    /// Records that may be under way, by both producers together.
+    bound: usize,
     /// Tells handlers of acknowledgements.
     pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
     /// The producer can never send again.
@@ -133,12 +136,14 @@ impl Acknowledgement {
 }
 
 impl RequestSink {
-    /// A producer with these settings. It connects by itself, and again.
+    /// Producers with these settings, which have at most `bound` records under way together. They connect by
+    /// themselves, and again.
     ///
     /// # Errors
     /// When librdkafka refuses the settings.
     pub(crate) fn new(
         config: &ClientConfig,
+        bound: usize,
         encoder: Encoder<CouponRequest>,
         undecided: Arc<Undecided>,
         readiness: Arc<Readiness>,
@@ -153,11 +158,14 @@ impl RequestSink {
             under_way: Arc::default(),
         };
         let under_way = Arc::clone(&context.under_way);
-        let at_once = producer("producer", config.clone(), context.clone())?;
-        let mut config = config.clone();
-        config.set("linger.ms", CROWD_LINGER_MS);
-        let together = producer("producer-of-crowds", config, context)?;
-        Ok(Self { at_once, together, encoder, undecided, under_way, herald, fatal })
+        let lingering = |milliseconds| {
+            let mut config = config.clone();
+            config.set("linger.ms", milliseconds);
+            config
+        };
+        let at_once = producer("producer", lingering("0"), context.clone())?;
+        let together = producer("producer-of-crowds", lingering(CROWD_LINGER_MS), context)?;
+        Ok(Self { at_once, together, encoder, undecided, under_way, bound, herald, fatal })
     }
 
     /// The producers, to be watched.
@@ -215,8 +223,12 @@ impl RequestSink {
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        let is_crowded = self.under_way.fetch_add(1, Relaxed) >= CROWD;
-        let producer = if is_crowded { &self.together } else { &self.at_once };
+        let before = self.under_way.fetch_add(1, Relaxed);
+        if before >= self.bound {
+            self.under_way.fetch_sub(1, Relaxed);
+            return Err(SinkError::QueueFull);
+        }
+        let producer = if before >= CROWD { &self.together } else { &self.at_once };
         producer.now().send(record).map_err(|(error, _)| {
             self.under_way.fetch_sub(1, Relaxed);
             match error {
@@ -268,27 +280,27 @@ mod tests {
     use schemas::SchemaId;
 
     /// Nobody listens there, so nothing is ever acknowledged.
-    fn sink() -> RequestSink {
+    fn sink(bound: usize) -> RequestSink {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
         let undecided = Undecided::new(1, 100, 100);
-        RequestSink::new(&config, Encoder::new(SchemaId(1)), undecided, Readiness::new(&[PART]))
+        RequestSink::new(&config, bound, Encoder::new(SchemaId(1)), undecided, Readiness::new(&[PART]))
             .expect("settings")
     }
 
     #[test]
-    fn a_few_records_leave_at_once_and_a_crowd_leaves_together() {
-        let sink = sink();
+    fn both_producers_together_have_no_more_under_way_than_the_bound() {
+        let sink = sink(10);
         let record = CouponRequest::default();
-        let sent: Vec<_> = (0..CROWD + 2).map(|_| sink.send_internal(&record, 0).expect("room")).collect();
-        let waiting = |producer: &Producer| producer.now().in_flight_count();
-        assert_eq!((waiting(&sink.at_once), waiting(&sink.together)), (8, 2));
-        assert_eq!(sink.under_way.load(Relaxed), sent.len());
+        let sent: Vec<_> = (0..10).map(|_| sink.send_internal(&record, 0)).collect();
+        assert!(sent.iter().all(Result::is_ok));
+        assert!(matches!(sink.send_internal(&record, 0), Err(SinkError::QueueFull)));
+        assert_eq!(sink.under_way.load(Relaxed), 10);
     }
 
     #[tokio::test]
     async fn records_that_fail_are_told_and_under_way_no_more() {
-        let sink = sink();
+        let sink = sink(100);
         tokio::spawn(Arc::clone(&sink.herald).run());
         let sent = sink.send_internal(&CouponRequest::default(), 0).expect("room");
         drop((sink.at_once, sink.together));

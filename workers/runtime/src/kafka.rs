@@ -35,10 +35,8 @@ pub fn producer(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // Whatever comes while a request is under way leaves with the next one: batches grow with the load by themselves.
-        // With more under way librdkafka makes smaller ones, and its thread spins while a partition may send no more.
-        .set("max.in.flight", "1")
-        .set("linger.ms", "0")
+        // A record that comes alone waits this long for company.
+        .set("linger.ms", "0.5")
         .set("message.timeout.ms", "30000")
         .set("retry.backoff.ms", "50")
         .set("retry.backoff.max.ms", "1000")

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
@@ -243,7 +244,7 @@ impl RequestSink {
     ///
     /// # Errors
     /// Why not, in words.
-    pub(crate) fn ask_broker(&self, patience: std::time::Duration) -> Result<(), String> {
+    pub(crate) fn ask_broker(&self, patience: Duration) -> Result<(), String> {
         if self.fatal.is_cancelled() {
             return Err("the producer is broken for good".to_owned());
         }
@@ -261,9 +262,10 @@ impl RequestSink {
     }
 
     /// Waits until everything sent has its fate. Blocks, in steps of 100 ms: for the end only.
-    pub(crate) fn flush(&self, patience: std::time::Duration) {
+    pub(crate) fn flush(&self, patience: Duration) {
+        let end = Instant::now() + patience;
         for producer in [&self.at_once, &self.together] {
-            if let Err(error) = producer.now().flush(patience) {
+            if let Err(error) = producer.now().flush(end.saturating_duration_since(Instant::now())) {
                 tracing::warn!(%error, "some requests were not acknowledged before the end");
             }
         }

@@ -57,7 +57,7 @@ use ground::{Ground, Kind};
 
 /// A share of the claims, taken before anything is measured.
 const WARM_UP: u64 = 20;
-/// And so many times that, to be accepted: an answer costs more than a record in a backlog, so these arms take a share.
+/// So many times as many are offered to the arm that is warmed up over HTTP, which takes one in five of them.
 const FRONT_WARM_UP: u64 = 10;
 /// Fewer warm nothing up: then there is none.
 const SMALLEST_WARM_UP: u64 = 20_000;

@@ -120,24 +120,28 @@ impl Stock for RedisStock {
             first.ignore_errors();
             // Both or none: a list whose owner dies in between would stay for ever.
             first.cmd("MULTI");
-            push(&mut first, &key, seal, chunks.next().unwrap_or_default());
+            push(&mut first, "RPUSH", &key, seal, chunks.next().unwrap_or_default());
             first.cmd("EXPIRE").arg(&key).arg(LIST_LIVES_SECONDS).cmd("EXEC");
             let Some(made) = self.ask("fill", &first).await else { return FillResult::Unknown };
             pass(Point::AmidFill).await;
             let mut rest = redis::pipe();
             rest.ignore_errors();
-            chunks.for_each(|chunk| push(&mut rest, &key, seal, chunk));
+            // Only onto what is there: its owner cannot have popped it empty, so it was flushed or evicted.
+            chunks.for_each(|chunk| push(&mut rest, "RPUSHX", &key, seal, chunk));
             let pushed = match rest.is_empty() {
                 true => Some(Vec::new()),
                 false => self.ask("fill", &rest).await,
             };
-            let lengths = made_with(&made).map(|first| [vec![first], pushed.unwrap_or_default()].concat());
-            match lengths {
-                Some(lengths) if pushed_as_meant(&lengths, codes.len()) => {
-                    FillResult::Filled { count: codes.len(), last }
-                }
-                _ => FillResult::Unknown,
+            let Some(pushed) = pushed else { return FillResult::Unknown };
+            let lengths: Vec<Value> = made_with(&made).into_iter().chain(pushed).collect();
+            if pushed_as_meant(&lengths, codes.len()) {
+                return FillResult::Filled { count: codes.len(), last };
             }
+            ::metrics::counter!(metrics::REDIS_FAILURES, "call" => "fill").increment(1);
+            let why = "Redis did not fill a list as it was told (flushed, evicted, out of memory?): reading codes from \
+                       Postgres instead";
+            tracing::warn!(key, ?lengths, "{why}");
+            FillResult::Unknown
         }
         .boxed()
     }
@@ -152,8 +156,8 @@ impl Stock for RedisStock {
     }
 }
 
-fn push(pipeline: &mut Pipeline, key: &str, seal: Seal, codes: &[CodeEntry]) {
-    let push = pipeline.cmd("RPUSH").arg(key);
+fn push(pipeline: &mut Pipeline, command: &str, key: &str, seal: Seal, codes: &[CodeEntry]) {
+    let push = pipeline.cmd(command).arg(key);
     for code in codes {
         push.arg(seal.entry(code));
     }
@@ -217,19 +221,20 @@ fn popped(answer: &Value, seal: Seal) -> Popped {
     }
 }
 
-/// `RPUSH` answers the list's new length: one after another they must grow by exactly what was pushed, or somebody
-/// else (an eviction, a flush) touched the list in between.
+/// A push answers the list's new length. The owner may pop while it fills, so a list may be shorter than the push before
+/// has left it, but never longer than all pushes make it (somebody else pushes), nor shorter than what was just pushed:
+/// 0 says that it was flushed or evicted in between.
 fn pushed_as_meant(pushes: &[Value], codes: usize) -> bool {
     let mut left = i64::try_from(codes).unwrap_or(i64::MAX);
-    let mut before = None;
+    let mut longest = None;
     for push in pushes {
         let Value::Int(length) = push else { return false };
         let pushed = left.min(PUSHED_AT_ONCE as i64);
         left -= pushed;
-        if *length < pushed || before.is_some_and(|before: i64| before + pushed != *length) {
+        if *length < pushed || longest.is_some_and(|before: i64| *length > before + pushed) {
             return false;
         }
-        before = Some(*length);
+        longest = Some(*length);
     }
     left == 0
 }
@@ -279,7 +284,9 @@ mod tests {
         assert!(pushed_as_meant(&answer(&[10]), 10));
         assert!(pushed_as_meant(&answer(&[17]), 10), "there was something before");
         assert!(pushed_as_meant(&answer(&[1_005, 2_005, 2_105]), 2_100));
-        assert!(!pushed_as_meant(&answer(&[1_005, 1_000, 1_100]), 2_100), "flushed in between");
+        assert!(pushed_as_meant(&answer(&[9_005, 9_655, 9_255]), 2_100), "its owner pops meanwhile");
+        assert!(!pushed_as_meant(&answer(&[1_005, 2_006, 2_106]), 2_100), "somebody else pushes");
+        assert!(!pushed_as_meant(&answer(&[1_005, 0, 0]), 2_100), "flushed in between");
         assert!(!pushed_as_meant(&answer(&[9]), 10));
         assert!(!pushed_as_meant(&answer(&[1_000]), 2_100), "an answer is missing");
         assert!(!pushed_as_meant(&[Value::Nil], 10));

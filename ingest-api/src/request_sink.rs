@@ -5,11 +5,11 @@
 //!
 //! What Kafka, and its client here, do for a batch costs as much as what they do for dozens of records in it; but a
 //! record that waits for company is late. The client has one `linger.ms` for all times, so there are two clients: by
-//! one of them records leave at once, which is what a few do; a crowd leaves by the other, together. Records need no
-//! order among each other before they are in the log.
+//! one of them records leave at once, which is what a few do; a crowd leaves by the other, together, until nobody is
+//! under way any more. Records need no order among each other before they are in the log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -39,8 +39,39 @@ const ROOM_OF_A_RECORD: usize = 256;
 /// So many that are not acknowledged are a crowd: more would make each other wait if everyone left at once.
 const CROWD: usize = 8;
 /// How long the first of a crowd waits for the others: milliseconds. Not much less than an acknowledgement takes under
-/// load: the client's thread spins while a partition has something to send and five records under way.
-const CROWD_LINGER_MS: &str = "3";
+/// load: the client's thread spins while a partition has something to send and five requests under way.
+const CROWD_LINGER_MS: &str = "5";
+
+/// The records whose fate is not told yet, by both clients together.
+#[derive(Debug, Default)]
+struct UnderWay {
+    records: AtomicUsize,
+    /// They came to be a crowd, and are one until the last of them is told: when a batch is acknowledged, the next few
+    /// would otherwise leave one by one ahead of the next batch.
+    crowd: AtomicBool,
+}
+
+impl UnderWay {
+    /// One more, and whether it is one of a crowd; `None` if `bound` are under way.
+    fn add(&self, bound: usize) -> Option<bool> {
+        let before = self.records.fetch_add(1, Relaxed);
+        if before >= bound {
+            self.remove();
+            return None;
+        }
+        if before >= CROWD {
+            self.crowd.store(true, Relaxed);
+        }
+        Some(self.crowd.load(Relaxed))
+    }
+
+    /// One less.
+    fn remove(&self) {
+        if self.records.fetch_sub(1, Relaxed) == 1 {
+            self.crowd.store(false, Relaxed);
+        }
+    }
+}
 
 /// Why a record was not taken.
 #[derive(Debug, Error)]
@@ -69,8 +100,7 @@ struct Deliveries {
     herald: Arc<Herald<Result<(), KafkaError>>>,
     readiness: Arc<Readiness>,
     fatal: CancellationToken,
-    /// Records whose fate is not told yet.
-    under_way: Arc<AtomicUsize>,
+    under_way: Arc<UnderWay>,
 }
 
 impl ClientContext for Deliveries {
@@ -90,7 +120,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Delivery>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
-        self.under_way.fetch_sub(1, Relaxed);
+        self.under_way.remove();
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
         if result.is_err()
             && let Some(request) = delivery.request
@@ -112,7 +142,7 @@ pub(crate) struct RequestSink {
     together: Arc<Producer>,
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
-    under_way: Arc<AtomicUsize>,
+    under_way: Arc<UnderWay>,
     /// Records that may be under way, by both producers together.
     bound: usize,
     /// Tells handlers of acknowledgements.
@@ -224,14 +254,10 @@ impl RequestSink {
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        let before = self.under_way.fetch_add(1, Relaxed);
-        if before >= self.bound {
-            self.under_way.fetch_sub(1, Relaxed);
-            return Err(SinkError::QueueFull);
-        }
-        let producer = if before >= CROWD { &self.together } else { &self.at_once };
+        let in_crowd = self.under_way.add(self.bound).ok_or(SinkError::QueueFull)?;
+        let producer = if in_crowd { &self.together } else { &self.at_once };
         producer.now().send(record).map_err(|(error, _)| {
-            self.under_way.fetch_sub(1, Relaxed);
+            self.under_way.remove();
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
                 other => SinkError::Unacknowledged(other),
@@ -291,13 +317,25 @@ mod tests {
     }
 
     #[test]
+    fn many_are_a_crowd_until_the_last_of_them_is_told() {
+        let under_way = UnderWay::default();
+        let few: Vec<_> = (0..CROWD).map(|_| under_way.add(100)).collect();
+        assert_eq!(few, [Some(false); CROWD]);
+        assert_eq!(under_way.add(100), Some(true));
+        (0..CROWD).for_each(|_| under_way.remove());
+        assert_eq!(under_way.add(100), Some(true), "one of the crowd is still under way");
+        (0..2).for_each(|_| under_way.remove());
+        assert_eq!(under_way.add(100), Some(false));
+    }
+
+    #[test]
     fn both_producers_together_have_no_more_under_way_than_the_bound() {
         let sink = sink(10);
         let record = CouponRequest::default();
         let sent: Vec<_> = (0..10).map(|_| sink.send_internal(&record, 0)).collect();
         assert!(sent.iter().all(Result::is_ok));
         assert!(matches!(sink.send_internal(&record, 0), Err(SinkError::QueueFull)));
-        assert_eq!(sink.under_way.load(Relaxed), 10);
+        assert_eq!(sink.under_way.records.load(Relaxed), 10);
     }
 
     #[tokio::test]
@@ -307,6 +345,6 @@ mod tests {
         let sent = sink.send_internal(&CouponRequest::default(), 0).expect("room");
         drop((sink.at_once, sink.together));
         assert!(matches!(sent.received().await, Err(SinkError::Unacknowledged(_))));
-        assert_eq!(sink.under_way.load(Relaxed), 0);
+        assert_eq!(sink.under_way.records.load(Relaxed), 0);
     }
 }

@@ -23,6 +23,8 @@ const NAP: Duration = Duration::from_micros(100);
 /// While nothing is to be sent, answers alone wake it.
 const IDLE: Duration = Duration::from_millis(100);
 const EVENTS: usize = 1_024;
+/// Connections are there before the first request is due: for so long the server may accept them.
+const ACCEPTED: Duration = Duration::from_millis(500);
 
 /// What to send, and how.
 pub struct Load<'a> {
@@ -140,6 +142,7 @@ impl<'a> Crowd<'a> {
         let poll = Poll::new()?;
         let lines = (0..load.connections).map(|at| Line::open(load.address, &poll, at));
         let lines = lines.collect::<io::Result<Vec<Line>>>()?;
+        thread::sleep(ACCEPTED);
         let idle = (0..lines.len()).collect();
         let begun = Instant::now();
         Ok(Self { load, poll, lines, idle, begun, next: 0, done: 0, answers: Answers::default() })

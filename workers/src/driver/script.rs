@@ -1,0 +1,232 @@
+//! A world in which the driver's tests say what is answered, and look at what was done.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coupon_core::batch::{Batch, Position};
+use coupon_core::coupon::Definition;
+use coupon_core::effect::{
+    Answers, CodeEntry, FillResult, ListName, LoadedCoupon, PartitionRow, Pop, Popped, ReadCodes, Wants,
+    WriteResult,
+};
+use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, Epoch, Nonce, Offset, Partition, WriteNo};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use schemas::SchemaId;
+use tokio::sync::Notify;
+
+use super::Wake;
+use crate::consumer::{Delivery, Fetched};
+use crate::ledger::OutboxEntry;
+use crate::seams::{Failure, Ledger, Ledgers, Log, Order, Outlet, Stock, Writer};
+
+pub(super) const HOME: Partition = Partition(0);
+pub(super) const OWN: SchemaId = SchemaId(1);
+
+/// A world that answers as it is told to.
+#[derive(Default)]
+pub(super) struct Script {
+    pub(super) not_assigned: AtomicBool,
+    pub(super) log_is_wrong: Mutex<Option<String>>,
+    pub(super) delivery: Mutex<Option<Delivery>>,
+    pub(super) started: Notify,
+    pub(super) write_results: Mutex<Vec<WriteResult>>,
+    /// While set, writes do not answer.
+    pub(super) writes_hang: AtomicBool,
+    pub(super) written: Mutex<Vec<Arc<Batch>>>,
+    pub(super) loads: AtomicUsize,
+    pub(super) told: Mutex<Vec<EmitSeq>>,
+    pub(super) committed: Mutex<Vec<Offset>>,
+    pub(super) ticked: Mutex<Vec<Partition>>,
+    pub(super) filled: Mutex<Vec<ListName>>,
+    pub(super) thrown_away: Mutex<Vec<ListName>>,
+    pub(super) schema_failures: AtomicUsize,
+    /// While set, whoever begins to consume panics.
+    pub(super) panics: AtomicBool,
+    pub(super) changed: Notify,
+}
+
+impl Script {
+    pub(super) async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..60_000 {
+            if holds(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("it does not happen");
+    }
+
+    pub(super) fn send(&self, fetched: Fetched) {
+        let delivery = self.delivery.lock().unwrap();
+        let delivery = delivery.as_ref().unwrap();
+        if let Fetched::Records(records) = &fetched {
+            delivery.in_flight.add(records.len());
+        } else {
+            delivery.in_flight.add(1);
+        }
+        delivery.wakes.send(Wake::Fetched(fetched)).unwrap();
+    }
+
+    pub(super) fn decided(&self) -> Vec<i64> {
+        let written = self.written.lock().unwrap();
+        written.iter().flat_map(|batch| batch.decisions.iter().map(|d| d.offset.0)).collect()
+    }
+}
+
+pub(super) struct Fake(pub(super) Arc<Script>);
+
+impl Log for Fake {
+    fn check(
+        &self,
+        _: Partition,
+        _: Position,
+        _: WriteNo,
+    ) -> BoxFuture<'_, Result<Result<(), String>, Failure>> {
+        async { Ok(self.0.log_is_wrong.lock().unwrap().clone().map_or(Ok(()), Err)) }.boxed()
+    }
+
+    fn tell(&self, _: Partition, order: Order) {
+        match order {
+            Order::Start { delivery, .. } => {
+                assert!(!self.0.panics.load(Ordering::Relaxed), "planted");
+                *self.0.delivery.lock().unwrap() = Some(delivery);
+                self.0.started.notify_one();
+            }
+            Order::Commit { next_offset, .. } => self.0.committed.lock().unwrap().push(next_offset),
+            _ => {}
+        }
+    }
+
+    fn is_assigned(&self, _: Partition) -> bool {
+        !self.0.not_assigned.load(Ordering::Relaxed)
+    }
+}
+
+impl Stock for Fake {
+    fn pop(&self, pops: Vec<Pop>) -> BoxFuture<'_, Vec<Popped>> {
+        async move { vec![Popped::Unknown; pops.len()] }.boxed()
+    }
+
+    fn append(&self, list: ListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, FillResult> {
+        self.0.filled.lock().unwrap().push(list);
+        let last = codes.last().unwrap().number;
+        async move { FillResult::Filled { count: codes.len(), last } }.boxed()
+    }
+
+    fn throw_away(&self, lists: Vec<ListName>) {
+        self.0.thrown_away.lock().unwrap().extend(lists);
+    }
+}
+
+impl Ledger for Fake {
+    fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>> {
+        self.0.loads.fetch_add(1, Ordering::Relaxed);
+        let known = wants.coupons.iter().filter(|id| id.starts_with('c')).map(|id| LoadedCoupon {
+            coupon_id: id.clone(),
+            coupon: CouponNo(id.len() as i64),
+            definition: Definition::default(),
+            stock: coupon_core::batch::StockRow { top: 100, ..Default::default() },
+            ahead: Vec::new(),
+        });
+        let answers = Answers { coupons: known.collect(), ..Answers::default() };
+        async { Ok(answers) }.boxed()
+    }
+
+    fn codes(&self, reads: Vec<ReadCodes>) -> BoxFuture<'_, Result<Vec<Vec<CodeEntry>>, Failure>> {
+        let list = |read: &ReadCodes| {
+            (read.after.0 + 1..=(read.after.0 + read.count as i64).min(100))
+                .map(|n| CodeEntry { number: CodeNumber(n), code: format!("code-{n}").into() })
+                .collect()
+        };
+        let codes = reads.iter().map(list).collect();
+        async { Ok(codes) }.boxed()
+    }
+
+    fn entries(&self, from: EmitSeq, to: EmitSeq) -> BoxFuture<'_, Result<Vec<OutboxEntry>, Failure>> {
+        let entry = |seq| OutboxEntry {
+            seq: EmitSeq(seq),
+            next_offset: Offset(seq),
+            decisions: Vec::new(),
+            messages: Vec::new(),
+        };
+        let entries = (from.0..=to.0).map(entry).collect();
+        async { Ok(entries) }.boxed()
+    }
+
+    fn definition(&self, id: SchemaId) -> BoxFuture<'_, Result<Option<String>, Failure>> {
+        let left = self.0.schema_failures.load(Ordering::Relaxed);
+        async move {
+            if left > 0 {
+                self.0.schema_failures.store(left - 1, Ordering::Relaxed);
+                return Err("Postgres is away".into());
+            }
+            Ok((id == SchemaId(2)).then(|| schemas::Subject::Request.newest().definition.to_owned()))
+        }
+        .boxed()
+    }
+}
+
+impl Writer for Fake {
+    fn take_over(&self, nonce: Nonce) -> BoxFuture<'_, Result<PartitionRow, Failure>> {
+        let row = PartitionRow {
+            epoch: Epoch(3),
+            nonce,
+            write_no: WriteNo(10),
+            attempt: None,
+            position: Position { last_offset: Offset(-1), ..Position::default() },
+            next_emit_seq: EmitSeq(8),
+            emitted_seq: EmitSeq(5),
+            next_deadline: None,
+        };
+        async move { Ok(row) }.boxed()
+    }
+
+    fn write(&self, batch: Arc<Batch>) -> BoxFuture<'_, WriteResult> {
+        async move {
+            self.0.until(|script| !script.writes_hang.load(Ordering::Relaxed)).await;
+            let result = self.0.write_results.lock().unwrap().pop().unwrap_or(WriteResult::Written);
+            if result == WriteResult::Written {
+                self.0.written.lock().unwrap().push(batch);
+                self.0.changed.notify_waiters();
+            }
+            result
+        }
+        .boxed()
+    }
+
+    fn read_back(&self) -> BoxFuture<'_, Result<PartitionRow, Failure>> {
+        let row = PartitionRow {
+            epoch: Epoch(4),
+            nonce: Nonce(4),
+            write_no: WriteNo(10),
+            attempt: None,
+            position: Position::default(),
+            next_emit_seq: EmitSeq(8),
+            emitted_seq: EmitSeq(5),
+            next_deadline: None,
+        };
+        async move { Ok(row) }.boxed()
+    }
+}
+
+impl Outlet for Fake {
+    fn emit_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()> {
+        async move { self.0.told.lock().unwrap().extend(batch.emit_seq) }.boxed()
+    }
+
+    fn emit_entry(&self, _: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()> {
+        async move { self.0.told.lock().unwrap().push(entry.seq) }.boxed()
+    }
+
+    fn tick(&self, partition: Partition) -> BoxFuture<'_, ()> {
+        async move { self.0.ticked.lock().unwrap().push(partition) }.boxed()
+    }
+}
+
+impl Ledgers for Fake {
+    fn open(&self, _: Partition) -> (Arc<dyn Ledger>, Arc<dyn Writer>) {
+        (Arc::new(Self(Arc::clone(&self.0))), Arc::new(Self(Arc::clone(&self.0))))
+    }
+}

@@ -40,7 +40,7 @@ const ROOM_OF_A_RECORD: usize = 256;
 const CROWD: usize = 8;
 /// How long the first of a crowd waits for the others: milliseconds. Not much less than an acknowledgement takes under
 /// load: the client's thread spins while a partition has something to send and five requests under way.
-const CROWD_LINGER_MS: &str = "5";
+const CROWD_LINGER_MS: &str = "3";
 
 /// The records whose fate is not told yet, by both clients together.
 #[derive(Debug, Default)]

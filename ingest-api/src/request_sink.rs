@@ -43,19 +43,25 @@ const CROWD: usize = 8;
 const CROWD_LINGER_MS: &str = "3";
 
 /// The records whose fate is not told yet, by both clients together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct UnderWay {
     records: AtomicUsize,
+    /// So many may be.
+    bound: usize,
     /// They came to be a crowd, and are one until the last of them is told: when a batch is acknowledged, the next few
     /// would otherwise leave one by one ahead of the next batch.
     crowd: AtomicBool,
 }
 
 impl UnderWay {
-    /// One more, and whether it is one of a crowd; `None` if `bound` are under way.
-    fn add(&self, bound: usize) -> Option<bool> {
+    fn within(bound: usize) -> Arc<Self> {
+        Arc::new(Self { records: AtomicUsize::default(), bound, crowd: AtomicBool::default() })
+    }
+
+    /// One more, and whether it is one of a crowd; `None` if there is no room.
+    fn add(&self) -> Option<bool> {
         let before = self.records.fetch_add(1, Relaxed);
-        if before >= bound {
+        if before >= self.bound {
             self.remove();
             return None;
         }
@@ -143,8 +149,6 @@ pub(crate) struct RequestSink {
     encoder: Encoder<CouponRequest>,
     undecided: Arc<Undecided>,
     under_way: Arc<UnderWay>,
-    /// Records that may be under way, by both producers together.
-    bound: usize,
     /// Tells handlers of acknowledgements.
     pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
     /// The producer can never send again.
@@ -181,14 +185,14 @@ impl RequestSink {
     ) -> KafkaResult<Self> {
         let fatal = CancellationToken::new();
         let herald = Herald::new();
+        let under_way = UnderWay::within(bound);
         let context = Deliveries {
             undecided: Arc::clone(&undecided),
             herald: Arc::clone(&herald),
             readiness,
             fatal: fatal.clone(),
-            under_way: Arc::default(),
+            under_way: Arc::clone(&under_way),
         };
-        let under_way = Arc::clone(&context.under_way);
         let lingering = |milliseconds| {
             let mut config = config.clone();
             config.set("linger.ms", milliseconds);
@@ -196,7 +200,7 @@ impl RequestSink {
         };
         let at_once = producer("producer", lingering("0"), context.clone())?;
         let together = producer("producer-of-crowds", lingering(CROWD_LINGER_MS), context)?;
-        Ok(Self { at_once, together, encoder, undecided, under_way, bound, herald, fatal })
+        Ok(Self { at_once, together, encoder, undecided, under_way, herald, fatal })
     }
 
     /// The producers, to be watched.
@@ -254,7 +258,7 @@ impl RequestSink {
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        let in_crowd = self.under_way.add(self.bound).ok_or(SinkError::QueueFull)?;
+        let in_crowd = self.under_way.add().ok_or(SinkError::QueueFull)?;
         let producer = if in_crowd { &self.together } else { &self.at_once };
         producer.now().send(record).map_err(|(error, _)| {
             self.under_way.remove();
@@ -318,14 +322,14 @@ mod tests {
 
     #[test]
     fn many_are_a_crowd_until_the_last_of_them_is_told() {
-        let under_way = UnderWay::default();
-        let few: Vec<_> = (0..CROWD).map(|_| under_way.add(100)).collect();
+        let under_way = UnderWay::within(100);
+        let few: Vec<_> = (0..CROWD).map(|_| under_way.add()).collect();
         assert_eq!(few, [Some(false); CROWD]);
-        assert_eq!(under_way.add(100), Some(true));
+        assert_eq!(under_way.add(), Some(true));
         (0..CROWD).for_each(|_| under_way.remove());
-        assert_eq!(under_way.add(100), Some(true), "one of the crowd is still under way");
+        assert_eq!(under_way.add(), Some(true), "one of the crowd is still under way");
         (0..2).for_each(|_| under_way.remove());
-        assert_eq!(under_way.add(100), Some(false));
+        assert_eq!(under_way.add(), Some(false));
     }
 
     #[test]

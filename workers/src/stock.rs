@@ -138,9 +138,11 @@ impl Stock for RedisStock {
                 return FillResult::Filled { count: codes.len(), last };
             }
             ::metrics::counter!(metrics::REDIS_FAILURES, "call" => "fill").increment(1);
-            let why = "Redis did not fill a list as it was told (flushed, evicted, out of memory?): reading codes from \
-                       Postgres instead";
-            tracing::warn!(key, ?lengths, "{why}");
+            tracing::warn!(
+                key,
+                ?lengths,
+                "a list is not as it was filled (flushed?): reading codes from Postgres instead"
+            );
             FillResult::Unknown
         }
         .boxed()
@@ -226,15 +228,15 @@ fn popped(answer: &Value, seal: Seal) -> Popped {
 /// 0 says that it was flushed or evicted in between.
 fn pushed_as_meant(pushes: &[Value], codes: usize) -> bool {
     let mut left = i64::try_from(codes).unwrap_or(i64::MAX);
-    let mut longest = None;
+    let mut before = None;
     for push in pushes {
         let Value::Int(length) = push else { return false };
         let pushed = left.min(PUSHED_AT_ONCE as i64);
         left -= pushed;
-        if *length < pushed || longest.is_some_and(|before: i64| *length > before + pushed) {
+        if *length < pushed || before.is_some_and(|before: i64| *length > before + pushed) {
             return false;
         }
-        longest = Some(*length);
+        before = Some(*length);
     }
     left == 0
 }

@@ -39,7 +39,8 @@ const ROOM_OF_A_RECORD: usize = 256;
 /// So many that are not acknowledged are a crowd: more would make each other wait if everyone left at once.
 const CROWD: usize = 8;
 /// How long the first of a crowd waits for the others: milliseconds. Not much less than an acknowledgement takes under
-/// load: the client's thread spins while a partition has something to send and five requests under way.
+/// load: while more than five records of a partition are under way, an idempotent client sends no others, and its
+/// thread spins once they have waited so long (librdkafka 2.12, `rd_kafka_toppar_producer_serve`).
 const CROWD_LINGER_MS: &str = "3";
 
 /// The records whose fate is not told yet, by both clients together.

@@ -94,7 +94,7 @@ impl Ground {
             machine::describe(),
             durability,
             format!("data on {file_system}"),
-            "Kafka 4.3, one broker, heap 512 MB, first compiler only; acks = all, enable.idempotence = true, lz4"
+            "Kafka 4.3, one broker, heap 512 MB, pauses of 20 ms aimed at, first compiler only; acks = all, enable.idempotence = true, lz4"
                 .to_owned(),
             "Redis: no persistence (save \"\", appendonly no)".to_owned(),
         ])

@@ -14,8 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Codes read from the ledger at least, where there is no list: more than one batch may need.
 const FEWEST_READ: usize = 16;
-/// The first filling of a list; each later one is twice as long, up to half of the window.
-const FIRST_FILL: usize = 64;
+/// Codes that a list is filled with at least.
+const SMALLEST_FILL: usize = 64;
+/// A list is filled for so many batches like the largest of the latest, up to half of the window: often enough to be
+/// cheap, and no more at once than those who wait behind it can bear.
+const BATCHES_AHEAD: usize = 32;
+/// With each batch, the largest so far counts less by one part in so many.
+const FORGETTING: usize = 8;
 /// How long a coupon does without a list after Redis failed, in the partition's time.
 const WITHOUT_LIST: i64 = 1_000;
 
@@ -32,7 +37,8 @@ pub struct Stock {
     hand: VecDeque<CodeEntry>,
     list: Option<List>,
     window: usize,
-    next_fill: usize,
+    /// Codes that a batch wants at once: the most of the latest ones.
+    wanted: usize,
     /// Whether the coupon is worth a list: it needed the ledger twice, or many codes at once.
     busy: bool,
     read_before: bool,
@@ -115,7 +121,7 @@ impl Stock {
             hand: VecDeque::new(),
             list: None,
             window: window.max(2),
-            next_fill: FIRST_FILL,
+            wanted: 0,
             busy: false,
             read_before: false,
             without_list_until: Millis(0),
@@ -325,16 +331,15 @@ impl Stock {
         if count == 0 {
             return None;
         }
-        self.next_fill = (self.next_fill * 2).min(self.window);
         let name = self.list.map_or_else(name, |list| list.name);
         self.list = Some(List { name, remaining, last, filling: true });
         Some(Fill { list: name, codes: ReadCodes { coupon, after: CodeNumber(last), count } })
     }
 
-    /// A batch wanted so many codes at once: fill the list for several of its like.
+    /// A batch wants so many codes at once: the list is filled for several of its like.
     pub fn expect_batches_of(&mut self, want: usize) {
         self.busy |= want > self.fewest_read();
-        self.next_fill = self.next_fill.max(4 * want);
+        self.wanted = want.max(self.wanted - self.wanted / FORGETTING);
     }
 
     /// What became of a fill.
@@ -355,7 +360,7 @@ impl Stock {
     }
 
     fn fill_size(&self) -> usize {
-        self.next_fill.min(self.window / 2)
+        (BATCHES_AHEAD * self.wanted).max(SMALLEST_FILL).min(self.window / 2)
     }
 
     fn abandon(&mut self, now: Millis) {

@@ -20,7 +20,7 @@ fn stock(top: i64, ahead: &[i64]) -> Stock {
 
 fn with_list(top: i64) -> Stock {
     let mut stock = stock(top, &[]);
-    stock.expect_batches_of(FIRST_FILL);
+    stock.expect_batches_of(SMALLEST_FILL);
     assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
     stock.filled(list(1), FillResult::Filled { count: 10, last: CodeNumber(10) }, Millis(0));
     stock
@@ -93,7 +93,7 @@ fn what_an_abandoned_list_answers_late_is_ignored() {
 #[test]
 fn a_claim_waits_for_a_list_that_is_being_filled_rather_than_running_past_it() {
     let mut stock = stock(10, &[]);
-    stock.expect_batches_of(FIRST_FILL);
+    stock.expect_batches_of(SMALLEST_FILL);
     let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
     assert!(fill.is_some());
     assert_eq!(stock.source(CouponNo(1), 1), Source::Filling);
@@ -114,4 +114,18 @@ fn a_coupon_gets_a_list_once_it_needs_codes_again() {
     let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
     let codes = fill.map(|fill| (fill.codes.after, fill.codes.count));
     assert_eq!(codes, Some((CodeNumber(32), 8)), "what lies beyond the hand, as far as there is any");
+}
+
+#[test]
+fn a_fill_is_as_long_as_what_batches_want_of_late() {
+    let mut stock = Stock::new(StockRow { top: 1_000_000, ..StockRow::default() }, [], 32_768);
+    let mut filled_with = |wants: &[usize]| {
+        wants.iter().for_each(|want| stock.expect_batches_of(*want));
+        let mut stock = stock.clone();
+        stock.fill(CouponNo(1), Millis(0), || list(1)).map(|fill| fill.codes.count)
+    };
+    assert_eq!(filled_with(&[1]), None, "so few are read");
+    assert_eq!(filled_with(&[100, 1, 1]), Some(BATCHES_AHEAD * 77));
+    assert_eq!(filled_with(&[2_000]), Some(16_384), "half of the window at most");
+    assert_eq!(filled_with(&[1; 60]), Some(BATCHES_AHEAD * 7), "a crowd is forgotten");
 }

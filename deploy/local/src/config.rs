@@ -35,7 +35,7 @@ pub struct StackConfig {
     pub kafka_properties: Vec<(String, String)>,
     /// How long the broker waits for a silent consumer before it gives its partitions away; 1 s or more.
     pub group_session_timeout: Duration,
-    /// How often a consumer has to be heard; 300 ms or more.
+    /// How often a consumer has to be heard; 100 ms or more.
     pub group_heartbeat: Duration,
     /// Added to Postgres' settings, or replacing them.
     pub postgres_settings: Vec<(String, String)>,
@@ -72,7 +72,7 @@ impl StackConfig {
             kafka_heap_mb: 512,
             kafka_properties: Vec::new(),
             group_session_timeout: Duration::from_secs(6),
-            group_heartbeat: Duration::from_millis(500),
+            group_heartbeat: Duration::from_millis(250),
             postgres_settings: Vec::new(),
             postgres_disk_mb: None,
             redis_settings: Vec::new(),

@@ -174,7 +174,7 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
         ("broker.session.timeout.ms", "4000"),
         ("broker.heartbeat.interval.ms", "500"),
         ("group.consumer.min.session.timeout.ms", "1000"),
-        ("group.consumer.min.heartbeat.interval.ms", "300"),
+        ("group.consumer.min.heartbeat.interval.ms", "100"),
         ("group.min.session.timeout.ms", "1000"),
     ];
     let mut all: BTreeMap<String, String> =

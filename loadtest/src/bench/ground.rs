@@ -74,7 +74,7 @@ impl Ground {
             programs: Some(programs.clone()),
             partitions: 1,
             group_session_timeout: kind.session(),
-            group_heartbeat: Duration::from_millis(300),
+            group_heartbeat: Duration::from_millis(100),
             ..StackConfig::servers_only()
         };
         let stack = Stack::start(config).await?;

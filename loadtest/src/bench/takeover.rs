@@ -6,7 +6,7 @@
 //!
 //! - `hand-over`: p50 and p99 are from the signal to that response.
 //! - `takeover`: the same less the session timeout, which is the broker's patience with a silent worker and a setting.
-//!   The timeout runs from the last heartbeat before the kill, so up to a heartbeat (300 ms here) is in the worker's
+//!   The timeout runs from the last heartbeat before the kill, so up to a heartbeat (100 ms here) is in the worker's
 //!   favour; the mark `takeover to outcome` has no such blur: from the statement in Postgres that shuts out the
 //!   previous owner to the response. It is what could depend on the size of a coupon.
 

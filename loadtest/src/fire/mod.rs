@@ -215,7 +215,7 @@ pub fn config(programs: Programs) -> StackConfig {
         api_instances: 2,
         workers: 4,
         group_session_timeout: Duration::from_secs(1),
-        group_heartbeat: Duration::from_millis(300),
+        group_heartbeat: Duration::from_millis(100),
         // Few enough to be taken, all of them, within a moment.
         postgres_settings: vec![("max_connections".to_owned(), "130".to_owned())],
         detours: Detour::ALL.to_vec(),

@@ -70,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn members_of_the_classic_protocol_carry_the_session_timeout_themselves() {
         let args = KafkaArgs { kafka_brokers: "127.0.0.1:1".to_owned(), partitions: 8, replication: 1 };
-        for (session, heartbeat) in [(1_000, "300"), (6_000, "500"), (30_000, "2500"), (60_000, "5000")] {
+        for (session, heartbeat) in [(1_000, "100"), (6_000, "250"), (30_000, "1250"), (60_000, "5000")] {
             let classic = GroupProtocol::Classic;
             let mut member = kafka::membership(&args, "test", "group", classic);
             let set = set_session(&args, &mut member, "group", classic, session).await;

@@ -95,13 +95,13 @@ pub fn membership(args: &KafkaArgs, client_id: &str, group: &str, protocol: Grou
 pub const SESSION_MS: u32 = 6_000;
 
 /// How often a member tells that it is there, where the group waits so long for it; also how late the others may hear
-/// that it has gone. Milliseconds.
+/// that it has gone, which is most of what an orderly hand-over takes. Milliseconds.
 #[must_use]
 pub const fn heartbeat_ms(session_ms: u32) -> u32 {
-    match session_ms / 12 {
+    match session_ms / 24 {
         // What brokers allow with KIP-848 unless they are told otherwise: 45 s at least, and 5 s.
         _ if session_ms >= 45_000 => 5_000,
-        often if often < 300 => 300,
+        often if often < 100 => 100,
         often if often > 3_000 => 3_000,
         often => often,
     }

@@ -38,7 +38,7 @@ pub(crate) async fn open(workers: usize, worker_env: Vec<(String, String)>) -> S
         workers,
         worker_env,
         group_session_timeout: Duration::from_secs(2),
-        group_heartbeat: Duration::from_millis(300),
+        group_heartbeat: Duration::from_millis(100),
         ..StackConfig::servers_only()
     };
     let stack = Stack::start(config).await.unwrap();

@@ -225,7 +225,7 @@ async fn start(kind: Kind) -> Arc<Stack> {
     let config = StackConfig { api_instances: 2, ..StackConfig::full(testing::programs().await.unwrap()) };
     let faulty = |config| StackConfig {
         group_session_timeout: Duration::from_secs(1),
-        group_heartbeat: Duration::from_millis(300),
+        group_heartbeat: Duration::from_millis(100),
         ..config
     };
     let config = match kind {

@@ -164,7 +164,6 @@ impl App {
             usize::try_from(config.queue_records).unwrap_or(usize::MAX),
             Encoder::new(recorded.request_schema),
             Arc::clone(&undecided),
-            Arc::clone(&readiness),
         )?);
         let recent = RecentOutcomes::new(config.recent_outcomes);
         let load_options = postgres::options(&config.postgres, "stampede-api-loads")?;
@@ -248,11 +247,5 @@ impl App {
     /// From now on nobody should be sent here.
     pub(crate) fn leave(&self) {
         self.readiness.set(SERVING, Err("stopping".to_owned()));
-    }
-
-    /// Something broke that only a new process mends.
-    #[must_use]
-    pub fn broken(&self) -> &CancellationToken {
-        &self.sink.fatal
     }
 }

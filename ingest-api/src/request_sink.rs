@@ -7,6 +7,11 @@
 //! record that waits for company is late. The client has one `linger.ms` for all times, so there are two clients: by
 //! one of them records leave at once, which is what a few do; a crowd leaves by the other, together, until nobody is
 //! under way any more. Records need no order among each other before they are in the log.
+//!
+//! The clients are not idempotent: a copy that a retry makes is one more repetition for the partition's owner, which
+//! recognises it as it does those that users make. An idempotent client would wait for an acknowledgement whenever more
+//! than five records of a partition are under way, with its thread spinning (librdkafka 2.12,
+//! `rd_kafka_toppar_producer_serve`), and could break for good when it has lost its place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -17,13 +22,11 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use runtime::lifecycle::Readiness;
 use runtime::renewable::{Renewable, Watched};
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use coupon_core::ids::RequestId;
 
@@ -38,10 +41,9 @@ const ROOM_OF_A_RECORD: usize = 256;
 
 /// So many that are not acknowledged are a crowd: more would make each other wait if everyone left at once.
 const CROWD: usize = 8;
-/// How long the first of a crowd waits for the others: milliseconds. Not much less than an acknowledgement takes under
-/// load: while more than five records of a partition are under way, an idempotent client sends no others, and its
-/// thread spins once they have waited so long (librdkafka 2.12, `rd_kafka_toppar_producer_serve`).
-const CROWD_LINGER_MS: &str = "3";
+/// How long the first of a crowd waits for the others: milliseconds. Longer, and fewer are accepted; shorter, and each
+/// costs everybody more.
+const CROWD_LINGER_MS: &str = "2";
 
 /// The records whose fate is not told yet, by both clients together.
 #[derive(Debug)]
@@ -105,21 +107,12 @@ pub(crate) struct Delivery {
 struct Deliveries {
     undecided: Arc<Undecided>,
     herald: Arc<Herald<Result<(), KafkaError>>>,
-    readiness: Arc<Readiness>,
-    fatal: CancellationToken,
     under_way: Arc<UnderWay>,
 }
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        if matches!(error, KafkaError::Global(RDKafkaErrorCode::Fatal)) {
-            // An idempotent producer that has lost its sequence can never send again: a new process can.
-            tracing::error!(reason, "the producer is broken for good");
-            self.readiness.set(PART, Err("the producer is broken for good".to_owned()));
-            self.fatal.cancel();
-        } else {
-            tracing::debug!(%error, reason, "Kafka, sending requests");
-        }
+        tracing::debug!(%error, reason, "Kafka, sending requests");
     }
 }
 
@@ -152,8 +145,6 @@ pub(crate) struct RequestSink {
     under_way: Arc<UnderWay>,
     /// Tells handlers of acknowledgements.
     pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
-    /// The producer can never send again.
-    pub(crate) fatal: CancellationToken,
 }
 
 /// The acknowledgement of a record that was sent.
@@ -182,26 +173,22 @@ impl RequestSink {
         bound: usize,
         encoder: Encoder<CouponRequest>,
         undecided: Arc<Undecided>,
-        readiness: Arc<Readiness>,
     ) -> KafkaResult<Self> {
-        let fatal = CancellationToken::new();
         let herald = Herald::new();
         let under_way = UnderWay::within(bound);
         let context = Deliveries {
             undecided: Arc::clone(&undecided),
             herald: Arc::clone(&herald),
-            readiness,
-            fatal: fatal.clone(),
             under_way: Arc::clone(&under_way),
         };
         let lingering = |milliseconds| {
             let mut config = config.clone();
-            config.set("linger.ms", milliseconds);
+            config.set("linger.ms", milliseconds).set("enable.idempotence", "false");
             config
         };
         let at_once = producer("producer", lingering("0"), context.clone())?;
         let together = producer("producer-of-crowds", lingering(CROWD_LINGER_MS), context)?;
-        Ok(Self { at_once, together, encoder, undecided, under_way, herald, fatal })
+        Ok(Self { at_once, together, encoder, undecided, under_way, herald })
     }
 
     /// The producers, to be watched.
@@ -276,9 +263,6 @@ impl RequestSink {
     /// # Errors
     /// Why not, in words.
     pub(crate) fn ask_broker(&self, patience: Duration) -> Result<(), String> {
-        if self.fatal.is_cancelled() {
-            return Err("the producer is broken for good".to_owned());
-        }
         let metadata = self
             .at_once
             .keep()
@@ -317,8 +301,7 @@ mod tests {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
         let undecided = Undecided::new(1, 100, 100);
-        RequestSink::new(&config, bound, Encoder::new(SchemaId(1)), undecided, Readiness::new(&[PART]))
-            .expect("settings")
+        RequestSink::new(&config, bound, Encoder::new(SchemaId(1)), undecided).expect("settings")
     }
 
     #[test]

@@ -16,21 +16,15 @@ use crate::router::router;
 /// How long records that were sent may take to be acknowledged at the end.
 const FLUSH: Duration = Duration::from_secs(10);
 
-/// Serves until the instance's token is cancelled, or it is broken for good.
+/// Serves until the instance's token is cancelled.
 ///
 /// # Errors
-/// Whatever the listener reports; or that the instance is broken.
+/// Whatever the listener reports.
 pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
     let listener = listening(listener)?;
     let stopping = app.stopping.clone();
-    let (broken, told) = (app.broken().clone(), stopping.clone());
-    let end = async move {
-        tokio::select! {
-            () = told.cancelled() => {}
-            () = broken.cancelled() => told.cancel(),
-        }
-    };
-    let served = axum::serve(listener, router(Arc::clone(&app))).with_graceful_shutdown(end);
+    let served = axum::serve(listener, router(Arc::clone(&app)))
+        .with_graceful_shutdown(stopping.clone().cancelled_owned());
     let drained = async {
         stopping.cancelled().await;
         app.leave();
@@ -43,11 +37,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
     app.leave();
     let sink = Arc::clone(&app.sink);
     drop(tokio::task::spawn_blocking(move || sink.flush(FLUSH)).await);
-    if app.broken().is_cancelled() {
-        Err(io::Error::other("the producer is broken for good"))
-    } else {
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The same listener, whose connections send what they have at once.

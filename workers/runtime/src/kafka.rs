@@ -28,7 +28,8 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     config
 }
 
-/// A producer whose acknowledgement means that the record is durable, once and in order.
+/// A producer whose acknowledgement means that the record is durable, once and in order. Who recognises copies and needs
+/// no order can do without idempotence.
 #[must_use]
 pub fn producer(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     let mut config = client(args, client_id);

@@ -17,6 +17,8 @@ use super::{BenchError, MARK_HIGHEST};
 /// Shares of the highest load (growing), each for so many seconds at most.
 const CURVE: [(f64, f64); 5] = [(0.1, 4.0), (0.25, 4.0), (0.5, 10.0), (0.75, 4.0), (0.9, 4.0)];
 const HALF: f64 = 0.5;
+/// No rate is sent for longer than this before times are kept of it; nor for more than its first quarter.
+const LEAD_IN: Duration = Duration::from_secs(1);
 /// Clients wait as long as it takes: what comes late is charged, not left out.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Enough that hardly anybody has to wait for a connection.
@@ -38,8 +40,7 @@ async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchErro
     for (share, seconds) in CURVE {
         let offered = highest * share;
         let count = whole(offered * seconds).min(requests / 3);
-        let pace = Pace::Open { per_second: offered, patience: PATIENCE };
-        let (answers, cpu) = door.ask_and_look(ground, MANY, pace, count).await?;
+        let (answers, cpu) = door.ask_and_look(ground, MANY, steady(offered, PATIENCE, count), count).await?;
         only(&answers, &[200])?;
         curve.push(point(offered, &answers));
         if (share - HALF).abs() < f64::EPSILON {
@@ -60,6 +61,12 @@ pub async fn highest(door: &mut Door, requests: u64) -> Result<f64, BenchError> 
     let answers = door.ask(CONNECTIONS, Pace::Closed, requests - requests / 4).await?;
     only(&answers, &[200])?;
     Ok(precise(answers.count(200)) / answers.took.as_secs_f64())
+}
+
+/// So many at this rate, with a lead-in.
+pub fn steady(per_second: f64, patience: Duration, count: u64) -> Pace {
+    let quarter = Duration::from_secs_f64(precise(count) / per_second / 4.0);
+    Pace::Open { per_second, patience, lead_in: LEAD_IN.min(quarter) }
 }
 
 fn point(offered: f64, answers: &Answers) -> CurvePoint {

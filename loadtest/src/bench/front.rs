@@ -174,11 +174,11 @@ pub fn claims(jwt_secret: &str, coupon: &str, wait: bool, users: u64) -> Result<
 /// # Errors
 /// [`BenchError::Answers`], with how many there were of what.
 pub fn only(answers: &Answers, fine: &[u16]) -> Result<(), BenchError> {
-    if answers.unanswered == 0 && answers.times.keys().all(|status| fine.contains(status)) {
+    if answers.unanswered == 0 && answers.counts.keys().all(|status| fine.contains(status)) {
         return Ok(());
     }
     let mut found: Vec<String> =
-        answers.times.iter().map(|(status, times)| format!("{} × {status}", times.len())).collect();
+        answers.counts.iter().map(|(status, count)| format!("{count} × {status}")).collect();
     found.push(format!("{} without an answer", answers.unanswered));
     Err(BenchError::Answers { found: found.join(", ") })
 }

@@ -6,6 +6,10 @@
 //! answer takes at that load. A request's time runs from the moment when it was *due*: a server that stands still for
 //! a second is charged with all that should have been sent meanwhile, not only with those that were under way
 //! (coordinated omission). One that finds no free connection within [`Pace::Open::patience`] is not sent, and counted.
+//!
+//! A load may have a lead-in: what comes first finds everything cold (queues, threads, caches, the collector's young
+//! generation), which is not what the rate costs. It is sent, answered and counted like all others, at the same rate
+//! and without a pause before the rest, but its times are left out.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -55,14 +59,18 @@ pub enum Pace {
         per_second: f64,
         /// How late a request may be sent because no connection is free.
         patience: Duration,
+        /// Of what is due within this, no times are kept.
+        lead_in: Duration,
     },
 }
 
 /// What came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// Times from due to answered, by HTTP status, sorted.
-    pub times: BTreeMap<u16, Vec<Duration>>,
+    /// How many answers, by HTTP status.
+    pub counts: BTreeMap<u16, u64>,
+    /// Times from due to answered, by HTTP status, sorted; without the lead-in.
+    times: BTreeMap<u16, Vec<Duration>>,
     /// Sent, and never answered.
     pub unanswered: u64,
     /// Never sent, because no connection was free in time.
@@ -75,13 +83,13 @@ impl Answers {
     /// How many had this status.
     #[must_use]
     pub fn count(&self, status: u16) -> u64 {
-        self.times.get(&status).map_or(0, |times| times.len() as u64)
+        self.counts.get(&status).copied().unwrap_or(0)
     }
 
     /// How many were answered at all.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        self.times.values().map(|times| times.len() as u64).sum()
+        self.counts.values().sum()
     }
 
     /// Requests sent in a second.
@@ -90,7 +98,7 @@ impl Answers {
         precise(self.answered() + self.unanswered) / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// Times of the answers with this status, sorted.
+    /// Times of the answers with this status, sorted; without the lead-in.
     #[must_use]
     pub fn times(&self, status: u16) -> &[Duration] {
         self.times.get(&status).map_or(&[], Vec::as_slice)
@@ -130,6 +138,8 @@ struct Crowd<'a> {
     lines: Vec<Line>,
     idle: Vec<usize>,
     begun: Instant,
+    /// Times are kept of what is due from then on.
+    timed_from: Instant,
     /// Requests whose turn has come.
     next: u64,
     /// Requests that are dealt with.
@@ -145,7 +155,9 @@ impl<'a> Crowd<'a> {
         thread::sleep(ACCEPTED);
         let idle = (0..lines.len()).collect();
         let begun = Instant::now();
-        Ok(Self { load, poll, lines, idle, begun, next: 0, done: 0, answers: Answers::default() })
+        let lead_in = if let Pace::Open { lead_in, .. } = load.pace { lead_in } else { Duration::ZERO };
+        let (timed_from, answers) = (begun + lead_in, Answers::default());
+        Ok(Self { load, poll, lines, idle, begun, timed_from, next: 0, done: 0, answers })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -218,7 +230,10 @@ impl<'a> Crowd<'a> {
             Ok(None) => {}
             Ok(Some(status)) => {
                 if let Some(due) = line.due.take() {
-                    self.answers.times.entry(status).or_default().push(due.elapsed());
+                    *self.answers.counts.entry(status).or_default() += 1;
+                    if due >= self.timed_from {
+                        self.answers.times.entry(status).or_default().push(due.elapsed());
+                    }
                     self.done += 1;
                     self.idle.push(at);
                 }
@@ -335,6 +350,10 @@ mod tests {
         run(&Load { address, connections: 2, pace, requests, first: 0, count, limit }).expect("a server")
     }
 
+    fn open(per_second: f64, patience: Duration) -> Pace {
+        Pace::Open { per_second, patience, lead_in: Duration::ZERO }
+    }
+
     fn requests() -> Vec<Box<[u8]>> {
         vec![Box::from(*b"GET / HTTP/1.1\r\n\r\n")]
     }
@@ -345,7 +364,7 @@ mod tests {
         let answers = load(address, Pace::Closed, 100, &requests());
         assert_eq!((answers.answered(), answers.unanswered, answers.unsent), (100, 0, 0));
         assert!(answers.count(200) >= 50 && answers.count(503) > 0, "{answers:?}");
-        let pace = Pace::Open { per_second: 10_000.0, patience: Duration::from_secs(60) };
+        let pace = open(10_000.0, Duration::from_secs(60));
         assert_eq!(load(address, pace, 100, &requests()).answered(), 100);
     }
 
@@ -353,16 +372,26 @@ mod tests {
     fn a_server_that_stands_still_is_charged_with_all_that_should_have_been_sent() {
         // Two connections, 20 ms an answer, one due each millisecond: the last waits for all before it.
         let address = server(|_| Some(OK), Duration::from_millis(20));
-        let pace = Pace::Open { per_second: 1_000.0, patience: Duration::from_secs(60) };
+        let pace = open(1_000.0, Duration::from_secs(60));
         let answers = load(address, pace, 40, &requests());
         let slowest = answers.times(200).last().copied().unwrap_or_default();
         assert!(slowest >= Duration::from_millis(20 * 20 - 40), "{slowest:?}");
     }
 
     #[test]
+    fn a_lead_in_is_counted_but_not_timed() {
+        let address = server(|_| Some(OK), Duration::from_millis(1));
+        let (patience, lead_in) = (Duration::from_secs(60), Duration::from_millis(95));
+        let pace = Pace::Open { per_second: 100.0, patience, lead_in };
+        let answers = load(address, pace, 15, &requests());
+        assert_eq!((answers.count(200), answers.answered()), (15, 15));
+        assert_eq!(answers.times(200).len(), 5, "the first ten were due within 95 ms");
+    }
+
+    #[test]
     fn what_finds_no_connection_in_time_is_not_sent_and_what_breaks_has_no_answer() {
         let address = server(|_| Some(OK), Duration::from_millis(50));
-        let pace = Pace::Open { per_second: 10_000.0, patience: Duration::ZERO };
+        let pace = open(10_000.0, Duration::ZERO);
         let answers = load(address, pace, 50, &requests());
         assert_eq!(answers.answered() + answers.unsent, 50);
         assert!(answers.unsent > 0);

@@ -1,46 +1,49 @@
 //! `overload`: what becomes of those who are accepted when ten times as many come as can be served. The rest are
 //! refused at once: 503, with Retry-After.
 //!
-//! How long an accepted claim takes is decided by how many are let in before it: the room of a partition, here set for
-//! short answers (`STAMPEDE_UNDECIDED_PER_PARTITION`); the default is set for taking in a rush. Requests are due at a
-//! fixed rate; one that finds no connection within a few milliseconds is not sent (the generator's limit, reported).
+//! How long an accepted claim takes is decided by how many are before it. Behind the front door that is the room of a
+//! partition, here set for short answers (`STAMPEDE_UNDECIDED_PER_PARTITION`) to what the highest load needs: more would
+//! only wait; the default is set for taking in a rush. Before the front door it is everybody who has sent: refusing
+//! takes its time too. Requests are due at a fixed rate; one that finds no connection within a few milliseconds is not
+//! sent (on two cores nobody can send so many and be refused as well; what was sent is reported).
 
 use std::time::Duration;
 
 use futures::FutureExt as _;
 
 use super::arm::{Sample, millis, rank};
-use super::claim_to_outcome::{highest, whole};
-use super::front::{Door, Front, only, sample};
+use super::claim_to_outcome::{highest, steady, whole};
+use super::front::{CONNECTIONS, Door, Front, only, sample};
 use super::ground::Ground;
-use super::http_load::Pace;
 use super::{BenchError, MARK_HIGHEST};
 
 /// Undecided requests of the one partition.
-const ROOM: u64 = 400;
+const ROOM: usize = CONNECTIONS;
 const TIMES: f64 = 10.0;
 const SECONDS: f64 = 3.0;
-const MANY: usize = 1_500;
+/// Connections: half of those who have sent can be let in.
+const MANY: usize = 2 * ROOM;
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// The arm.
 pub const OVERLOAD: Front = Front {
     name: "overload",
-    about: "Stampede: ten times too many claims, room for 400 undecided; those accepted until their outcome",
+    about: "Stampede: ten times too many claims, room for 256 undecided, twice as many clients; those accepted until their outcome",
     share: 10,
     measure: |ground, requests| measure(ground, requests).boxed_local(),
 };
 
 async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
-    let room = [("STAMPEDE_UNDECIDED", ROOM * 2), ("STAMPEDE_UNDECIDED_PER_PARTITION", ROOM)];
+    let room = [("STAMPEDE_UNDECIDED", 2 * ROOM as u64), ("STAMPEDE_UNDECIDED_PER_PARTITION", ROOM as u64)];
     let mut door = Door::open(ground, requests * 5, true, &room).await?;
     let highest = highest(&mut door, requests / 4).await?;
-    let half = Pace::Open { per_second: highest / 2.0, patience: Duration::from_secs(60) };
-    let calm = door.ask(MANY, half, whole(highest / 2.0 * SECONDS).min(requests / 2)).await?;
+    let half = highest / 2.0;
+    let count = whole(half * SECONDS).min(requests / 2);
+    let calm = door.ask(MANY, steady(half, Duration::from_secs(60), count), count).await?;
     only(&calm, &[200, 503])?;
     let offered = highest * TIMES;
-    let pace = Pace::Open { per_second: offered, patience: PATIENCE };
     let count = whole(offered * SECONDS).min(requests * 4);
+    let pace = steady(offered, PATIENCE, count);
     let (answers, cpu) = door.ask_and_look(ground, MANY, pace, count).await?;
     only(&answers, &[200, 503])?;
     door.close(ground).await?;

@@ -108,12 +108,14 @@ pub(crate) fn launch(site: &Site, broker: Child) -> Launch {
     let home = site.dir.join(&broker.to_string());
     let heap = site.config.kafka_heap_mb;
     let log4j = format!("-Dlog4j2.configurationFile={}", home.join("log4j2.xml").display());
-    let mut args: Vec<OsString> =
-        [format!("-Xms{heap}m"), format!("-Xmx{heap}m"), log4j].map(OsString::from).to_vec();
-    // Every request waits for a collection, which takes as long for many as for few of what is gone: the collector
-    // shall not keep the young small, as it does to reach a goal for its pauses that it misses on a busy machine.
+    // Every request waits for a collection, which takes as long however much there is to collect: the collector shall
+    // not keep the young small, as it does to reach a goal for its pauses that it misses on a busy machine.
     let young = heap / 8 * 5;
-    args.extend(["-XX:+UseG1GC".to_owned(), format!("-Xmn{young}m")].map(OsString::from));
+    let mut args: Vec<OsString> =
+        [format!("-Xms{heap}m"), format!("-Xmx{heap}m"), format!("-Xmn{young}m"), log4j]
+            .map(OsString::from)
+            .to_vec();
+    args.push("-XX:+UseG1GC".into());
     // An out-of-memory broker must die and be started again, not linger.
     args.push("-XX:+ExitOnOutOfMemoryError".into());
     // The second compiler takes minutes to pay for itself on two cores, and a stack seldom lives for so long.
@@ -160,7 +162,7 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
         ("log.message.timestamp.type", "LogAppendTime"),
         ("min.insync.replicas", in_sync),
         ("offsets.topic.replication.factor", &replicas),
-        // The default of 128 MB would be a third of the heap; only what groups commit is compacted here.
+        // The default of 128 MB is a quarter of our heap, half of a small one; only what groups commit is compacted.
         ("log.cleaner.dedupe.buffer.size", "8388608"),
         // The default of 50 makes the very first consumer group wait for seconds.
         ("offsets.topic.num.partitions", "4"),

@@ -116,6 +116,9 @@ pub(crate) fn launch(site: &Site, broker: Child) -> Launch {
             .map(OsString::from)
             .to_vec();
     args.push("-XX:+UseG1GC".into());
+    // A broker wanders through its heap and its code with every small request; on a virtual machine each page that the
+    // processor does not know costs two walks through page tables.
+    args.push("-XX:+UseTransparentHugePages".into());
     // An out-of-memory broker must die and be started again, not linger.
     args.push("-XX:+ExitOnOutOfMemoryError".into());
     // The second compiler takes minutes to pay for itself on two cores, and a stack seldom lives for so long.

@@ -1,5 +1,5 @@
 //! The one way by which a request is accepted: an id, a place among the undecided, Kafka's acknowledgement, `202`;
-//! or the outcome, if the client waits and it comes in time.
+//! or, if the client waits and it comes in time, the outcome alone: what is decided was acknowledged.
 //!
 //! Order that matters: the waiter is registered before the record is sent; from the moment it is sent, nothing
 //! here is needed any more for the request to get its outcome (the handler may be dropped at every `await`).
@@ -18,7 +18,6 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::clock::unix_ms;
-use crate::crash_points;
 use crate::extract::Wait;
 use crate::lookup;
 use crate::outcome::Outcome;
@@ -87,24 +86,23 @@ pub(crate) async fn submit(app: &App, submission: Submission<'_>) -> Result<Resp
     let now = Instant::now();
     app.hub.undecided.admit(minted.id, partition, now).map_err(|full| refuse(app, full))?;
     let wait = submission.wait.map(|wait| (wait, app.hub.undecided.wait_for(minted.id, now)));
+    let waiter = wait.as_ref().map(|(_, waiter)| waiter.ticket);
     let acknowledgement = app
         .sink
-        .send_request(&record(&minted, submission), minted.id, partition)
+        .send_request(&record(&minted, submission), minted.id, partition, waiter)
         .map_err(|error| unsent(app, &error))?;
+    // What is decided was in the log, so there is nothing else to wait for.
+    if let Some((wait, waiter)) = wait
+        && let Some(outcome) = in_time(app, waiter, now + wait.limit).await
+    {
+        return Ok(decided(&minted.shown, &outcome, Some(wait)));
+    }
     if let Err(error) = acknowledgement.received().await {
         return match app.hub.recent.get(minted.id) {
             // Decided before the acknowledgement was given up: it was in the log.
             Some(outcome) => Ok(decided(&minted.shown, &outcome, None)),
             None => Err(unsent(app, &error)),
         };
-    }
-    crash_points::pass(crash_points::AFTER_PRODUCE_ACKNOWLEDGED);
-    app.handles.accepted.increment(1);
-    app.handles.acknowledged_seconds.record(now.elapsed().as_secs_f64());
-    if let Some((wait, waiter)) = wait
-        && let Some(outcome) = in_time(app, waiter, now + wait.limit).await
-    {
-        return Ok(decided(&minted.shown, &outcome, Some(wait)));
     }
     Ok(accepted(&minted.shown))
 }

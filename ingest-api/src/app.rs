@@ -198,7 +198,7 @@ impl App {
             pool: self.questions.pool().clone(),
             stop: self.stopping.clone(),
         };
-        drop(tokio::spawn(Arc::clone(&self.sink.herald).run()));
+        drop(tokio::spawn(self.sink.herald().run()));
         drop(tokio::spawn(Arc::clone(&self.hub.undecided.herald).run()));
         // It ends by itself with the process' token; nothing waits for it.
         drop(reader.spawn()?);

@@ -12,7 +12,7 @@ use metrics::{
 pub const HTTP_ANSWERS: &str = "stampede_api_http_answers_total";
 /// Histogram by `route`: seconds from a request's headers to its answer, waiting for outcomes included.
 pub const HTTP_SECONDS: &str = "stampede_api_http_seconds";
-/// Counter: requests that Kafka has acknowledged (and a 202 or 200 was answered, if the client was still there).
+/// Counter: requests that Kafka has acknowledged (202 or 200 is answered, if the client is still there).
 pub const ACCEPTED: &str = "stampede_api_requests_accepted_total";
 /// Counter by `why` (instance_full, partition_full, queue_full, unacknowledged): requests refused with 503.
 pub const REFUSED: &str = "stampede_api_requests_refused_total";
@@ -54,26 +54,22 @@ pub(crate) fn describe() {
 
 /// Handles of the hot path.
 pub(crate) struct Handles {
-    pub(crate) accepted: Counter,
     pub(crate) gated: Counter,
     pub(crate) instance_full: Counter,
     pub(crate) partition_full: Counter,
     pub(crate) queue_full: Counter,
     pub(crate) unacknowledged: Counter,
-    pub(crate) acknowledged_seconds: Histogram,
     pub(crate) undecided: Gauge,
 }
 
 impl Handles {
     pub(crate) fn new() -> Self {
         Self {
-            accepted: counter!(ACCEPTED),
             gated: counter!(GATED),
             instance_full: counter!(REFUSED, "why" => "instance_full"),
             partition_full: counter!(REFUSED, "why" => "partition_full"),
             queue_full: counter!(REFUSED, "why" => "queue_full"),
             unacknowledged: counter!(REFUSED, "why" => "unacknowledged"),
-            acknowledged_seconds: histogram!(ACKNOWLEDGED_SECONDS),
             undecided: gauge!(UNDECIDED),
         }
     }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use coupon_core::ids::RequestId;
+use metrics::{Counter, Histogram, counter, histogram};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -28,10 +30,10 @@ use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use coupon_core::ids::RequestId;
-
+use crate::crash_points;
 use crate::herald::Herald;
-use crate::undecided::Undecided;
+use crate::metrics as names;
+use crate::undecided::{Ticket, Undecided};
 
 /// The part of readiness that says whether Kafka takes records.
 pub(crate) const PART: &str = "kafka";
@@ -96,18 +98,41 @@ pub(crate) enum SinkError {
     Encode(#[from] EncodeError),
 }
 
+/// A user's request that was sent.
+struct Sent {
+    /// It gives its place back if the record fails.
+    id: RequestId,
+    at: Instant,
+    /// Who waits for its outcome, and asks for the acknowledgement only if that does not come.
+    waiter: Option<Ticket>,
+}
+
 /// Told by the producer, once, whatever becomes of the record.
 pub(crate) struct Delivery {
-    /// The request that gives its place back if the record fails.
-    request: Option<RequestId>,
+    request: Option<Sent>,
     told: oneshot::Sender<Result<(), KafkaError>>,
 }
 
+/// What is told of records, and to whom.
 #[derive(Clone)]
 struct Deliveries {
     undecided: Arc<Undecided>,
     herald: Arc<Herald<Result<(), KafkaError>>>,
     under_way: Arc<UnderWay>,
+    accepted: Counter,
+    acknowledged_seconds: Histogram,
+}
+
+impl Deliveries {
+    fn settle(&self, request: &Sent, is_acknowledged: bool) {
+        if is_acknowledged {
+            crash_points::pass(crash_points::AFTER_PRODUCE_ACKNOWLEDGED);
+            self.accepted.increment(1);
+            self.acknowledged_seconds.record(request.at.elapsed().as_secs_f64());
+        } else {
+            self.undecided.send_failed(request.id);
+        }
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -122,14 +147,23 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
         self.under_way.remove();
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
-        if result.is_err()
-            && let Some(request) = delivery.request
-        {
-            self.undecided.send_failed(request);
+        if let Some(request) = &delivery.request {
+            self.settle(request, result.is_ok());
         }
         // A handler that has gone needs no answer; the request goes its way.
-        if !delivery.told.is_closed() {
-            self.herald.tell(delivery.told, result);
+        if delivery.told.is_closed() {
+            return;
+        }
+        match delivery.request.and_then(|request| Some((request.id, request.waiter?))) {
+            None => self.herald.tell(delivery.told, result),
+            // Left where it is found: nobody is woken but by the outcome, or because there will be none.
+            Some((id, waiter)) => {
+                let failed = result.is_err();
+                drop(delivery.told.send(result));
+                if failed {
+                    self.undecided.send_away(id, waiter);
+                }
+            }
         }
     }
 }
@@ -141,10 +175,7 @@ pub(crate) struct RequestSink {
     at_once: Arc<Producer>,
     together: Arc<Producer>,
     encoder: Encoder<CouponRequest>,
-    undecided: Arc<Undecided>,
-    under_way: Arc<UnderWay>,
-    /// Tells handlers of acknowledgements.
-    pub(crate) herald: Arc<Herald<Result<(), KafkaError>>>,
+    deliveries: Deliveries,
 }
 
 /// The acknowledgement of a record that was sent.
@@ -174,21 +205,26 @@ impl RequestSink {
         encoder: Encoder<CouponRequest>,
         undecided: Arc<Undecided>,
     ) -> KafkaResult<Self> {
-        let herald = Herald::new();
-        let under_way = UnderWay::within(bound);
-        let context = Deliveries {
-            undecided: Arc::clone(&undecided),
-            herald: Arc::clone(&herald),
-            under_way: Arc::clone(&under_way),
+        let deliveries = Deliveries {
+            undecided,
+            herald: Herald::new(),
+            under_way: UnderWay::within(bound),
+            accepted: counter!(names::ACCEPTED),
+            acknowledged_seconds: histogram!(names::ACKNOWLEDGED_SECONDS),
         };
         let lingering = |milliseconds| {
             let mut config = config.clone();
             config.set("linger.ms", milliseconds).set("enable.idempotence", "false");
             config
         };
-        let at_once = producer("producer", lingering("0"), context.clone())?;
-        let together = producer("producer-of-crowds", lingering(CROWD_LINGER_MS), context)?;
-        Ok(Self { at_once, together, encoder, undecided, under_way, herald })
+        let at_once = producer("producer", lingering("0"), deliveries.clone())?;
+        let together = producer("producer-of-crowds", lingering(CROWD_LINGER_MS), deliveries.clone())?;
+        Ok(Self { at_once, together, encoder, deliveries })
+    }
+
+    /// Tells handlers of acknowledgements; to be run.
+    pub(crate) fn herald(&self) -> Arc<Herald<Result<(), KafkaError>>> {
+        Arc::clone(&self.deliveries.herald)
     }
 
     /// The producers, to be watched.
@@ -197,7 +233,7 @@ impl RequestSink {
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is
-    /// given back.
+    /// given back, and the waiter, who waits for the outcome in place of the acknowledgement, is sent away.
     ///
     /// # Errors
     /// [`SinkError`]; nothing was sent.
@@ -206,13 +242,15 @@ impl RequestSink {
         request: &CouponRequest,
         id: RequestId,
         partition: i32,
+        waiter: Option<Ticket>,
     ) -> Result<Acknowledgement, SinkError> {
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: HEADER_REQUEST_ID, value: Some(request.request_id.as_bytes()) })
             .insert(Header { key: HEADER_USER_ID, value: Some(request.user_id.as_bytes()) });
-        let sent = self.send(request, Some(id), partition, Some(headers));
+        let sent = Sent { id, at: Instant::now(), waiter };
+        let sent = self.send(request, partition, Some(headers), Some(sent));
         if sent.is_err() {
-            self.undecided.send_failed(id);
+            self.deliveries.undecided.send_failed(id);
         }
         sent
     }
@@ -226,30 +264,31 @@ impl RequestSink {
         record: &CouponRequest,
         partition: i32,
     ) -> Result<Acknowledgement, SinkError> {
-        self.send(record, None, partition, None)
+        self.send(record, partition, None, None)
     }
 
     fn send(
         &self,
         request: &CouponRequest,
-        id: Option<RequestId>,
         partition: i32,
         headers: Option<OwnedHeaders>,
+        sent: Option<Sent>,
     ) -> Result<Acknowledgement, SinkError> {
         let mut value = Vec::with_capacity(ROOM_OF_A_RECORD);
         self.encoder.encode(request, &mut value)?;
         let (told, acknowledged) = oneshot::channel();
-        let mut record = BaseRecord::with_opaque_to(REQUESTS, Box::new(Delivery { request: id, told }))
+        let mut record = BaseRecord::with_opaque_to(REQUESTS, Box::new(Delivery { request: sent, told }))
             .partition(partition)
             .key(request.coupon_id.as_bytes())
             .payload(&value);
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        let in_crowd = self.under_way.add().ok_or(SinkError::QueueFull)?;
+        let under_way = &self.deliveries.under_way;
+        let in_crowd = under_way.add().ok_or(SinkError::QueueFull)?;
         let producer = if in_crowd { &self.together } else { &self.at_once };
         producer.now().send(record).map_err(|(error, _)| {
-            self.under_way.remove();
+            under_way.remove();
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
                 other => SinkError::Unacknowledged(other),
@@ -323,16 +362,30 @@ mod tests {
         let sent: Vec<_> = (0..10).map(|_| sink.send_internal(&record, 0)).collect();
         assert!(sent.iter().all(Result::is_ok));
         assert!(matches!(sink.send_internal(&record, 0), Err(SinkError::QueueFull)));
-        assert_eq!(sink.under_way.records.load(Relaxed), 10);
+        assert_eq!(sink.deliveries.under_way.records.load(Relaxed), 10);
     }
 
     #[tokio::test]
     async fn records_that_fail_are_told_and_under_way_no_more() {
         let sink = sink(100);
-        tokio::spawn(Arc::clone(&sink.herald).run());
+        tokio::spawn(sink.herald().run());
         let sent = sink.send_internal(&CouponRequest::default(), 0).expect("room");
         drop((sink.at_once, sink.together));
         assert!(matches!(sent.received().await, Err(SinkError::Unacknowledged(_))));
-        assert_eq!(sink.under_way.records.load(Relaxed), 0);
+        assert_eq!(sink.deliveries.under_way.records.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_outcome_is_sent_away_when_the_record_fails() {
+        let sink = sink(100);
+        let (undecided, id) = (Arc::clone(&sink.deliveries.undecided), RequestId { identity: 1, body: 0 });
+        assert_eq!(undecided.admit(id, 0, Instant::now()), Ok(()));
+        let waiter = undecided.wait_for(id, Instant::now());
+        let sent = sink.send_request(&CouponRequest::default(), id, 0, Some(waiter.ticket)).expect("room");
+        drop((sink.at_once, sink.together));
+        let told = tokio::time::timeout(Duration::from_secs(10), waiter).await;
+        assert!(matches!(told, Ok(None)), "{told:?}");
+        assert!(matches!(sent.received().await, Err(SinkError::Unacknowledged(_))));
+        assert_eq!(undecided.len(), 0);
     }
 }

@@ -25,6 +25,10 @@ const LAST_LOOKUP: Duration = Duration::from_secs(60);
 /// Nobody counts on an answer any more (an operator skipped the record): its place is given back.
 const GIVEN_UP: Duration = Duration::from_secs(3600);
 
+/// Names one waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
 /// The bound is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -58,7 +62,7 @@ struct Entry {
     since: Instant,
     lookup_at: Instant,
     lookups: u32,
-    waiters: Vec<(u64, oneshot::Sender<Arc<Outcome>>)>,
+    waiters: Vec<(Ticket, oneshot::Sender<Arc<Outcome>>)>,
 }
 
 impl Entry {
@@ -118,9 +122,20 @@ impl Undecided {
     /// Waits for the outcome, whoever sent the request. Look for a known outcome *after* this.
     pub(crate) fn wait_for(self: &Arc<Self>, id: RequestId, now: Instant) -> Waiter {
         let (sender, receiver) = oneshot::channel();
-        let ticket = self.next_ticket.fetch_add(1, Relaxed);
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Relaxed));
         self.shard(id).entry(id).or_insert_with(|| Entry::new(0, now)).waiters.push((ticket, sender));
         Waiter { undecided: Arc::clone(self), id, ticket, receiver }
+    }
+
+    /// Sends one waiter away, who hears of no outcome.
+    pub(crate) fn send_away(&self, id: RequestId, ticket: Ticket) {
+        let mut shard = self.shard(id);
+        let Some(entry) = shard.get_mut(&id) else { return };
+        // The sender goes, which wakes the waiter.
+        entry.waiters.retain(|(other, _)| *other != ticket);
+        if entry.waiters.is_empty() && entry.sends == 0 {
+            shard.remove(&id);
+        }
     }
 
     /// The request is decided: wakes its waiters, gives its place back.
@@ -218,12 +233,13 @@ impl Undecided {
 pub(crate) struct Waiter {
     undecided: Arc<Undecided>,
     id: RequestId,
-    ticket: u64,
+    /// By which it can be sent away.
+    pub(crate) ticket: Ticket,
     receiver: oneshot::Receiver<Arc<Outcome>>,
 }
 
 impl Future for Waiter {
-    /// `None` only if the request was given up.
+    /// `None` if the waiter was sent away, or the request was given up.
     type Output = Option<Arc<Outcome>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -233,12 +249,7 @@ impl Future for Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut shard = self.undecided.shard(self.id);
-        let Some(entry) = shard.get_mut(&self.id) else { return };
-        entry.waiters.retain(|(ticket, _)| *ticket != self.ticket);
-        if entry.waiters.is_empty() && entry.sends == 0 {
-            shard.remove(&self.id);
-        }
+        self.undecided.send_away(self.id, self.ticket);
     }
 }
 
@@ -303,6 +314,17 @@ mod tests {
         undecided.settle(&outcome(1, 0, Some("sold_out")));
         assert!(first.await.is_some() && second.await.is_some());
         assert!(undecided.shards.iter().all(|shard| shard.lock().is_ok_and(|shard| shard.is_empty())));
+    }
+
+    #[tokio::test]
+    async fn one_is_sent_away_and_the_others_wait_on() {
+        let undecided = told();
+        let now = Instant::now();
+        let (first, second) = (undecided.wait_for(id(1), now), undecided.wait_for(id(1), now));
+        undecided.send_away(id(1), first.ticket);
+        assert!(first.await.is_none());
+        undecided.settle(&outcome(1, 0, None));
+        assert!(second.await.is_some());
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub const CLAIM_TO_OUTCOME: Front = Front {
 
 async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
     let mut door = Door::open(ground, requests * 2, true, &[]).await?;
-    let highest = highest(&mut door, requests / 4).await?;
+    let highest = highest(&mut door, CONNECTIONS, requests / 4).await?;
     let mut figure = Sample::default();
     let mut curve = Vec::new();
     for (share, seconds) in CURVE {
@@ -51,14 +51,14 @@ async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchErro
     Ok(Sample { curve, marks: vec![(MARK_HIGHEST, highest)], ..figure })
 }
 
-/// How many claims a second are decided when there are always as many as can be waited for.
+/// How many claims a second are decided when there are always so many under way.
 ///
 /// # Errors
 /// When one is not decided.
-pub async fn highest(door: &mut Door, requests: u64) -> Result<f64, BenchError> {
+pub async fn highest(door: &mut Door, under_way: usize, requests: u64) -> Result<f64, BenchError> {
     // The first ones find everything cold.
-    only(&door.ask(CONNECTIONS, Pace::Closed, requests / 4).await?, &[200])?;
-    let answers = door.ask(CONNECTIONS, Pace::Closed, requests - requests / 4).await?;
+    only(&door.ask(under_way, Pace::Closed, requests / 4).await?, &[200])?;
+    let answers = door.ask(under_way, Pace::Closed, requests - requests / 4).await?;
     only(&answers, &[200])?;
     Ok(precise(answers.count(200)) / answers.took.as_secs_f64())
 }

@@ -31,6 +31,12 @@ const IN_FLIGHT_HIGH: usize = 10_000;
 /// … and at which it goes on.
 const IN_FLIGHT_LOW: usize = 2_000;
 
+/// So many records librdkafka fetches ahead of those that it has handed out, and so many bytes of a partition at once.
+/// Little: while a backlog is worked off, partitions are held back many times a second, and whatever was fetched ahead
+/// of one that is held is thrown away, and fetched, checked and unpacked again.
+const AHEAD_RECORDS: &str = "2000";
+const FETCH_BYTES: &str = "262144";
+
 /// How long looking for leaders ahead may take.
 const AHEAD: Duration = Duration::from_secs(2);
 
@@ -69,7 +75,8 @@ impl ConsumerContext for Context {}
 
 impl Reader {
     pub(super) fn new(config: &ClientConfig, decode: Decode) -> KafkaResult<Self> {
-        let config = config.clone();
+        let mut config = config.clone();
+        config.set("queued.min.messages", AHEAD_RECORDS).set("fetch.message.max.bytes", FETCH_BYTES);
         let clients =
             Renewable::new("reader", move || BaseConsumer::from_config_and_context(&config, Context))?;
         Ok(Self { consumer: clients.keep(), clients, decode, readings: BTreeMap::new() })

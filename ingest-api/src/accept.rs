@@ -24,7 +24,7 @@ use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::questions::BRIEF_PATIENCE;
 use crate::request_ids::{Minted, Scope};
-use crate::request_sink::SinkError;
+use crate::request_sink::{Sent, SinkError};
 use crate::said::Said;
 use crate::undecided::{Full, Waiter};
 
@@ -87,9 +87,10 @@ pub(crate) async fn submit(app: &App, submission: Submission<'_>) -> Result<Resp
     app.hub.undecided.admit(minted.id, partition, now).map_err(|full| refuse(app, full))?;
     let wait = submission.wait.map(|wait| (wait, app.hub.undecided.wait_for(minted.id, now)));
     let waiter = wait.as_ref().map(|(_, waiter)| waiter.ticket);
+    let sent = Sent { id: minted.id, since: now, waiter };
     let acknowledgement = app
         .sink
-        .send_request(&record(&minted, submission), minted.id, partition, waiter)
+        .send_request(&record(&minted, submission), partition, sent)
         .map_err(|error| unsent(app, &error))?;
     // What is decided was in the log, so there is nothing else to wait for.
     if let Some((wait, waiter)) = wait

@@ -98,13 +98,14 @@ pub(crate) enum SinkError {
     Encode(#[from] EncodeError),
 }
 
-/// A user's request that was sent.
-struct Sent {
+/// A user's request that is sent.
+pub(crate) struct Sent {
     /// It gives its place back if the record fails.
-    id: RequestId,
-    at: Instant,
+    pub(crate) id: RequestId,
+    /// Since when it is under way.
+    pub(crate) since: Instant,
     /// Who waits for its outcome, and asks for the acknowledgement only if that does not come.
-    waiter: Option<Ticket>,
+    pub(crate) waiter: Option<Ticket>,
 }
 
 /// Told by the producer, once, whatever becomes of the record.
@@ -124,11 +125,11 @@ struct Deliveries {
 }
 
 impl Deliveries {
-    fn settle(&self, request: &Sent, is_acknowledged: bool) {
+    fn note_fate(&self, request: &Sent, is_acknowledged: bool) {
         if is_acknowledged {
             crash_points::pass(crash_points::AFTER_PRODUCE_ACKNOWLEDGED);
             self.accepted.increment(1);
-            self.acknowledged_seconds.record(request.at.elapsed().as_secs_f64());
+            self.acknowledged_seconds.record(request.since.elapsed().as_secs_f64());
         } else {
             self.undecided.send_failed(request.id);
         }
@@ -148,7 +149,7 @@ impl ProducerContext for Deliveries {
         self.under_way.remove();
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
         if let Some(request) = &delivery.request {
-            self.settle(request, result.is_ok());
+            self.note_fate(request, result.is_ok());
         }
         // A handler that has gone needs no answer; the request goes its way.
         if delivery.told.is_closed() {
@@ -240,19 +241,18 @@ impl RequestSink {
     pub(crate) fn send_request(
         &self,
         request: &CouponRequest,
-        id: RequestId,
         partition: i32,
-        waiter: Option<Ticket>,
+        sent: Sent,
     ) -> Result<Acknowledgement, SinkError> {
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: HEADER_REQUEST_ID, value: Some(request.request_id.as_bytes()) })
             .insert(Header { key: HEADER_USER_ID, value: Some(request.user_id.as_bytes()) });
-        let sent = Sent { id, at: Instant::now(), waiter };
-        let sent = self.send(request, partition, Some(headers), Some(sent));
-        if sent.is_err() {
+        let id = sent.id;
+        let acknowledgement = self.send(request, partition, Some(headers), Some(sent));
+        if acknowledgement.is_err() {
             self.deliveries.undecided.send_failed(id);
         }
-        sent
+        acknowledgement
     }
 
     /// Sends a record that is no user's request.
@@ -381,7 +381,8 @@ mod tests {
         let (undecided, id) = (Arc::clone(&sink.deliveries.undecided), RequestId { identity: 1, body: 0 });
         assert_eq!(undecided.admit(id, 0, Instant::now()), Ok(()));
         let waiter = undecided.wait_for(id, Instant::now());
-        let sent = sink.send_request(&CouponRequest::default(), id, 0, Some(waiter.ticket)).expect("room");
+        let sent = Sent { id, since: Instant::now(), waiter: Some(waiter.ticket) };
+        let sent = sink.send_request(&CouponRequest::default(), 0, sent).expect("room");
         drop((sink.at_once, sink.together));
         let told = tokio::time::timeout(Duration::from_secs(10), waiter).await;
         assert!(matches!(told, Ok(None)), "{told:?}");

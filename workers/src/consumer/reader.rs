@@ -32,8 +32,8 @@ const IN_FLIGHT_HIGH: usize = 10_000;
 const IN_FLIGHT_LOW: usize = 2_000;
 
 /// So many records librdkafka fetches ahead of those that it has handed out, and so many bytes of a partition at once.
-/// Little: while a backlog is worked off, partitions are held back many times a second, and whatever was fetched ahead
-/// of one that is held is thrown away, and fetched, checked and unpacked again.
+/// Little: while a backlog is worked off, a partition is held back whenever its owner is slower than the reader, and
+/// whatever was fetched ahead of it is thrown away then, and fetched, checked and unpacked again.
 const AHEAD_RECORDS: &str = "2000";
 const FETCH_BYTES: &str = "262144";
 

@@ -22,6 +22,6 @@ pub mod words;
 
 pub use codec::{DecodeError, Decoder, EncodeError, Encoder, MAX_VALUE_BYTES, SchemaId};
 pub use message::{CouponEvent, CouponRequest, CouponResponse, Message};
-pub use partition::{murmur2, partition_for};
+pub use partition::{murmur2, partition_for, partition_of_responses};
 pub use registry::{OwnSchema, SchemaError, Subject, fingerprint, own, versions};
 pub use words::{kinds, status};

@@ -1,5 +1,6 @@
 //! Which partition a key belongs to: murmur2 as Java's clients compute it, modulo the recorded number of
-//! partitions. Producers set the partition themselves, so that partitions added by hand move no coupon.
+//! partitions. Producers set the partition themselves, so that partitions added by hand move no coupon. Responses go
+//! where their requests came from.
 
 /// `org.apache.kafka.common.utils.Utils.murmur2`, seed `0x9747b28c`.
 #[must_use]
@@ -36,6 +37,16 @@ pub fn partition_for(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) % partitions.max(1)
 }
 
+/// The partition of `coupon.responses`, one of `partitions`, that tells what is decided in this one of
+/// `coupon.requests`.
+///
+/// It is the same for all users: a batch of decisions is one batch for the broker, where by users it would be one for
+/// each partition.
+#[must_use]
+pub const fn partition_of_responses(requests: i32, partitions: i32) -> i32 {
+    requests.rem_euclid(if partitions < 1 { 1 } else { partitions })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +78,13 @@ mod tests {
             }
         }
         assert_eq!(partition_for(b"any", 0), 0);
+    }
+
+    #[test]
+    fn responses_have_a_partition_whatever_was_recorded() {
+        assert_eq!([0, 7, 8, 12].map(|requests| partition_of_responses(requests, 8)), [0, 7, 0, 4]);
+        assert_eq!(partition_of_responses(3, 0), 0);
+        assert_eq!(partition_of_responses(-1, 8), 7);
     }
 
     #[test]

@@ -19,7 +19,9 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use runtime::registry::Registry;
 use runtime::renewable::{Renewable, Watched};
 use runtime::topics::Topics;
-use schemas::{CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, topics};
+use schemas::{
+    CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, partition_of_responses, topics,
+};
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
@@ -143,6 +145,7 @@ impl Emitter {
         let tracker = Tracker::new();
         let mut scratch = CouponResponse::default();
         let mut value = Vec::with_capacity(256);
+        let to = partition_of_responses(partition.0, self.topics.responses);
         for (n, decision) in decisions.into_iter().flatten().enumerate() {
             response::fill(&mut scratch, decision, partition);
             value.clear();
@@ -151,7 +154,6 @@ impl Emitter {
                 tracing::error!(%partition, id = %decision.id, %error, "a response cannot be encoded");
                 continue;
             }
-            let to = partition_for(decision.user.as_bytes(), self.topics.responses);
             let record = BaseRecord::with_opaque_to(topics::RESPONSES, tracker.add())
                 .partition(to)
                 .key(decision.user.as_bytes())

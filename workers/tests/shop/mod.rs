@@ -160,6 +160,11 @@ impl Shop {
             let message = message.unwrap();
             let response = self.decoder.decode(message.payload().unwrap()).unwrap();
             assert_eq!(message.key().unwrap(), response.user_id.as_bytes());
+            assert_eq!(
+                message.partition(),
+                response.partition,
+                "all of one owner's are told in one partition"
+            );
             self.told.entry(response.request_id.clone()).or_default().push(response);
         }
     }

@@ -1,0 +1,139 @@
+//! The thread that reads `coupon.requests`, from a real Kafka: whatever an owner does, it gets the records of its
+//! partition once and in order, and the others go on.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coupon_core::ids::{Offset, Partition};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use runtime::config::{GroupProtocol, KafkaArgs};
+use runtime::kafka;
+use schemas::SchemaId;
+use schemas::topics::REQUESTS;
+use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
+use workers::consumer::{Assigned, Command, ConsumerThread, Delivery, Fetched, InFlight, Settings};
+use workers::decode::Decode;
+use workers::driver::Wake;
+use workers::seams::{Order, Ownership};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The thread over a topic of two partitions, which hold so many records.
+async fn reading(records: [usize; 2]) -> ConsumerThread {
+    let stack = local_stack::testing::shared_servers().await.unwrap();
+    let args = KafkaArgs { kafka_brokers: stack.endpoints().kafka, partitions: 2, replication: 1 };
+    let admin: AdminClient<DefaultClientContext> = kafka::client(&args, "test").create().unwrap();
+    let topic = NewTopic::new(REQUESTS, args.partitions, TopicReplication::Fixed(args.replication))
+        .set("message.timestamp.type", "LogAppendTime");
+    drop(admin.create_topics([&topic], &AdminOptions::new()).await.unwrap());
+
+    let producer: ThreadedProducer<DefaultProducerContext> = kafka::producer(&args, "test").create().unwrap();
+    for (partition, count) in (0..).zip(records) {
+        for _ in 0..count {
+            let record = BaseRecord::<(), str>::to(REQUESTS).partition(partition).payload("whatever");
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+    }
+    producer.flush(PATIENCE).unwrap();
+
+    let (assignments, _) = unbounded_channel();
+    let settings = Settings {
+        membership: kafka::membership(&args, "test", "test", GroupProtocol::Consumer),
+        reader: kafka::reader(&args, "test-reader"),
+        decode: Decode::new(SchemaId(0), args.partitions),
+        assignments,
+        assigned: Arc::new(Assigned::default()),
+    };
+    ConsumerThread::start(settings).unwrap()
+}
+
+/// The owner of a partition.
+struct Owner<'a> {
+    thread: &'a ConsumerThread,
+    partition: Partition,
+    wakes: UnboundedReceiver<Wake>,
+    in_flight: Arc<InFlight>,
+    next: i64,
+}
+
+impl<'a> Owner<'a> {
+    fn of(thread: &'a ConsumerThread, partition: i32) -> Self {
+        let (sender, wakes) = unbounded_channel();
+        let in_flight = Arc::new(InFlight::default());
+        let delivery = Delivery { ownership: OWNERSHIP, wakes: sender, in_flight: Arc::clone(&in_flight) };
+        let owner = Self { thread, partition: Partition(partition), wakes, in_flight, next: 0 };
+        owner.tell(Order::Start { from: Offset(0), delivery });
+        owner
+    }
+
+    fn tell(&self, order: Order) {
+        self.thread.commands.send(Command::Partition(self.partition, order)).unwrap();
+    }
+
+    /// Takes one delivery in, if there is one.
+    fn take(&mut self) -> bool {
+        match self.wakes.try_recv() {
+            Ok(Wake::Fetched(Fetched::Records(records))) => {
+                self.in_flight.take(records.len());
+                for record in records {
+                    assert_eq!(record.offset, Offset(self.next), "each once, in order");
+                    self.next += 1;
+                }
+                true
+            }
+            Err(TryRecvError::Empty) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn take_until_nothing_comes(&mut self) {
+        let mut quiet = 0;
+        while quiet < 500 {
+            quiet = if self.take() { 0 } else { quiet + 1 };
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn take_until(&mut self, next: i64) {
+        tokio::time::timeout(PATIENCE, async {
+            while self.next < next {
+                if !self.take() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+const OWNERSHIP: Ownership = Ownership(1);
+
+#[tokio::test]
+async fn an_owner_that_takes_nothing_is_held_back_alone_and_gets_everything_when_it_goes_on() {
+    let thread = reading([50_000, 20_000]).await;
+    let mut busy = Owner::of(&thread, 0);
+    let mut other = Owner::of(&thread, 1);
+    other.take_until(20_000).await;
+    let held = busy.in_flight.count();
+    assert!((10_000..15_000).contains(&held), "held back by its bound, not by chance: {held}");
+
+    // Its machine holds it back as well, and goes on; what was fetched may be fetched again.
+    busy.take_until(10_000).await;
+    busy.tell(Order::Pause(OWNERSHIP));
+    busy.take_until_nothing_comes().await;
+    assert!(busy.next < 50_000, "paused");
+    let paused = busy.next;
+    busy.tell(Order::Restart(OWNERSHIP));
+    busy.take_until_nothing_comes().await;
+    assert_eq!(busy.next, paused, "paused it stays");
+    busy.tell(Order::Resume(OWNERSHIP));
+    busy.take_until(30_000).await;
+    busy.tell(Order::Restart(OWNERSHIP));
+    busy.take_until(50_000).await;
+    thread.stop();
+}

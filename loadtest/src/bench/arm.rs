@@ -9,11 +9,11 @@ use futures::future::LocalBoxFuture;
 
 use super::BenchError;
 use super::accept::ACCEPT;
-use super::claim_to_outcome::CLAIM_TO_OUTCOME;
+use super::claim_to_outcome::{CLAIM_ALONE, CLAIM_TO_OUTCOME};
 use super::conditional_update::CONDITIONAL_UPDATE;
 use super::drains::{
-    COUPONS_10, COUPONS_100, COUPONS_1000, HOT_DRAIN, REDEEM_DRAIN, SOLD_OUT_DRAIN, STOCK_1000, STOCK_10000,
-    STOCK_100000, STOCK_1000000, UNIFORM_DRAIN,
+    COUPONS_10, COUPONS_100, COUPONS_1000, HOT_DRAIN, HOT_DRAIN_8, REDEEM_DRAIN, SOLD_OUT_DRAIN, STOCK_1000,
+    STOCK_10000, STOCK_100000, STOCK_1000000, UNIFORM_DRAIN,
 };
 use super::echo::ECHO;
 use super::gate::GATE;
@@ -65,10 +65,12 @@ pub const ALL: &[&dyn Arm] = &[
     &HOT_DRAIN,
     &SOLD_OUT_DRAIN,
     &UNIFORM_DRAIN,
+    &HOT_DRAIN_8,
     &REDEEM_DRAIN,
     &ACCEPT,
     &GATE,
     &CLAIM_TO_OUTCOME,
+    &CLAIM_ALONE,
     &OVERLOAD,
     &TAKEOVER,
     &TAKEOVER_MILLION,

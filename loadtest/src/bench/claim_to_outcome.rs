@@ -32,6 +32,24 @@ pub const CLAIM_TO_OUTCOME: Front = Front {
     measure: |ground, requests| measure(ground, requests).boxed_local(),
 };
 
+/// The arm with one client.
+pub const CLAIM_ALONE: Front = Front {
+    name: "claim-alone",
+    about: "Stampede: the same, one claim after the other: each finds everything idle",
+    share: 400,
+    measure: |ground, requests| alone(ground, requests).boxed_local(),
+};
+
+async fn alone(ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
+    let mut door = Door::open(ground, requests * 2, true, &[]).await?;
+    // The first ones find everything cold.
+    only(&door.ask(1, Pace::Closed, requests / 4).await?, &[200])?;
+    let (answers, cpu) = door.ask_and_look(ground, 1, Pace::Closed, requests).await?;
+    only(&answers, &[200])?;
+    door.close(ground).await?;
+    Ok(sample(&answers, 200, cpu))
+}
+
 async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
     let mut door = Door::open(ground, requests * 2, true, &[]).await?;
     let highest = highest(&mut door, CONNECTIONS, requests / 4).await?;

@@ -38,6 +38,8 @@ pub struct Drain {
     pub backlog: Backlog,
     /// It takes no more requests than this.
     pub at_most: u64,
+    /// How many partitions the one worker owns. What lies in the topic may lie in one of them.
+    pub partitions: u32,
 }
 
 /// What must be there afterwards.
@@ -57,6 +59,10 @@ impl Arm for Drain {
 
     fn about(&self) -> &'static str {
         self.about
+    }
+
+    fn partitions(&self) -> u32 {
+        self.partitions
     }
 
     fn requests(&self, claims: u64) -> u64 {

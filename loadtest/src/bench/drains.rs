@@ -30,7 +30,7 @@ pub enum Backlog {
 }
 
 const fn claims(name: &'static str, about: &'static str, backlog: Backlog, at_most: u64) -> Drain {
-    Drain { name, about, backlog, at_most }
+    Drain { name, about, backlog, at_most, partitions: 1 }
 }
 
 /// One hot coupon.
@@ -40,6 +40,16 @@ pub const HOT_DRAIN: Drain = claims(
     Backlog::Hot,
     u64::MAX,
 );
+/// One hot coupon in a world as it comes.
+pub const HOT_DRAIN_8: Drain = Drain {
+    partitions: 8,
+    ..claims(
+        "hot-drain-8",
+        "as hot-drain, but the worker owns eight partitions, as many as a first start makes: seven are empty",
+        Backlog::Hot,
+        u64::MAX,
+    )
+};
 /// One hot coupon that is sold out at once.
 pub const SOLD_OUT_DRAIN: Drain = claims(
     "sold-out-drain",

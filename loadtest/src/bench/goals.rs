@@ -48,6 +48,8 @@ pub const RATIOS: &[Ratio] = &[
     Ratio("hot-drain", "echo", Rate),
     Ratio("sold-out-drain", "hot-drain", Rate),
     Ratio("hot-drain", "uniform-drain", Rate),
+    Ratio("hot-drain-8", "hot-drain", Rate),
+    Ratio("hot-drain-8", "hot-drain", Cpu),
     Ratio("redeem-drain", "pg-ceiling", Rate),
     Ratio("redeem-drain", "hot-drain", Rate),
     Ratio("accept", "http-ceiling", Rate),
@@ -127,6 +129,7 @@ const GOALS: &[Goal] = &[
     goal("the sold-out gate against the same", rate("gate", "http-ceiling"), AtLeast(0.9), "×"),
     goal("claim to outcome, half of them", Figure::P50("claim-to-outcome"), AtMost(5.0), "ms"),
     goal("claim to outcome, 99 %", Figure::P99("claim-to-outcome"), AtMost(20.0), "ms"),
+    goal("a claim alone to its outcome, half of them", Figure::P50("claim-alone"), AtMost(2.0), "ms"),
     goal(
         "ten times too many: those accepted, against half of the highest load, 99 %",
         Figure::Ratio(Ratio("overload", "claim-to-outcome", P99)),

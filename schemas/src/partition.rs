@@ -43,8 +43,8 @@ pub fn partition_for(key: &[u8], partitions: i32) -> i32 {
 /// It is the same for all users: a batch of decisions is one batch for the broker, where by users it would be one for
 /// each partition.
 #[must_use]
-pub const fn partition_of_responses(requests: i32, partitions: i32) -> i32 {
-    requests.rem_euclid(if partitions < 1 { 1 } else { partitions })
+pub fn partition_of_responses(requests: i32, partitions: i32) -> i32 {
+    requests.rem_euclid(partitions.max(1))
 }
 
 #[cfg(test)]

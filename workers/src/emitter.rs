@@ -2,7 +2,12 @@
 //!
 //! Guarantees: [`Outlet::emit_batch`] is done only when the broker has acknowledged every message of the entry; a
 //! delivery that fails means that the whole entry is produced again, identically; nothing here waits for a full
-//! queue on the runtime's threads, and nothing calls `flush` (it comes back in steps of 100 ms only).
+//! queue on the runtime's threads, and nothing calls `flush` (it comes back in steps of 100 ms only). Entries have no
+//! order among each other in a topic.
+//!
+//! Somebody waits for what a small entry tells, and it leaves at once. A large one is handed over for so long that
+//! librdkafka would begin to send it in pieces; it is sent by a client that lingers. That takes a client of its own, as
+//! `linger.ms` is one for all times, and less than a millisecond of it is no less: librdkafka sleeps in whole ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +20,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use runtime::registry::Registry;
 use runtime::renewable::{Renewable, Watched};
 use runtime::topics::Topics;
@@ -35,6 +40,8 @@ use crate::seams::Outlet;
 
 /// How long to wait before a full queue is tried again: about what it takes to send a part of it.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(2);
+/// Messages that are handed over before librdkafka's thread has woken, or little later: an entry of no more leaves at once.
+const FEW: usize = 32;
 /// Messages between two chances for others on the same thread.
 const MESSAGES_BETWEEN_YIELDS: usize = 256;
 
@@ -97,10 +104,13 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// The producer of a worker process, shared by its partitions.
+type Producer = Renewable<ThreadedProducer<Deliveries>>;
+
+/// The producers of a worker process, shared by its partitions.
 #[derive(Clone)]
 pub struct Emitter {
-    producer: Arc<Renewable<ThreadedProducer<Deliveries>>>,
+    at_once: Arc<Producer>,
+    together: Arc<Producer>,
     responses: Encoder<CouponResponse>,
     requests: Encoder<CouponRequest>,
     messages: Messages,
@@ -108,17 +118,16 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// A producer with these settings.
+    /// Producers with these settings.
     ///
     /// # Errors
     /// What librdkafka has against the settings.
     pub fn new(config: &ClientConfig, topics: Topics, registry: &Registry) -> KafkaResult<Self> {
-        let config = config.clone();
-        let producer = Renewable::new("producer", move || {
-            ThreadedProducer::from_config_and_context(&config, Deliveries)
-        })?;
+        let mut without_linger = config.clone();
+        without_linger.set("linger.ms", "0");
         Ok(Self {
-            producer,
+            at_once: producer("producer", without_linger)?,
+            together: producer("producer-of-batches", config.clone())?,
             topics,
             responses: Encoder::new(registry.id_of(Subject::Response)),
             requests: Encoder::new(registry.id_of(Subject::Request)),
@@ -143,6 +152,8 @@ impl Emitter {
         messages: &[Message],
     ) -> bool {
         let tracker = Tracker::new();
+        let count = decisions.map(<[Decision]>::len).iter().sum::<usize>() + messages.len();
+        let producer = if count <= FEW { &self.at_once } else { &self.together };
         let mut scratch = CouponResponse::default();
         let mut value = Vec::with_capacity(256);
         let to = partition_of_responses(partition.0, self.topics.responses);
@@ -158,7 +169,7 @@ impl Emitter {
                 .partition(to)
                 .key(decision.user.as_bytes())
                 .payload(value.as_slice());
-            self.send(record).await;
+            send(producer, record).await;
             if n == 0 {
                 pass(Point::AmidEmit).await;
             } else if n % MESSAGES_BETWEEN_YIELDS == 0 {
@@ -169,7 +180,7 @@ impl Emitter {
             pass(Point::BeforeLetters).await;
         }
         for message in messages {
-            self.send(self.record_of(message, tracker.add())).await;
+            send(producer, self.record_of(message, tracker.add())).await;
         }
         pass(Point::AfterEmitSent).await;
         tracker.all_delivered().await
@@ -219,38 +230,36 @@ impl Emitter {
         let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topics::REQUESTS, tracker.add())
             .partition(partition.0)
             .payload(value.as_slice());
-        self.send(record).await;
+        send(&self.at_once, record).await;
         tracker.all_delivered().await
     }
 
-    /// Hands one message to the producer; waits while its queue is full.
-    async fn send(&self, record: BaseRecord<'_, [u8], [u8], Arc<Tracker>>) {
-        let mut next = Some(record);
-        while let Some(record) = next.take() {
-            match self.producer.now().send(record) {
-                Ok(()) => {}
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
-                    tokio::time::sleep(QUEUE_FULL_PAUSE).await;
-                    next = Some(record);
-                }
-                Err((error, record)) => {
-                    tracing::error!(%error, topic = record.topic, "a message was refused by the producer");
-                    record.delivery_opaque.settle(false);
-                }
+    /// The producers, to be watched.
+    #[must_use]
+    pub fn watched(&self) -> [Arc<dyn Watched>; 2] {
+        [self.at_once.watched(), self.together.watched()]
+    }
+}
+
+fn producer(name: &'static str, config: ClientConfig) -> KafkaResult<Arc<Producer>> {
+    Renewable::new(name, move || ThreadedProducer::from_config_and_context(&config, Deliveries))
+}
+
+/// Hands one message to a producer; waits while its queue is full.
+async fn send(producer: &Producer, record: BaseRecord<'_, [u8], [u8], Arc<Tracker>>) {
+    let mut next = Some(record);
+    while let Some(record) = next.take() {
+        match producer.now().send(record) {
+            Ok(()) => {}
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                tokio::time::sleep(QUEUE_FULL_PAUSE).await;
+                next = Some(record);
+            }
+            Err((error, record)) => {
+                tracing::error!(%error, topic = record.topic, "a message was refused by the producer");
+                record.delivery_opaque.settle(false);
             }
         }
-    }
-
-    /// How many messages wait for the broker.
-    #[must_use]
-    pub fn in_flight(&self) -> i32 {
-        self.producer.now().in_flight_count()
-    }
-
-    /// The producer, to be watched.
-    #[must_use]
-    pub fn watched(&self) -> Arc<dyn Watched> {
-        self.producer.watched()
     }
 }
 

@@ -185,7 +185,8 @@ async fn serve(
         assignments,
         assigned: Arc::clone(&assigned),
     })?;
-    let clients = consumer.watched.iter().cloned().chain([inspector.watched(), emitter.watched()]).collect();
+    let clients =
+        consumer.watched.iter().cloned().chain([inspector.watched()]).chain(emitter.watched()).collect();
     let clients = tokio::spawn(renewable::watch(args.kafka.clone(), clients));
     let identities = Identities::new(args.kafka.kafka_brokers.clone(), pool.clone());
     let ledgers =

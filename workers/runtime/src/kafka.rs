@@ -36,7 +36,8 @@ pub fn producer(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // A record that comes alone waits this long for company.
+        // So long a record waits for company; one that stays alone waits for a millisecond, in which librdkafka's thread
+        // sleeps.
         .set("linger.ms", "0.5")
         .set("message.timeout.ms", "30000")
         .set("retry.backoff.ms", "50")

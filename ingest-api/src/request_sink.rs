@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use coupon_core::ids::RequestId;
 use metrics::{Counter, Histogram, counter, histogram};
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -218,8 +218,9 @@ impl RequestSink {
             config.set("linger.ms", milliseconds).set("enable.idempotence", "false");
             config
         };
-        let at_once = producer("producer", lingering("0"), deliveries.clone())?;
-        let together = producer("producer-of-crowds", lingering(CROWD_LINGER_MS), deliveries.clone())?;
+        let at_once = Producer::producer("producer", lingering("0"), deliveries.clone())?;
+        let together =
+            Producer::producer("producer-of-crowds", lingering(CROWD_LINGER_MS), deliveries.clone())?;
         Ok(Self { at_once, together, encoder, deliveries })
     }
 
@@ -324,10 +325,6 @@ impl RequestSink {
             }
         }
     }
-}
-
-fn producer(name: &'static str, config: ClientConfig, context: Deliveries) -> KafkaResult<Arc<Producer>> {
-    Renewable::new(name, move || ThreadedProducer::from_config_and_context(&config, context.clone()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //!
 //! Somebody waits for what a small entry tells, and it leaves at once. A large one is handed over for so long that
 //! librdkafka would begin to send it in pieces; it is sent by a client that lingers. That takes a client of its own, as
-//! `linger.ms` is one for all times, and less than a millisecond of it is no less: librdkafka sleeps in whole ones.
+//! `linger.ms` is one for all times; and where nothing comes after a message, less than a millisecond of it is no less:
+//! librdkafka sleeps in whole ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use coupon_core::batch::{Batch, Decision};
 use coupon_core::ids::Partition;
 use futures::future::{BoxFuture, FutureExt as _};
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
@@ -81,6 +82,7 @@ impl Tracker {
     }
 }
 
+#[derive(Clone)]
 struct Deliveries;
 
 impl ClientContext for Deliveries {
@@ -126,8 +128,8 @@ impl Emitter {
         let mut without_linger = config.clone();
         without_linger.set("linger.ms", "0");
         Ok(Self {
-            at_once: producer("producer", without_linger)?,
-            together: producer("producer-of-batches", config.clone())?,
+            at_once: Producer::producer("producer", without_linger, Deliveries)?,
+            together: Producer::producer("producer-of-batches", config.clone(), Deliveries)?,
             topics,
             responses: Encoder::new(registry.id_of(Subject::Response)),
             requests: Encoder::new(registry.id_of(Subject::Request)),
@@ -239,10 +241,6 @@ impl Emitter {
     pub fn watched(&self) -> [Arc<dyn Watched>; 2] {
         [self.at_once.watched(), self.together.watched()]
     }
-}
-
-fn producer(name: &'static str, config: ClientConfig) -> KafkaResult<Arc<Producer>> {
-    Renewable::new(name, move || ThreadedProducer::from_config_and_context(&config, Deliveries))
 }
 
 /// Hands one message to a producer; waits while its queue is full.

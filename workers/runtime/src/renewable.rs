@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use rdkafka::ClientConfig;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
@@ -111,6 +111,16 @@ impl<C> Renewable<C> {
     pub fn replace(&self) -> KafkaResult<()> {
         self.current.store(Arc::new((self.make)()?));
         Ok(())
+    }
+}
+
+impl<C: ProducerContext + Clone + 'static> Renewable<ThreadedProducer<C>> {
+    /// A producer with these settings, and another one like it whenever that is needed.
+    ///
+    /// # Errors
+    /// What librdkafka has against the settings.
+    pub fn producer(name: &'static str, config: ClientConfig, context: C) -> KafkaResult<Arc<Self>> {
+        Self::new(name, move || ThreadedProducer::from_config_and_context(&config, context.clone()))
     }
 }
 

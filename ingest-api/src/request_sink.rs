@@ -7,11 +7,6 @@
 //! record that waits for company is late. The client has one `linger.ms` for all times, so there are two clients: by
 //! one of them records leave at once, which is what a few do; a crowd leaves by the other, together, until nobody is
 //! under way any more. Records need no order among each other before they are in the log.
-//!
-//! The clients are not idempotent: a copy that a retry makes is one more repetition for the partition's owner, which
-//! recognises it as it does those that users make. An idempotent client would wait for an acknowledgement whenever more
-//! than five records of a partition are under way, with its thread spinning (librdkafka 2.12,
-//! `rd_kafka_toppar_producer_serve`), and could break for good when it has lost its place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -215,7 +210,7 @@ impl RequestSink {
         };
         let lingering = |milliseconds| {
             let mut config = config.clone();
-            config.set("linger.ms", milliseconds).set("enable.idempotence", "false");
+            config.set("linger.ms", milliseconds);
             config
         };
         let at_once = Producer::producer("producer", lingering("0"), deliveries.clone())?;

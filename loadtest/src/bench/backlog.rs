@@ -157,7 +157,9 @@ impl Requests {
             .bind(fingerprint.as_slice())
             .fetch_one(connection)
             .await?;
-        let producer = runtime::kafka::producer(kafka, "loadtest-backlog").create()?;
+        let mut config = runtime::kafka::producer(kafka, "loadtest-backlog");
+        // What is measured is so many claims, and no copies of them.
+        let producer = config.set("enable.idempotence", "true").create()?;
         Ok(Self { producer, encoder: Encoder::new(SchemaId(id)), partitions: kafka.partitions })
     }
 

@@ -28,7 +28,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// The arm.
 pub const ECHO: Direct = Direct {
     name: "echo",
-    about: "Kafka: claims are read from a full topic, a response of the same size is produced for each; acks = all, idempotent; nothing is decided",
+    about: "Kafka: claims are read from a full topic, a response of the same size is produced for each; acks = all; nothing is decided",
     prepare: |ground, claims| prepare(ground, claims).boxed_local(),
     share: 1,
     what: "responses",

@@ -28,14 +28,19 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     config
 }
 
-/// A producer whose acknowledgement means that the record is durable, once and in order. Who recognises copies and needs
-/// no order can do without idempotence.
+/// A producer whose acknowledgement means that the record is durable.
+///
+/// It is not idempotent, so a retry may leave a copy. Readers recognise copies anyway: the owner of a partition those of
+/// requests, which users repeat as well, and whoever reads outcomes those of outcomes, which a takeover repeats as well.
+/// An idempotent client has at most five *records* of a partition under way: it waits for an acknowledgement between
+/// batches, with its thread spinning (librdkafka 2.12, `rd_kafka_toppar_producer_serve`), and can break for good when
+/// it has lost its place.
 #[must_use]
 pub fn producer(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     let mut config = client(args, client_id);
     config
         .set("acks", "all")
-        .set("enable.idempotence", "true")
+        .set("enable.idempotence", "false")
         // So long a record waits for company; one that stays alone waits for a millisecond, in which librdkafka's thread
         // sleeps.
         .set("linger.ms", "0.5")

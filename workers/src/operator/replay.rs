@@ -40,10 +40,10 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Outcome, OperatorError> {
             "Postgres has recorded no topics: is this Stampede's database?".to_owned(),
         ));
     };
-    let producer = ThreadedProducer::from_config_and_context(
-        &kafka::producer(&args.kafka, "stampede-replay"),
-        Acknowledgements,
-    )?;
+    let mut config = kafka::producer(&args.kafka, "stampede-replay");
+    // An operator counts what comes back.
+    config.set("enable.idempotence", "true");
+    let producer = ThreadedProducer::from_config_and_context(&config, Acknowledgements)?;
     let handle = Handle::current();
     let work = move || {
         let work = Replay { producer, partitions, handle, args, text: String::new(), refused: 0 };

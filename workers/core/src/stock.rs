@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const FEWEST_READ: usize = 16;
 /// Codes that a list is filled with at least.
 const SMALLEST_FILL: usize = 64;
+/// So many small batches live on one pop: what the first leaves is at hand for the others, which need not ask Redis.
+const BATCHES_A_POP: usize = 16;
 /// A list is filled for so many batches like the largest of the latest, up to half of the window: often enough to be
 /// cheap, and no more at once than those who wait behind it can bear.
 const BATCHES_AHEAD: usize = 32;
@@ -267,7 +269,10 @@ impl Stock {
             return Source::Hand;
         };
         match &self.list {
-            Some(list) if list.remaining > 0 => Source::List(list.name, missing.min(list.remaining)),
+            Some(list) if list.remaining > 0 => {
+                let ahead = (BATCHES_A_POP * self.wanted).min(SMALLEST_FILL);
+                Source::List(list.name, missing.max(ahead).min(list.remaining))
+            }
             Some(list) if list.filling => Source::Filling,
             _ => {
                 let count = missing.max(self.fewest_read());

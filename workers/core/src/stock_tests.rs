@@ -61,6 +61,23 @@ fn the_cursor_passes_numbers_ahead_of_it_and_available_stays_right() {
 }
 
 #[test]
+fn small_batches_live_on_one_pop_and_a_large_one_takes_no_more_than_it_needs() {
+    let mut stock = stock(1_000, &[]);
+    stock.busy = true;
+    stock.expect_batches_of(2);
+    assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
+    stock.filled(list(1), FillResult::Filled { count: 1_000, last: CodeNumber(1_000) }, Millis(0));
+    assert_eq!(stock.source(CouponNo(1), 100), Source::List(list(1), 100));
+    assert_eq!(stock.source(CouponNo(1), 2), Source::List(list(1), 2 * BATCHES_A_POP));
+    stock.popped(list(1), 32, Popped::Codes(entries(1..=32)), Millis(0));
+    for batch in 1..=16 {
+        assert_eq!(stock.source(CouponNo(1), 2), Source::Hand);
+        assert!(matches!((stock.take(batch), stock.take(batch)), (Take::Sequence(_), Take::Sequence(_))));
+    }
+    assert!(matches!(stock.source(CouponNo(1), 2), Source::List(_, 32)));
+}
+
+#[test]
 fn popped_entries_count_as_long_as_each_is_the_next_free_number() {
     let mut stock = with_list(10);
     stock.popped(list(1), 4, Popped::Codes(entries([1, 2, 4, 5])), Millis(0));

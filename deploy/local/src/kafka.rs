@@ -179,6 +179,9 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
         ("share.coordinator.state.topic.min.isr", "1"),
         ("share.coordinator.state.topic.num.partitions", "1"),
         ("group.initial.rebalance.delay.ms", "0"),
+        // By default three threads read and write and eight handle: on two cores that many mostly wake each other.
+        ("num.network.threads", "1"),
+        ("num.io.threads", "2"),
         // A killed broker is not let in again before its old session has lapsed; the default is 9 s.
         ("broker.session.timeout.ms", "4000"),
         ("broker.heartbeat.interval.ms", "500"),

@@ -94,7 +94,7 @@ impl Ground {
             machine::describe(),
             durability,
             format!("data on {file_system}"),
-            "Kafka 4.3, one broker, heap 512 MB, five eighths of it for the young, who grow old at once, first compiler only; acks = all, lz4, enable.idempotence = false: whoever reads recognises copies"
+            "Kafka 4.3, one broker, heap 512 MB, five eighths of it for the young, who grow old at once, first compiler only, one network thread, two for requests; acks = all, lz4, enable.idempotence = false: whoever reads recognises copies"
                 .to_owned(),
             "Redis: no persistence (save \"\", appendonly no)".to_owned(),
         ])

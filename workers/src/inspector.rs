@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a question about several partitions may take before each is asked about by itself: one without a leader
 /// must not keep the others waiting.
 const TOGETHER: Duration = Duration::from_secs(1);
+/// Between two questions to a group that no broker answers for yet.
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks things up in Kafka.
 pub struct Inspector {
@@ -227,8 +229,25 @@ fn ask(client: &BaseConsumer, partitions: &[Partition], patience: Duration) -> R
     Ok(asked)
 }
 
-/// The write numbers in the group's committed metadata.
+/// The write numbers in the group's committed metadata. A broker that has just begun is reachable before it knows that it
+/// is to answer for the group.
 fn committed(
+    client: &BaseConsumer,
+    partitions: &[Partition],
+    patience: Duration,
+) -> KafkaResult<BTreeMap<Partition, WriteNo>> {
+    let until = Instant::now() + patience;
+    loop {
+        match committed_now(client, partitions, patience) {
+            Err(error) if is_about_the_coordinator(&error) && Instant::now() < until => {
+                std::thread::sleep(COORDINATOR_PAUSE);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn committed_now(
     client: &BaseConsumer,
     partitions: &[Partition],
     patience: Duration,
@@ -320,6 +339,12 @@ fn is_about_leaders(error: &InspectError) -> bool {
     }
 }
 
+fn is_about_the_coordinator(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator))
+}
+
 /// librdkafka connects again by itself.
 fn is_about_the_connection(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
@@ -333,4 +358,30 @@ fn digest(message: &BorrowedMessage<'_>, offset: Offset) -> i64 {
         Timestamp::NotAvailable => 0,
     };
     Raw { offset, appended: Millis(appended), key: message.key(), value: message.payload() }.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    const MOMENT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_broker_that_does_not_know_yet_that_it_answers_for_the_group_is_asked_again() {
+        let cluster = MockCluster::new(1).expect("a broker");
+        cluster.create_topic(REQUESTS, 1, 1).expect("a topic");
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "workers")
+            .create()
+            .expect("settings");
+        let not_yet = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 3];
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &not_yet);
+        let now = committed_now(&client, &[Partition(0)], MOMENT);
+        assert!(now.as_ref().is_err_and(is_about_the_coordinator), "{now:?}");
+        let committed = committed(&client, &[Partition(0)], MOMENT).expect("an answer in the end");
+        assert!(committed.is_empty(), "nothing was ever committed: {committed:?}");
+    }
 }

@@ -366,8 +366,6 @@ mod tests {
     use rdkafka::mocking::MockCluster;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-    const MOMENT: Duration = Duration::from_secs(10);
-
     #[test]
     fn a_broker_that_does_not_know_yet_that_it_answers_for_the_group_is_asked_again() {
         let cluster = MockCluster::new(1).expect("a broker");
@@ -379,9 +377,9 @@ mod tests {
             .expect("settings");
         let not_yet = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 3];
         cluster.request_errors(RDKafkaApiKey::OffsetFetch, &not_yet);
-        let now = committed_now(&client, &[Partition(0)], MOMENT);
+        let now = committed_now(&client, &[Partition(0)], PATIENCE);
         assert!(now.as_ref().is_err_and(is_about_the_coordinator), "{now:?}");
-        let committed = committed(&client, &[Partition(0)], MOMENT).expect("an answer in the end");
+        let committed = committed(&client, &[Partition(0)], PATIENCE).expect("an answer in the end");
         assert!(committed.is_empty(), "nothing was ever committed: {committed:?}");
     }
 }

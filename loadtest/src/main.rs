@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use benchmark::{headline, memory};
+use checker::verify;
 use clap::{Parser, Subcommand};
-use loadtest::{bench, fire, headline, k6, memory, sale, verify};
+use demo::k6;
 
 /// Stampede under load, on the real stack.
 #[derive(Parser)]
@@ -15,8 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Sale(sale::args::SaleArgs),
-    Bench(bench::BenchArgs),
+    Sale(demo::args::SaleArgs),
+    Bench(benchmark::BenchArgs),
     Headline(headline::HeadlineArgs),
     Memory(memory::MemoryArgs),
     K6(k6::K6Args),
@@ -27,8 +29,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Sale(args) => Box::pin(sale::run(args)).await.map_err(|error| error.to_string()),
-        Command::Bench(args) => Box::pin(bench::run(args)).await.map_err(|error| error.to_string()),
+        Command::Sale(args) => Box::pin(demo::run(args)).await.map_err(|error| error.to_string()),
+        Command::Bench(args) => Box::pin(benchmark::run(args)).await.map_err(|error| error.to_string()),
         Command::Headline(args) => Box::pin(headline::run(args)).await.map_err(|error| error.to_string()),
         Command::Memory(args) => Box::pin(memory::run(args)).await.map_err(|error| error.to_string()),
         Command::K6(args) => Box::pin(k6::run(args)).await.map_err(|error| error.to_string()),

@@ -1,0 +1,314 @@
+//! The headline: many more attempts than codes, through HTTP, in one unattended run.
+//!
+//! Order: start the stack · make the coupon through the API · let everybody try ([`attempts`]) while the memory of each
+//! process is watched · wait until everything accepted is decided and told · count from Postgres · check every
+//! invariant.
+
+pub mod attempts;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use local_stack::{Profile, Programs, Stack, StackConfig, StackError, interrupted};
+use serde::Serialize;
+use sqlx::PgPool;
+use thiserror::Error;
+
+use crate::memory::peaks::Peaks;
+use attempts::{Rush, Score};
+use checker::{CheckConfig, CheckError, Report};
+use demo::SaleError;
+use demo::setup::{Admin, Terms};
+use load_support::screen::Screen;
+use load_support::tokens::Tokens;
+
+const COUPON: &str = "headline";
+const TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
+/// How long what was accepted may take to be decided and told once everybody has been answered.
+const SETTLE_WITHIN: Duration = Duration::from_secs(600);
+const BETWEEN_UPDATES: Duration = Duration::from_millis(200);
+/// Nothing comes back to stock: what was given stays given.
+const TERMS: Terms = Terms { hold_seconds: None, lock_seconds: 300, requires_lock: false };
+const INTERRUPTED: u8 = 130;
+
+/// Many more attempts than codes, through HTTP, unattended: every code must be given once, every attempt answered.
+///
+/// Builds the programs, starts the whole stack with empty data, and lets each user try once. Prints time, memory of each
+/// process, and what the checker found. The exit code is 0 only if all is as it must be.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = KEYS)]
+pub struct HeadlineArgs {
+    /// Attempts, each by another user.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=99_999_999))]
+    pub attempts: u64,
+
+    /// Codes.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub codes: u64,
+
+    /// How many are waiting for an answer at the same time.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub connections: u64,
+
+    /// Worker processes.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub workers: u64,
+
+    /// Prints the result as one JSON object on the last line of standard output; all else goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where `workers` and `ingest-api` are, instead of building them in release mode.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+}
+
+const KEYS: &str = "\
+The keys of --json:
+  attempts, codes   as asked for
+  accepted          attempts answered 202
+  gated             attempts answered 409 by the sold-out gate
+  unanswered        attempts that were given up, or got an answer that nobody should get
+  repeated, lost    requests sent again; those of them of which nobody knows whether they were accepted
+  decided           outcomes in Postgres: at least as many as were accepted, and at most so many more as were lost
+  given             codes given, by Postgres: all of them, or one for each attempt
+  given_twice       codes given to two
+  seconds           from the first attempt to the last answer; per_second: attempts answered
+  settled_seconds   until the last outcome was told
+  peak_mib          the most memory of each process; shared pages are counted in part
+  clean             whether no invariant is broken
+  all_well          whether everything is as it must be";
+
+/// Why there is no result.
+#[derive(Debug, Error)]
+pub enum HeadlineError {
+    /// The stack.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The coupon.
+    #[error(transparent)]
+    Sale(#[from] SaleError),
+    /// A token could not be signed.
+    #[error("no token: {0}")]
+    Token(#[from] jsonwebtoken::errors::Error),
+    /// The figures could not be read.
+    #[error("Postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// The checker could not do its work.
+    #[error("the checker: {0}")]
+    Check(#[from] CheckError),
+    /// A task was lost.
+    #[error("the attempts were cut short")]
+    CutShort,
+    /// Nothing can be printed, or no signal can be listened to.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the keys of --json are described in its help")]
+pub struct Headline {
+    pub attempts: u64,
+    pub codes: u64,
+    pub accepted: u64,
+    pub gated: u64,
+    pub unanswered: u64,
+    pub repeated: u64,
+    pub lost: u64,
+    pub decided: u64,
+    pub given: u64,
+    pub given_twice: u64,
+    pub seconds: f64,
+    pub settled_seconds: f64,
+    pub per_second: f64,
+    pub peak_mib: BTreeMap<String, u64>,
+    pub clean: bool,
+    pub all_well: bool,
+}
+
+impl Headline {
+    /// Every code given once, every attempt answered, everything accepted decided.
+    fn is_as_it_must_be(&self) -> bool {
+        self.accepted + self.gated == self.attempts
+            && self.unanswered == 0
+            && self.given == self.codes.min(self.attempts)
+            && self.given_twice == 0
+            && self.decided >= self.accepted
+            && self.decided <= self.accepted + self.lost
+            && self.clean
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`HeadlineError`], in one line.
+pub async fn run(args: HeadlineArgs) -> Result<ExitCode, HeadlineError> {
+    let screen = Screen::default();
+    let mut interrupt = pin!(interrupted());
+    let (headline, report) = tokio::select! {
+        biased;
+        // What is dropped kills its children.
+        signal = &mut interrupt => {
+            screen.say(&format!("{}: stopping", signal?));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        measured = measure(&args, &screen) => measured?,
+    };
+    let text = format!("{}\n{report}\n", show(&headline));
+    if args.json {
+        io::stderr().write_all(text.as_bytes())?;
+        let json = serde_json::to_string(&headline).map_err(io::Error::from)?;
+        writeln!(io::stdout(), "{json}")?;
+    } else {
+        io::stdout().write_all(text.as_bytes())?;
+    }
+    io::stdout().flush()?;
+    Ok(ExitCode::from(u8::from(!headline.all_well)))
+}
+
+async fn measure(args: &HeadlineArgs, screen: &Screen) -> Result<(Headline, Report), HeadlineError> {
+    let programs = match &args.programs {
+        Some(dir) => Programs::in_dir(dir)?,
+        None => {
+            screen.say("building the programs in release mode");
+            Programs::build(&[], Profile::Release).await?
+        }
+    };
+    headline(args, programs, screen).await
+}
+
+/// The whole run, with these programs.
+///
+/// # Errors
+/// [`HeadlineError`]: there is no result.
+pub async fn headline(
+    args: &HeadlineArgs,
+    programs: Programs,
+    screen: &Screen,
+) -> Result<(Headline, Report), HeadlineError> {
+    let config = StackConfig {
+        workers: usize::try_from(args.workers).unwrap_or(usize::MAX),
+        report: screen.reporter(),
+        ..StackConfig::full(programs)
+    };
+    let stack = Arc::new(Stack::start(config).await?);
+    let peaks = Peaks::watch(&stack);
+    let endpoints = stack.endpoints();
+    let api = endpoints.apis.first().cloned().unwrap_or_default();
+    let tokens = Tokens::new(stack.jwt_secret(), TOKENS_LIVE);
+    Admin::new(&api, tokens.issue("admin", "admin")?).make_coupon(COUPON, args.codes, TERMS, screen).await?;
+
+    let score = Score::default();
+    let rush = Rush { api, tokens, coupon: COUPON.to_owned(), attempts: args.attempts, score };
+    let rush = Arc::new(rush);
+    let begun = Instant::now();
+    watched(&rush, args.connections, screen).await?;
+    let took = begun.elapsed();
+    screen.say("waiting until everything is decided and told, and checking every invariant");
+    let check = CheckConfig::settled(&endpoints);
+    checker::settle(&check, SETTLE_WITHIN).await?;
+    let settled = begun.elapsed();
+    let peak_mib = peaks.end().await;
+    let pool = PgPool::connect_lazy(&endpoints.postgres_url)?;
+    let (decided, given, different) = counted(&pool).await?;
+    pool.close().await;
+    let report = checker::check(&check, None).await?;
+    stack.stop().await?;
+
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let score = &rush.score;
+    let mut headline = Headline {
+        attempts: args.attempts,
+        codes: args.codes,
+        accepted: count(&score.accepted),
+        gated: count(&score.gated),
+        unanswered: count(&score.unanswered),
+        repeated: count(&score.repeated),
+        lost: count(&score.lost),
+        decided,
+        given,
+        given_twice: given - different + report.given_twice,
+        seconds: took.as_secs_f64(),
+        settled_seconds: settled.as_secs_f64(),
+        per_second: per_second(args.attempts, took),
+        peak_mib,
+        clean: report.is_clean(),
+        all_well: false,
+    };
+    headline.all_well = headline.is_as_it_must_be();
+    Ok((headline, report))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn per_second(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64().max(1e-9)
+}
+
+/// Outcomes of the coupon's requests, codes given, and how many different ones those are.
+async fn counted(pool: &PgPool) -> Result<(u64, u64, u64), HeadlineError> {
+    let query = "
+        select (select count(*) from stampede.outcomes o where o.coupon_no = k.coupon_no) + count(c.identity),
+               count(c.identity), count(distinct c.number)
+          from stampede.coupons k left join stampede.claims c using (coupon_no)
+         where k.coupon_id = $1 group by k.coupon_no";
+    let (decided, given, different): (i64, i64, i64) =
+        sqlx::query_as(query).bind(COUPON).fetch_one(pool).await?;
+    Ok((decided.unsigned_abs(), given.unsigned_abs(), different.unsigned_abs()))
+}
+
+/// The attempts, with their progress on the screen.
+async fn watched(rush: &Arc<Rush>, connections: u64, screen: &Screen) -> Result<(), HeadlineError> {
+    screen.say(&format!("{} users try, {connections} at a time", rush.attempts));
+    let mut progress = screen.progress("answers", rush.attempts);
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    let mut running = pin!(attempts::all(rush, connections));
+    loop {
+        let score = &rush.score;
+        tokio::select! {
+            done = &mut running => {
+                progress.finish(&format!("{} attempts were answered", score.done()));
+                return done;
+            }
+            () = tokio::time::sleep(BETWEEN_UPDATES) => {
+                let (accepted, gated) = (&score.accepted, &score.gated);
+                let (accepted, gated) = (accepted.load(Ordering::Relaxed), gated.load(Ordering::Relaxed));
+                progress.set(score.done(), &format!("accepted {accepted}, by the gate {gated}"));
+            }
+        }
+    }
+}
+
+fn show(of: &Headline) -> String {
+    let peaks: Vec<String> = of.peak_mib.iter().map(|(name, mib)| format!("{name} {mib} MiB")).collect();
+    let verdict =
+        if of.all_well { "every code given once, every attempt answered" } else { "NOT as it must be" };
+    format!(
+        "{} attempts at {} codes in {:.1} s ({:.0} a second), all told after {:.1} s: {verdict}\n\
+         accepted {}, by the sold-out gate {}, unanswered {}, repeated {}, lost {}\n\
+         decided {}, codes given {}, given twice {}\n\
+         most memory: {}\n",
+        of.attempts,
+        of.codes,
+        of.seconds,
+        of.per_second,
+        of.settled_seconds,
+        of.accepted,
+        of.gated,
+        of.unanswered,
+        of.repeated,
+        of.lost,
+        of.decided,
+        of.given,
+        of.given_twice,
+        peaks.join(", "),
+    )
+}

@@ -1,0 +1,168 @@
+//! Whether a worker's memory stays bounded: millions of codes in its coupon, and a full topic before it starts.
+//!
+//! Both could be what memory grows with, and neither may: codes are a number and a window, a backlog is read as fast as
+//! it is decided. Said with it: how long a worker takes to start, on an empty database and in front of all of that.
+
+pub mod peaks;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use local_stack::{Child, Profile, Programs, interrupted};
+use serde::Serialize;
+
+use crate::BenchError;
+use crate::backlog::{Requests, claim};
+use crate::drain::{blocking, stocked};
+use crate::ground::{Ground, Kind};
+use checker::CheckConfig;
+use load_support::screen::Screen;
+use peaks::most_resident;
+
+const SETTLE_WITHIN: Duration = Duration::from_secs(1_800);
+const KIB_PER_MIB: u64 = 1024;
+const INTERRUPTED: u8 = 130;
+
+/// Whether a worker's memory stays bounded, whatever its coupons hold and whatever waits for it.
+///
+/// Loads a coupon with codes, fills the topic with claims of it while no worker runs, and lets one worker work it off.
+/// Prints how long it takes to start and the most memory it has had. The exit code is 0 only if that stays below
+/// --limit-mib and no invariant is broken.
+#[derive(Args, Clone, Debug)]
+pub struct MemoryArgs {
+    /// Codes of the coupon.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+    pub codes: u64,
+
+    /// Claims in the topic before the worker starts, each by another user.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub backlog: u64,
+
+    /// What the worker may have resident at most.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub limit_mib: u64,
+
+    /// Prints the result as one JSON object on the last line of standard output; all else goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where `workers` and `ingest-api` are, instead of building them in release mode.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    /// Codes of the coupon.
+    pub codes: u64,
+    /// Claims that waited.
+    pub backlog: u64,
+    /// From the start of the process to its being ready, on a database that it knows and that is all but empty.
+    pub start_ms: u128,
+    /// The same with all of the codes and claims.
+    pub start_full_ms: u128,
+    /// The most that the worker had resident before there was anything.
+    pub idle_mib: u64,
+    /// The most that it had resident at all.
+    pub peak_mib: u64,
+    /// Until the last claim was decided and told.
+    pub seconds: f64,
+    /// Whether no invariant is broken.
+    pub clean: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`BenchError`], in one line.
+pub async fn run(args: MemoryArgs) -> Result<ExitCode, BenchError> {
+    let screen = Screen::default();
+    let mut interrupt = pin!(interrupted());
+    let memory = tokio::select! {
+        biased;
+        signal = &mut interrupt => {
+            screen.say(&format!("{}: stopping", signal?));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        measured = prepare_and_measure(&args, &screen) => measured?,
+    };
+    let Memory { codes, backlog, start_ms, start_full_ms, idle_mib, peak_mib, seconds, clean } = &memory;
+    let text = format!(
+        "a worker with {codes} codes in its coupon and {backlog} claims before it: {peak_mib} MiB at most \
+         ({idle_mib} MiB before), ready after {start_full_ms} ms ({start_ms} ms on an empty database), all told after \
+         {seconds:.1} s, {}\n",
+        if *clean { "no invariant broken" } else { "INVARIANTS BROKEN" },
+    );
+    if args.json {
+        io::stderr().write_all(text.as_bytes())?;
+        let json = serde_json::to_string(&memory).map_err(io::Error::from)?;
+        writeln!(io::stdout(), "{json}")?;
+    } else {
+        io::stdout().write_all(text.as_bytes())?;
+    }
+    io::stdout().flush()?;
+    Ok(ExitCode::from(u8::from(!(memory.clean && memory.peak_mib <= args.limit_mib))))
+}
+
+async fn prepare_and_measure(args: &MemoryArgs, screen: &Screen) -> Result<Memory, BenchError> {
+    let programs = match &args.programs {
+        Some(dir) => Programs::in_dir(dir)?,
+        None => {
+            screen.say("building the programs in release mode");
+            Programs::build(&[], Profile::Release).await?
+        }
+    };
+    measure(args, &programs, screen).await
+}
+
+/// The whole run, with these programs.
+///
+/// # Errors
+/// [`BenchError`]: there is no result.
+pub async fn measure(args: &MemoryArgs, programs: &Programs, screen: &Screen) -> Result<Memory, BenchError> {
+    let &MemoryArgs { codes, backlog, .. } = args;
+    let mut ground = Ground::start(programs, Kind::Calm).await?;
+    // Makes tables, topics and schemas.
+    ground.start_worker().await?;
+    ground.stop_workers().await?;
+    let start_ms = started(&mut ground).await?;
+    let idle_mib = most_mib(&ground);
+    ground.stop_workers().await?;
+
+    screen.say(&format!("loading {codes} codes, then {backlog} claims"));
+    let coupon = ground.name();
+    stocked(&mut ground, vec![coupon.clone()], codes).await?;
+    ground.stop_workers().await?;
+    let requests = Requests::open(&ground.kafka(), &mut ground.connection).await?;
+    blocking(move || requests.fill((0..backlog).map(|n| claim(&coupon, n)))).await?;
+
+    screen.say("the worker works it off");
+    let begun = Instant::now();
+    let start_full_ms = started(&mut ground).await?;
+    ground.settle(SETTLE_WITHIN).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let peak_mib = most_mib(&ground);
+    let report = checker::check(&CheckConfig::settled(&ground.stack.endpoints()), None).await?;
+    if !report.is_clean() {
+        screen.print(&report.to_string());
+    }
+    ground.stop_workers().await?;
+    let clean = report.is_clean();
+    Ok(Memory { codes, backlog, start_ms, start_full_ms, idle_mib, peak_mib, seconds, clean })
+}
+
+/// Starts the worker; answers after how many milliseconds it was ready.
+async fn started(ground: &mut Ground) -> Result<u128, BenchError> {
+    let begun = Instant::now();
+    ground.start_worker().await?;
+    Ok(begun.elapsed().as_millis())
+}
+
+fn most_mib(ground: &Ground) -> u64 {
+    ground.stack.pid(Child::Worker(0)).and_then(most_resident).unwrap_or(0) / KIB_PER_MIB
+}

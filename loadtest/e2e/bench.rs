@@ -1,0 +1,100 @@
+//! The benchmark, small: every arm runs, is counted and checked, and has a row. No figure is asserted: machines differ.
+
+use std::time::Duration;
+
+use benchmark::arm::{ALL, Arm, Sample};
+use benchmark::drains::HOT_DRAIN;
+use benchmark::ground::Ground;
+use benchmark::{BenchError, Plan, html, measure, report};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+use load_support::screen::Screen;
+use local_stack::testing;
+use sqlx::{Executor as _, PgConnection};
+
+use crate::support::alone;
+
+const CLAIMS: u64 = 2_000;
+/// They differ from another arm by one number, and would only take time.
+const LIKE_ANOTHER: [&str; 5] =
+    ["coupons-100", "stock-10000", "stock-100000", "scaling-4", "takeover-million"];
+/// The seventh code goes to somebody who never asked.
+const THEFT: &str = "
+    create function stampede.theft() returns trigger language plpgsql as $$
+    begin
+        if new.number = 7 then new.user_id := 'thief'; end if;
+        return new;
+    end $$;
+    create trigger theft before insert on stampede.claims for each row execute function stampede.theft()";
+
+/// `hot-drain` on a ledger that was tampered with.
+struct Robbed;
+
+impl Arm for Robbed {
+    fn name(&self) -> &'static str {
+        "robbed-drain"
+    }
+
+    fn about(&self) -> &'static str {
+        "hot-drain, and one code goes to a thief"
+    }
+
+    fn run<'a>(
+        &'a self,
+        ground: &'a mut Ground,
+        requests: u64,
+    ) -> LocalBoxFuture<'a, Result<Sample, BenchError>> {
+        async move {
+            let theft = tokio::spawn(rob(ground.connect().await?));
+            let sample = HOT_DRAIN.run(ground, requests).await;
+            theft.await.unwrap();
+            sample
+        }
+        .boxed_local()
+    }
+}
+
+/// As soon as there are tables, and long before there are claims: the codes have to be loaded first.
+async fn rob(mut connection: PgConnection) {
+    let made = "select to_regclass('stampede.redemptions') is not null";
+    while !sqlx::query_scalar::<_, bool>(made).fetch_one(&mut connection).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    connection.execute(THEFT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_arm_of_the_benchmark_has_a_figure_and_a_violation_voids_one() {
+    let _turn = alone().await;
+    let programs = testing::programs().await.unwrap();
+    let mut arms: Vec<&'static dyn Arm> =
+        ALL.iter().copied().filter(|arm| !LIKE_ANOTHER.contains(&arm.name())).collect();
+    arms.push(&Robbed);
+    let plan = Plan { arms: &arms, rounds: 1, claims: CLAIMS, partial: true };
+    let measured = Box::pin(measure(&plan, &programs, &Screen::default())).await.unwrap();
+
+    let figures = &measured.figures;
+    let (robbed, honest) = figures.arms.split_last().unwrap();
+    for arm in honest {
+        assert_eq!(arm.void, None, "{}", arm.name);
+        assert!(arm.per_second.is_some() || arm.p50_ms.is_some(), "{} has no figure", arm.name);
+    }
+    assert_eq!(robbed.name, "robbed-drain");
+    assert!(robbed.void.as_ref().unwrap().contains("an invariant is broken"), "{:?}", robbed.void);
+    assert_eq!((robbed.per_second, robbed.cpu_us), (None, None));
+
+    let json = serde_json::to_value(report::json(figures)).unwrap();
+    assert_eq!(json["arms"].as_array().unwrap().len(), arms.len());
+    assert!(json["ratios"]["hot-drain/pg-ceiling"].is_number());
+    assert!(json["ratios"]["scaling-2/scaling-1 cpu"].is_number());
+    let table = report::table(figures, measured.rounds);
+    let page = html::page(figures, measured.rounds, &measured.ground);
+    for arm in &arms {
+        assert!(table.contains(arm.name()) && page.contains(arm.name()), "{}", arm.name());
+    }
+    assert!(
+        page.contains("fsync = on")
+            && page.contains("synchronous_commit = on")
+            && page.contains("acks = all")
+    );
+}

@@ -1,0 +1,263 @@
+//! The checker sees what is planted: a forged world is found clean, and then broken in one place after another.
+
+use checker::{CheckConfig, Heard, History, Invariant, Report, check};
+use coupon_core::ids::RequestId;
+use local_stack::{Stack, StackConfig};
+use schemas::topics::{DEAD_LETTERS, RESPONSES};
+
+use crate::forged::{ASKED, Became, COUPON, copy_of_the_forged, forge, id, partition, response_of};
+use crate::support::log::Planted;
+
+mod life;
+mod outside;
+
+/// The forged world with one thing changed: these invariants, and no others, are broken, and the offender is named.
+async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
+    let world = copy_of_the_forged().await;
+    world.sql(sql).await;
+    expect_broken(&world.check().await, broken, named);
+}
+
+fn expect_broken(report: &Report, broken: &[Invariant], named: &str) {
+    let found: Vec<Invariant> =
+        report.lines.iter().filter(|line| line.violations > 0).map(|line| line.invariant).collect();
+    assert_eq!(found, broken, "\n{report}");
+    let offenders = || report.lines.iter().flat_map(|line| &line.first);
+    assert!(offenders().any(|offender| offender.contains(named)), "nobody says {named:?}\n{report}");
+}
+
+#[tokio::test]
+async fn a_forged_world_in_order_is_clean() {
+    let report = copy_of_the_forged().await.check().await;
+    assert!(report.is_clean(), "\n{report}");
+    assert_eq!((report.claims, report.outcomes, report.given_twice), (3, 2, 0));
+    assert_eq!((report.requests, report.responses, report.dead_letters), (9, 10, 1));
+    for invariant in
+        [Invariant::I1, Invariant::I2, Invariant::I3, Invariant::I4, Invariant::I5, Invariant::I6]
+    {
+        assert!(report.line(invariant).checked > 0, "\n{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_stack_that_should_be_settled_and_is_not_is_reported() {
+    let world = copy_of_the_forged().await;
+    let config = CheckConfig { settled: true, ..world.config.clone() };
+    let report = check(&config, None).await.unwrap();
+    expect_broken(&report, &[Invariant::I3, Invariant::I7], "1 records were not consumed");
+}
+
+#[tokio::test]
+async fn a_code_in_two_claims_is_seen() {
+    let world = copy_of_the_forged().await;
+    world.sql("set search_path = stampede; drop index claims_live; update claims set number = 1 where number = 2").await;
+    let report = world.check().await;
+    // The second of them was told of another code, too.
+    expect_broken(&report, &[Invariant::I2, Invariant::I4], "code 1 of spring");
+    assert_eq!(report.given_twice, 1);
+}
+
+#[tokio::test]
+async fn a_code_text_that_is_there_twice_is_seen() {
+    planted(
+        "set search_path = stampede; alter table codes drop constraint codes_code_key_key;
+         update codes set code_key = 'AAA', code = 'AAA' where idx = 2",
+        &[Invariant::I2, Invariant::I4],
+        "code AAA (AAA) is there more than once",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_result_is_seen() {
+    planted(
+        "delete from stampede.claims where user_id = 'bob'; update stampede.stock set claimed = 2, returned = 1;
+         insert into stampede.stock_returned values (1, 2)",
+        &[Invariant::I3, Invariant::I5, Invariant::I7, Invariant::I9],
+        "was skipped",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_counter_that_is_off_by_one_is_seen() {
+    planted(
+        "update stampede.stock set claimed = 2, redeemed = 1",
+        &[Invariant::I1],
+        "spring: claimed is 2, and 3 rows are claimed",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_that_is_free_and_held_is_seen() {
+    planted(
+        "set search_path = stampede; alter table stock drop constraint stock_adds_up;
+         update stock set returned = 1; insert into stock_returned values (1, 2)",
+        &[Invariant::I1, Invariant::I2],
+        "is held, and free",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_load_that_lacks_a_code_is_seen() {
+    planted(
+        "delete from stampede.codes where idx = 3",
+        &[Invariant::I1, Invariant::I4],
+        "load 1 has not exactly the codes 1 to 3",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_skipped_offset_is_seen() {
+    planted(
+        "update stampede.partitions set next_offset = next_offset + 1, last_offset = next_offset",
+        &[Invariant::I3, Invariant::I7],
+        "was skipped",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_position_beyond_the_log_is_seen() {
+    planted(
+        "update stampede.partitions set next_offset = 1000000, last_offset = 999999, emitted_seq = next_emit_seq",
+        &[Invariant::I3, Invariant::I7],
+        "the log ends before 9",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_outcome_at_another_requests_offset_is_seen() {
+    planted(
+        "update stampede.claims set \"offset\" = 3 - \"offset\" where \"offset\" < 3",
+        &[Invariant::I4, Invariant::I7],
+        "and its outcome is that of",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_was_never_told_is_seen_unless_it_lies_in_the_outbox() {
+    let add = "insert into stampede.outcomes select day, gen_random_uuid(), 0, coupon_no, partition, 4, decided_ms, kind,
+               'unprocessable', user_id from stampede.outcomes where reason = 'sold_out'";
+    planted(add, &[Invariant::I5, Invariant::I7], "was decided, and never told").await;
+
+    let world = copy_of_the_forged().await;
+    world.sql(add).await;
+    world
+        .sql(
+            "set search_path = stampede; update partitions set next_emit_seq = 5;
+             insert into outbox select partition, 4, 8, array_agg(identity), null from outcomes where \"offset\" = 4
+             group by partition",
+        )
+        .await;
+    let report = world.check().await;
+    assert_eq!(report.line(Invariant::I5).violations, 0, "\n{report}");
+    assert!(report.notes.iter().any(|note| note.contains("1 outcomes lie in the outbox")), "\n{report}");
+}
+
+#[tokio::test]
+async fn a_user_with_more_than_allowed_is_seen() {
+    planted(
+        "update stampede.claims set user_id = 'ann' where user_id = 'bob'",
+        &[Invariant::I4, Invariant::I6],
+        "has 2 live claims of spring, which allows 1",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_decided_twice_is_seen() {
+    planted(
+        "insert into stampede.outcomes select day, '00000000-0000-0000-0000-000000000001', 0, coupon_no, partition, 3,
+         decided_ms, kind, 'user_limit_reached', 'ann' from stampede.outcomes where reason = 'sold_out'",
+        &[Invariant::I5, Invariant::I8],
+        "was decided more than once, again at",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_had_before_is_seen() {
+    planted(
+        "update stampede.outcomes set reason = 'idempotency_key_reused' where reason = 'sold_out'",
+        &[Invariant::I4, Invariant::I8],
+        "nobody had its key before",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn somebody_told_sold_out_while_a_code_was_left_is_seen() {
+    planted(
+        "set search_path = stampede; delete from claims where user_id = 'bob';
+         insert into outcomes select day, '00000000-0000-0000-0000-000000000002', 0, coupon_no, partition, 2, decided_ms,
+         kind, 'sold_out', 'bob' from outcomes where reason = 'sold_out';
+         update stock set claimed = 2, returned = 1; insert into stock_returned values (1, 2)",
+        &[Invariant::I4, Invariant::I9],
+        "was told sold out when 1 of 3 codes of spring were given",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn clients_that_were_told_otherwise_than_postgres_says_are_seen() {
+    let world = copy_of_the_forged().await;
+    let history = History::new();
+    let hear = |user: &str, id: RequestId, outcome: &str| {
+        let asked = history.sent(user, COUPON, None);
+        let body = format!(
+            r#"{{"request_id":"{id}.tag","kind":"claim","coupon_id":"{COUPON}",{outcome},"decided_at":"2025-11-21T04:40:00Z"}}"#
+        );
+        history.heard(asked, Heard::Answer { status: 200, body });
+    };
+    let won = r#""status":"accepted","code":"AAA",
+                 "claim":{"coupon_id":"spring","code":"AAA","state":"CLAIMED","claimed_at":"2025-11-21T04:40:00Z"}"#;
+    hear("ann", id(1, 0), won);
+    let report = check(&world.config, Some(&history)).await.unwrap();
+    assert!(report.is_clean(), "\n{report}");
+    assert_eq!(report.unresolved, 0);
+
+    hear("bob", id(2, 0), won);
+    hear("dora", id(7, 0), r#""status":"rejected","reason":"expired""#);
+    let lost = history.sent("zoe", COUPON, None);
+    let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(4_711, 0));
+    history.heard(lost, Heard::Answer { status: 202, body });
+    let report = check(&world.config, Some(&history)).await.unwrap();
+    expect_broken(&report, &[Invariant::I2, Invariant::I3, Invariant::I4], "is not in the log");
+    assert_eq!((report.given_twice, report.unresolved), (1, 1));
+    assert_eq!(report.line(Invariant::I4).violations, 2, "\n{report}");
+}
+
+#[tokio::test]
+async fn what_is_planted_in_the_topics_is_seen() {
+    let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
+    let world = forge(&stack, "forged").await;
+    assert!(world.check().await.is_clean());
+
+    let (identity, body, user, _) = ASKED[6];
+    let other = response_of(identity, body, user, 7, Became::Rejected("expired")).unwrap();
+    world.tell(&other).await;
+    expect_broken(&world.check().await, &[Invariant::I4], "rejected expired");
+
+    let nobody = response_of(1234, 0, "nobody", 7, Became::Rejected("sold_out")).unwrap();
+    world.tell(&nobody).await;
+    expect_broken(&world.check().await, &[Invariant::I4, Invariant::I5], "tells what no row holds");
+
+    let rubbish = Planted { value: Some(b"rubbish".to_vec()), ..Planted::default() };
+    world.producer.produce(RESPONSES, &rubbish).await;
+    let report = world.check().await;
+    expect_broken(&report, &[Invariant::I4, Invariant::I5], "cannot be read");
+    assert_eq!(report.line(Invariant::I5).violations, 2, "\n{report}");
+
+    // A dead letter for a record that was not consumed.
+    let headers = vec![("partition", partition().to_string()), ("offset", "8".to_owned())];
+    world.producer.produce(DEAD_LETTERS, &Planted { headers, ..Planted::default() }).await;
+    let report = world.check().await;
+    expect_broken(&report, &[Invariant::I4, Invariant::I5, Invariant::I7], "was never consumed");
+    stack.stop().await.unwrap();
+}

@@ -1,0 +1,281 @@
+//! The same for a world in which codes have a life: each test breaks one thing that only a checker of lives can see.
+
+use checker::{Heard, History, Invariant, check};
+use local_stack::{Stack, StackConfig};
+use serde_json::{Value, json};
+
+use super::expect_broken;
+use crate::forged::life::{LINES, copy_of_the_lives, forge_lives, lapsed, response_of_line};
+
+/// The forged lives with one thing changed.
+async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
+    let (world, _) = copy_of_the_lives().await;
+    world.sql("set search_path = stampede; alter table claims drop constraint claim_deadline; alter table stock drop constraint stock_adds_up").await;
+    world.sql(sql).await;
+    expect_broken(&world.check().await, broken, named);
+}
+
+macro_rules! planted {
+    ($($test:ident: $sql:expr => $broken:expr, $named:expr;)+) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                use Invariant::*;
+                planted(concat!("set search_path = stampede; ", $sql), &$broken, $named).await;
+            }
+        )+
+    };
+}
+
+/// What a request leaves when it was rejected.
+macro_rules! rejected {
+    ($offset:literal, $reason:literal) => {
+        concat!(
+            "update outcomes set reason = '",
+            $reason,
+            "', number = null, claim_state = null, claimed_ms = null, hold_until_ms = null, lock_until_ms = null,
+             order_id = null where \"offset\" = ",
+            $offset,
+            ";"
+        )
+    };
+}
+
+#[tokio::test]
+async fn forged_lives_in_order_are_clean() {
+    let (world, _) = copy_of_the_lives().await;
+    let report = world.check().await;
+    assert!(report.is_clean(), "\n{report}");
+    assert_eq!((report.claims, report.given_twice), (9, 0));
+    assert!(report.line(Invariant::I11).checked > 20, "\n{report}");
+}
+
+planted! {
+    a_count_of_redemptions_that_is_off_is_seen:
+        "update stock set redemptions = 2 where coupon_no = 1"
+        => [I1], "redemptions is 2, and 1 rows";
+    a_count_of_withdrawn_codes_that_is_off_is_seen:
+        "update stock set revoked = 0, claimed = 2 where coupon_no = 1"
+        => [I1], "revoked is 0, and 1 rows are revoked";
+    a_deadline_that_is_not_that_of_the_terms_is_seen:
+        "update claims set deadline_ms = deadline_ms + 1 where \"offset\" = 28"
+        => [I1], "its deadline is";
+    a_deadline_that_another_partition_would_look_for_is_seen:
+        "update claims set partition = 7 where \"offset\" = 28"
+        => [I1], "in partition Some(7)";
+    uses_of_a_shared_code_that_are_miscounted_are_seen:
+        "update code_marks set uses = 0 where coupon_no = 3"
+        => [I1], "and 1 redemptions of it stand";
+    a_withdrawn_code_without_its_mark_is_seen:
+        "delete from code_marks where coupon_no = 2"
+        => [I1, I2], "and it was withdrawn";
+    a_withdrawn_code_that_is_free_is_seen:
+        "insert into stock_returned values (1, 2); update stock set returned = 1 where coupon_no = 1"
+        => [I1, I2], "is withdrawn or used up, and free";
+    a_number_ahead_of_a_cursor_that_has_passed_it_is_seen:
+        "insert into stock_ahead values (1, 3)"
+        => [I1, I2], "is on the wrong side of the cursor";
+
+    a_redeemed_claim_without_a_redemption_is_seen:
+        "update claims set state = 3, hold_until_ms = null, deadline_ms = null, order_id = 'o-9' where \"offset\" = 28;
+         update stock set claimed = 0, redeemed = 2 where coupon_no = 1"
+        => [I2], "says Some(\"REDEEMED\"), and what was told says Some(\"CLAIMED\")";
+    a_redemption_whose_claim_is_not_redeemed_is_seen:
+        "update claims set state = 1 where \"offset\" = 17; update stock set claimed = 2, redeemed = 0 where coupon_no = 1"
+        => [I2], "says Some(\"CLAIMED\"), and what was told says Some(\"REDEEMED\")";
+    two_lives_of_one_code_that_overlap_are_seen:
+        rejected!(21, "already_locked")
+        => [I2, I4], "claimed it while it was CLAIMED by request";
+    a_locked_code_that_was_given_back_is_seen:
+        "update outcomes set kind = 'return' where \"offset\" = 26"
+        => [I2, I4, I7], "was accepted when it was LOCKED, not CLAIMED";
+    a_code_that_was_locked_by_a_stranger_is_seen:
+        "update outcomes set user_id = 'eve' where \"offset\" = 5"
+        => [I2, I4, I7], "was accepted when somebody else had the code";
+    a_redeemed_code_that_was_withdrawn_is_seen:
+        "update outcomes set number = 1 where \"offset\" = 23"
+        => [I2, I4, I7], "withdrew it when it was REDEEMED";
+    a_redemption_for_another_order_than_the_locks_is_seen:
+        "update redemptions set order_id = 'o-7' where \"offset\" = 8"
+        => [I2, I4, I7], "and the lock was for";
+    another_redemption_that_was_rolled_back_is_seen:
+        "update outcomes set redemption = '00000000-0000-0000-0000-00000000000b' where \"offset\" = 9"
+        => [I2, I4, I7], "rolled back another redemption than the one that stood";
+    a_redemption_that_nobody_rolled_back_is_seen:
+        "update redemptions set rolled_back_ms = redeemed_ms where \"offset\" = 19;
+         update stock set redemptions = 0 where coupon_no = 1"
+        => [I2], "is rolled back, and nobody asked for it";
+    an_order_that_paid_twice_with_a_shared_code_is_seen:
+        "update redemptions set order_id = 'x-1' where \"offset\" = 12"
+        => [I2, I4, I7], "redeemed it again for the order";
+    a_shared_code_that_was_used_too_often_is_seen:
+        "insert into redemptions select identity, 0, 3, 1, 13, decided_ms, null, 'shop', 'x-3', 20, 2, 18, 'EUR'
+           from outcomes where \"offset\" = 13;
+         delete from outcomes where \"offset\" = 13; update redemptions set rolled_back_ms = null where \"offset\" = 12;
+         update stock set redemptions = 3 where coupon_no = 3"
+        => [I2, I4, I7], "redeemed it more often than Some(2) times";
+
+    more_claims_than_allowed_that_have_all_lapsed_since_are_seen:
+        "update claims set user_id = 'ann' where \"offset\" = 4"
+        => [I2, I4, I6], "there were 2 live claims by one user of hold, which allows 1";
+    a_user_who_was_told_to_have_enough_and_had_not_is_seen:
+        "update outcomes set reason = 'user_limit_reached' where \"offset\" = 15"
+        => [I4, I6], "was told user_limit_reached when its user had 0 live claims of gate, which allows 1";
+    more_redemptions_than_a_user_may_make_are_seen:
+        "update coupons set redemptions_per_user = 0 where coupon_no = 2"
+        => [I6], "there were 1 redemptions by one user of gate, which allows 0";
+    more_redemptions_than_the_coupon_allows_are_seen_though_one_was_rolled_back:
+        "update coupons set redemptions_total = 1 where coupon_no = 3"
+        => [I6], "there were 2 redemptions of crowd, which allows 1";
+    a_price_that_is_rounded_the_wrong_way_is_seen:
+        "update redemptions set discount = 1.00, final_price = 9.05 where \"offset\" = 8"
+        => [I4, I6], "1.0000 were taken off, not 1.0100";
+    more_off_than_the_maximum_is_seen:
+        "update coupons set definition = jsonb_set(definition, '{discount,maximum_discount}', '\"4.00\"') where coupon_no = 1"
+        => [I6], "5.0000 were taken off, not 4.0000";
+    an_order_below_the_minimum_is_seen:
+        "update coupons set definition = jsonb_set(definition, '{discount,minimum_order}', '\"50\"') where coupon_no = 3"
+        => [I6], "is below the coupon's minimum";
+    an_order_in_another_currency_is_seen:
+        "update coupons set definition = jsonb_set(definition, '{discount,currency}', '\"USD\"') where coupon_no = 1"
+        => [I6], "is in another currency than the coupon's";
+
+    a_lock_for_another_order_than_asked_is_seen:
+        "update outcomes set order_id = 'o-7' where \"offset\" = 5"
+        => [I4, I7], "and what was done, with code 2 (H2) of hold, is something else";
+    a_named_claim_of_another_code_is_seen:
+        "update codes set code_key = 'G4' where code = 'G3'"
+        => [I7], "with code 3 (G3) of gate, is something else";
+    a_code_that_came_back_and_was_denied_is_seen:
+        "update outcomes set reason = 'sold_out' where \"offset\" = 27"
+        => [I4, I9], "was told sold out when 2 of 4 codes of hold were given";
+
+    a_lapse_that_no_row_shows_is_seen:
+        "update claims set lapsed_ms = null where \"offset\" = 24"
+        => [I5, I11], "lapsed at";
+    a_lapse_that_nobody_was_told_of_is_seen:
+        "update claims set lapsed_ms = 5 where \"offset\" = 20"
+        => [I5], "lapsed at 5, and nobody was told";
+    a_lapsed_hold_whose_code_is_still_held_is_seen:
+        "update claims set lapsed_ms = first_hold_ms where \"offset\" = 28"
+        => [I5, I11], "and it is not back in stock";
+    a_redemption_without_the_lock_that_is_required_is_seen:
+        rejected!(7, "not_claimed")
+        => [I4, I11], "redeemed it without a lock that was alive";
+    a_redemption_after_the_locks_end_is_seen:
+        "update coupons set lock_seconds = 0 where coupon_no = 2;
+         update outcomes set lock_until_ms = decided_ms where \"offset\" = 7"
+        => [I4, I11], "and had not lapsed when request";
+    a_lock_for_another_time_than_the_coupons_is_seen:
+        "update outcomes set lock_until_ms = lock_until_ms - 500 where \"offset\" = 18"
+        => [I4, I11], "was told deadlines";
+    a_user_who_was_told_that_the_hold_was_over_too_early_is_seen:
+        rejected!(21, "hold_lapsed")
+        => [I2, I4, I11], "was told hold_lapsed of code 2 (H2) of hold";
+    a_user_who_was_told_that_another_ones_hold_was_over_is_seen:
+        "update outcomes set user_id = 'erin' where \"offset\" = 27"
+        => [I4, I11], "was told hold_lapsed of code 3 (H3) of hold";
+    a_user_who_was_told_that_the_lock_was_over_too_early_is_seen:
+        rejected!(26, "lock_lapsed")
+        => [I4, I11], "was told lock_lapsed of code 3 (H3) of hold";
+    a_hold_for_another_time_than_the_coupons_is_seen:
+        "update claims set first_hold_ms = first_hold_ms + 1 where \"offset\" = 20"
+        => [I4, I11], "was told a hold until";
+    a_hold_that_no_longer_is_what_was_told_is_seen:
+        "update claims set hold_until_ms = hold_until_ms + 1, deadline_ms = deadline_ms + 1 where \"offset\" = 28"
+        => [I11], "has hold, lock, order and lapse";
+    a_worker_that_decides_by_its_own_clock_is_seen:
+        "update outcomes set decided_ms = decided_ms + 1 where \"offset\" = 21"
+        => [I4, I11], "and the partition's time was";
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_and_fires_nothing_is_seen_once_all_is_settled() {
+    let (world, _) = copy_of_the_lives().await;
+    world.sql("update stampede.partitions set time_ms = time_ms + 1000000").await;
+    let config = checker::CheckConfig { settled: true, ..world.config.clone() };
+    let report = check(&config, None).await.unwrap();
+    expect_broken(&report, &[Invariant::I11], "and nothing has lapsed");
+}
+
+/// What the API shows of a line of the forged log.
+fn shown(offset: usize, times: &[i64]) -> Value {
+    let response = response_of_line(offset, times);
+    let at = |ms: i64| chrono::DateTime::from_timestamp_millis(ms).unwrap().to_rfc3339();
+    let claim = response.claim_state.as_ref().map(|state| {
+        json!({"state": state, "claimed_at": response.claimed_at_ms.map(at), "hold_until": response.hold_until_ms.map(at),
+               "lock_until": response.lock_until_ms.map(at)})
+    });
+    let redemption = response.redemption_id.as_ref().map(|id| {
+        json!({"redemption_id": format!("{id}.tag"), "order_id": response.order_id, "order_amount": response.order_amount,
+               "discount": response.discount, "final_price": response.final_price, "currency": response.currency,
+               "redeemed_at": response.redeemed_at_ms.map(at)})
+    });
+    json!({"request_id": format!("{}.tag", response.request_id), "kind": response.kind, "status": response.status,
+           "coupon_id": response.coupon_id, "reason": response.reason, "code": response.code, "claim": claim,
+           "redemption": redemption, "decided_at": at(response.decided_at_ms)})
+}
+
+#[tokio::test]
+async fn clients_that_were_told_otherwise_of_any_kind_are_seen() {
+    let (world, times) = copy_of_the_lives().await;
+    let history = History::new();
+    let hear = |user: &str, body: &Value| {
+        let asked = history.sent(user, "any", None);
+        history.heard(asked, Heard::Answer { status: 200, body: body.to_string() });
+    };
+    let lines = (3..3 + LINES.len()).filter(|offset| *offset != 16);
+    lines.clone().for_each(|offset| hear("somebody", &shown(offset, &times)));
+    let report = check(&world.config, Some(&history)).await.unwrap();
+    // Codes that came back were told to several, and given to one at a time.
+    assert!(report.is_clean() && report.given_twice == 0, "\n{report}");
+
+    let changes: [(usize, &str, &str, Value); 6] = [
+        (5, "claim", "lock_until", json!("2025-11-21T04:40:00Z")),
+        (8, "redemption", "final_price", json!("9.05")),
+        (9, "redemption", "order_id", json!("o-9")),
+        (13, "redemption", "redeemed_at", json!("2025-11-21T04:40:00Z")),
+        (21, "claim", "state", json!("CLAIMED")),
+        (28, "claim", "hold_until", Value::Null),
+    ];
+    let count = changes.len() as u64;
+    for (offset, part, field, value) in changes {
+        let mut body = shown(offset, &times);
+        body[part][field] = value;
+        hear("somebody", &body);
+    }
+    let report = check(&world.config, Some(&history)).await.unwrap();
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "its row says otherwise");
+    assert_eq!(report.line(Invariant::I4).violations, count, "\n{report}");
+    assert_eq!(report.line(Invariant::I8).violations, count, "\n{report}");
+}
+
+#[tokio::test]
+async fn lapses_that_are_planted_in_the_topic_are_seen() {
+    let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
+    let (world, times) = forge_lives(&stack, "lives").await;
+    assert!(world.check().await.is_clean());
+
+    world.happen(&lapsed(false, 28, "H1", "cara", 7)).await;
+    let report = world.check().await;
+    expect_broken(&report, &[Invariant::I11], "its lock lapsed at 7, when it was REDEEMED");
+
+    world.happen(&lapsed(true, 17, "H1", "ann", times[3] + 1_000)).await;
+    expect_broken(&world.check().await, &[Invariant::I11], "for the second time");
+
+    // Told before the snapshot, so its row should be there by now, wherever it says that it happened.
+    world.happen(&lapsed(true, 29, "H3", "erin", times[28] + 1)).await;
+    let report = world.check().await;
+    expect_broken(&report, &[Invariant::I5, Invariant::I11], "when the partition's time was");
+
+    world.happen(&lapsed(true, 17, "H4", "ann", 7)).await;
+    expect_broken(&world.check().await, &[Invariant::I5, Invariant::I11], "and no row says so");
+
+    world.happen(&lapsed(true, 16, "H1", "eve", times[3] + 1_000)).await;
+    let broken = [Invariant::I4, Invariant::I5, Invariant::I11];
+    expect_broken(&world.check().await, &broken, "was told before as");
+
+    world.happen(&lapsed(true, 16, "H9", "eve", 7)).await;
+    expect_broken(&world.check().await, &broken, "there is no such code");
+    stack.stop().await.unwrap();
+}

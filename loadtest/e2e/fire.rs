@@ -1,0 +1,131 @@
+//! Fault runs: a short one that must end clean, and one in which somebody breaks an invariant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use checker::Invariant;
+use coupon_core::ids::RequestId;
+use fire::dice::Dice;
+use fire::field::{Field as Burning, Trouble};
+use fire::scenarios::{Scenario, all};
+use fire::verdict::Verdict;
+use fire::{Settings, burn, config};
+use load_support::screen::Screen;
+use local_stack::{Stack, StackConfig, testing};
+use schemas::topics::RESPONSES;
+use schemas::{CouponResponse, Encoder, SchemaId, Subject, partition_for};
+use serde_json::Value;
+
+use crate::support::Field;
+use crate::support::log::{Planted, Producer};
+
+/// Nothing here depends on how fast the machine is: a run is over when every scenario had its turn.
+const SETTINGS: Settings = Settings {
+    under_fire: Duration::from_secs(1),
+    calm: Duration::from_secs(2),
+    seed: 20_251_129,
+    rate: 30.0,
+    every: Duration::from_millis(200),
+    history: None,
+};
+
+async fn fire(settings: &Settings, scenarios: &[Scenario]) -> Verdict {
+    let alone = Field::alone().await;
+    let config = StackConfig { workers: 2, ..config(testing::programs().await.unwrap()) };
+    let stack = Arc::new(Stack::start(config).await.unwrap());
+    let verdict = Box::pin(burn(settings, scenarios, &stack, &Screen::default())).await;
+    stack.stop().await.unwrap();
+    drop(alone);
+    verdict.unwrap()
+}
+
+fn named(names: &[&str]) -> Vec<Scenario> {
+    let chosen: Vec<Scenario> = all().into_iter().filter(|scenario| names.contains(&scenario.name)).collect();
+    assert_eq!(chosen.len(), names.len());
+    chosen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_fire_ends_with_every_request_answered_and_nothing_broken() {
+    let chosen = named(&[
+        "kill-worker",
+        "kill-api",
+        "flush-redis",
+        "cut-connections",
+        "late-takeover",
+        "foreign-producer",
+        "key-a-hundred-times",
+        "deep-json",
+        "bad-tokens",
+    ]);
+    let history = tempfile_path();
+    let settings = Settings { history: Some(history.clone()), ..SETTINGS };
+    let verdict = fire(&settings, &chosen).await;
+    std::fs::remove_file(history).unwrap();
+    assert!(verdict.is_clean(), "{verdict}");
+    let json: Value = serde_json::to_value(&verdict).unwrap();
+    for scenario in &chosen {
+        assert!(json["scenarios"][scenario.name].as_u64().is_some_and(|times| times >= 1), "{verdict}");
+        assert!(json["recovery_seconds"][scenario.name].as_f64().is_some(), "{verdict}");
+    }
+    for (key, wanted) in [("scenarios_skipped", 0), ("unresolved", 0), ("violations", 0)] {
+        assert_eq!(json[key], wanted, "{key}: {verdict}");
+    }
+    assert!(json["faults_injected"].as_u64().is_some_and(|count| count >= 9), "{json}");
+    assert!(json["requests"].as_u64().is_some_and(|count| count > 50), "{json}");
+    assert!(json["throughput_kept"].as_f64().is_some(), "{json}");
+}
+
+/// Where this run's history may be written.
+fn tempfile_path() -> std::path::PathBuf {
+    let name = format!("fire-{}-{:x}.jsonl", std::process::id(), rand::random::<u64>());
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// Tells somebody a second outcome, and another one than the first.
+async fn forge_a_response(field: &Burning, _: &mut Dice) -> Result<(), Trouble> {
+    let mut postgres = field.postgres().await?;
+    let told = "select c.identity, c.body, c.user_id, u.coupon_id from stampede.claims c
+                  join stampede.coupons u using (coupon_no) where c.user_id like 'probe-%' limit 1";
+    let told: Option<(uuid::Uuid, i64, String, String)> =
+        sqlx::query_as(told).fetch_optional(&mut postgres).await?;
+    let (identity, body, user_id, coupon_id) = told.ok_or("nobody was told anything")?;
+    let sql = "select schema_id from stampede.schemas where fingerprint = $1";
+    let own = sqlx::query_scalar(sql).bind(Subject::Response.newest().fingerprint.as_slice());
+    let own: i32 = own.fetch_one(&mut postgres).await?;
+    let partition = partition_for(user_id.as_bytes(), field.partitions);
+    let forged = CouponResponse {
+        request_id: RequestId { identity: identity.as_u128(), body }.to_string(),
+        kind: "claim".to_owned(),
+        coupon_id,
+        user_id: user_id.clone(),
+        status: "rejected".to_owned(),
+        reason: Some("sold_out".to_owned()),
+        decided_at_ms: 1,
+        ..CouponResponse::default()
+    };
+    let value = Encoder::new(SchemaId(own)).encode_to_vec(&forged)?;
+    let planted =
+        Planted { partition, key: Some(user_id.into_bytes()), value: Some(value), ..Planted::default() };
+    Producer::to(&field.endpoints.kafka).produce(RESPONSES, &planted).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fire_in_which_somebody_forges_a_second_response_ends_with_a_violation() {
+    let forgery = Scenario {
+        name: "forgery",
+        faults: &[],
+        needs: &[],
+        inject: |field, dice| Box::pin(forge_a_response(field, dice)),
+    };
+    // One fault before it and its probe: somebody has been told something by then.
+    let settings = Settings { calm: Duration::ZERO, ..SETTINGS };
+    let verdict = fire(&settings, &[named(&["flush-redis"]), vec![forgery]].concat()).await;
+    assert!(!verdict.is_clean(), "{verdict}");
+    let report = verdict.report();
+    assert_eq!(report.line(Invariant::I4).violations, verdict.scenarios["forgery"], "\n{report}");
+    let json = serde_json::to_value(&verdict).unwrap();
+    assert!(json["violations"].as_u64().is_some_and(|count| count > 0), "{json}");
+    assert_eq!(json["throughput_kept"], Value::Null, "there was no time without faults");
+}

@@ -10,7 +10,7 @@ use std::time::Instant;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use schemas::{CouponRequest, partition_for};
 use serde::Serialize;
 use tokio::time::timeout_at;

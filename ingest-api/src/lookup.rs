@@ -4,7 +4,7 @@
 //! code since.
 
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::words::ClaimState;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 

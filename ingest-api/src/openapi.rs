@@ -1,6 +1,6 @@
 //! `/openapi.json`, generated from the handlers, and what several of them have in common there.
 
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoParams, IntoResponses};

@@ -1,7 +1,7 @@
 //! An outcome as the API keeps and shows it. Small, because hundreds of thousands of them are kept.
 
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::{ClaimState, Reason};
+use coupon_core::words::{ClaimState, Reason};
 use schemas::{CouponResponse, kinds, status};
 use serde::Serialize;
 use utoipa::ToSchema;

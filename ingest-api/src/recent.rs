@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use foldhash::fast::RandomState;
 
 use crate::outcome::Outcome;

@@ -106,7 +106,7 @@ pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::vocabulary::{ClaimState, Reason};
+    use coupon_core::words::{ClaimState, Reason};
     use serde_json::Value;
 
     /// Every text and every object of a document.

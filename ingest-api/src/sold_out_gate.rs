@@ -10,7 +10,7 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use foldhash::fast::{FixedState, RandomState};
 use std::hash::BuildHasher as _;
 

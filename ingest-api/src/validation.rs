@@ -14,7 +14,7 @@ use coupon_core::codes::CodeKey;
 use coupon_core::coupon::{Definition, Status};
 use coupon_core::ids::Millis;
 use coupon_core::money;
-use coupon_core::vocabulary::{ClaimState, Reason};
+use coupon_core::words::{ClaimState, Reason};
 use serde::Serialize;
 use sqlx::types::Json;
 use utoipa::{IntoParams, ToSchema};

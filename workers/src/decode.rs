@@ -6,8 +6,8 @@
 
 use coupon_core::ids::{LoadId, Millis, Offset, Partition, RequestId};
 use coupon_core::money;
-use coupon_core::record::{DeadLetter, Details, Payload, Record, Request, Unanswered};
-use coupon_core::vocabulary::Kind;
+use coupon_core::record::{DeadLetter, Details, Payload, Record, Request, UnreadableRequest};
+use coupon_core::words::Kind;
 use schemas::{CouponRequest, DecodeError, Decoder, SchemaError, SchemaId, kinds, partition_for};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -285,8 +285,8 @@ fn finished<'a>(raw: &Raw<'_>, payload: Result<Payload, Fault>, asker: impl FnOn
 
 fn unreadable<'a>(raw: &Raw<'_>, fault: Fault, asker: impl FnOnce() -> Asker<'a>) -> Payload {
     Payload::Unreadable {
-        answer: if fault.answerable { unanswered(raw.key, asker()) } else { None },
-        letter: DeadLetter {
+        request: if fault.answerable { unanswered(raw.key, asker()) } else { None },
+        dead_letter: DeadLetter {
             reason: fault.reason,
             error: fault.error.into(),
             key: raw.key.map(Box::from),
@@ -296,11 +296,11 @@ fn unreadable<'a>(raw: &Raw<'_>, fault: Fault, asker: impl FnOnce() -> Asker<'a>
 }
 
 /// Who asked, as far as headers and key say it in a form that can be stored.
-fn unanswered(key: Option<&[u8]>, asker: Asker<'_>) -> Option<Unanswered> {
+fn unanswered(key: Option<&[u8]>, asker: Asker<'_>) -> Option<UnreadableRequest> {
     let clean = |bytes: Option<&[u8]>, most| {
         std::str::from_utf8(bytes?).ok().filter(|text| is_clean(text, most)).map(Box::from)
     };
-    Some(Unanswered {
+    Some(UnreadableRequest {
         id: RequestId::parse(std::str::from_utf8(asker.request_id?).ok()?).ok()?,
         user: clean(asker.user_id, USER_CHARS)?,
         coupon_id: clean(key, COUPON_CHARS)?,

@@ -48,7 +48,9 @@ fn asker(id: &str) -> Asker<'_> {
 /// The dead letter's reason and whether somebody is answered.
 fn letter(record: &Record) -> Option<(&'static str, bool)> {
     match &record.payload {
-        Payload::Unreadable { letter, answer } => Some((letter.reason, answer.is_some())),
+        Payload::Unreadable { dead_letter: letter, request: answer } => {
+            Some((letter.reason, answer.is_some()))
+        }
         _ => None,
     }
 }
@@ -146,7 +148,7 @@ fn what_cannot_be_decided_becomes_a_dead_letter_with_a_stable_word() {
     for (what, value, reason) in table {
         let record = record_in(home_of("summer"), Some("summer"), &value, asker(&id())).unwrap();
         assert_eq!(letter(&record), Some((reason, true)), "{what}");
-        let Payload::Unreadable { letter, .. } = record.payload else { unreachable!() };
+        let Payload::Unreadable { dead_letter: letter, .. } = record.payload else { unreachable!() };
         assert_eq!(letter.value.as_deref(), Some(&value[..]), "{what}: kept as received");
     }
 }
@@ -212,7 +214,7 @@ fn an_unreadable_request_is_answered_only_if_its_headers_can_be_stored() {
         assert_eq!(letter(&record), Some(("bad_magic", false)), "{what}");
     }
     let record = record_in(home_of("summer"), Some("summer"), b"{}", asker(&id)).unwrap();
-    let Payload::Unreadable { answer: Some(answer), .. } = record.payload else { unreachable!() };
+    let Payload::Unreadable { request: Some(answer), .. } = record.payload else { unreachable!() };
     assert_eq!((&*answer.user, &*answer.coupon_id), ("ann", "summer"));
 }
 

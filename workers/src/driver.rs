@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coupon_core::batch::Position;
-use coupon_core::effect::{Effect, Input, PartitionRow, Release};
 use coupon_core::ids::{Millis, Offset, Partition};
+use coupon_core::interface::{Effect, Input, PartitionRow, Release};
 use coupon_core::machine::{Config, Machine};
 use coupon_core::record::Record;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -134,7 +134,7 @@ impl Driver {
             tasks,
             in_flight: Arc::default(),
             held: None,
-            lists: Lists::new(setup.machine.coupons_remembered),
+            lists: Lists::new(setup.machine.max_cached_coupons),
             taken: None,
             began: Instant::now(),
             heard: tokio::time::Instant::now(),
@@ -164,7 +164,7 @@ impl Driver {
                 _ = self.ear.recv_many(&mut inputs, INPUTS_AT_ONCE) => {
                     inputs.drain(..).for_each(|wake| self.wake(wake));
                 }
-                () = idle => self.apply(Input::Idle { quiet: self.quiet() }),
+                () = idle => self.apply(Input::Idle { since_last_record: self.quiet() }),
             }
             if drained.is_some_and(|until| tokio::time::Instant::now() >= until) {
                 self.ended.get_or_insert(Ended::Abandoned);
@@ -228,7 +228,7 @@ impl Driver {
 
     fn let_go(&mut self) {
         self.order(Order::Stop(self.ownership));
-        self.apply(Input::LetGo);
+        self.apply(Input::HandOver);
     }
 
     fn wake(&mut self, wake: Wake) {
@@ -315,11 +315,11 @@ impl Driver {
                 self.committed = next_offset;
                 self.order(Order::Commit { next_offset, write_no });
             }
-            Effect::Load { token, wants } => self.load(token, wants),
+            Effect::Lookup { token, lookups: wants } => self.load(token, wants),
             Effect::Reserve { token, pops, reads } => self.reserve(token, pops, reads),
-            Effect::Fill(fill) => self.fill(fill),
-            Effect::Emit(batch) => self.emit(batch),
-            Effect::Reemit { from, to } => self.reemit(from, to),
+            Effect::Refill(fill) => self.fill(fill),
+            Effect::Publish(batch) => self.emit(batch),
+            Effect::Republish { from, to } => self.reemit(from, to),
             Effect::Tick => self.tick(),
             Effect::Released(release) => self.released(release),
         }

@@ -1,10 +1,10 @@
 use super::script::{Fake, HOME, OWN, Script};
 use super::*;
 use coupon_core::batch::Verdict;
-use coupon_core::effect::WriteResult;
 use coupon_core::ids::{CodeNumber, EmitSeq, Millis, RequestId};
+use coupon_core::interface::WriteResult;
 use coupon_core::record::{Payload, Request};
-use coupon_core::vocabulary::{Kind, Reason};
+use coupon_core::words::{Kind, Reason};
 use runtime::lifecycle::Readiness;
 use schemas::{CouponRequest, Encoder, SchemaId, kinds, partition_for};
 use std::sync::Mutex;
@@ -222,7 +222,7 @@ async fn the_log_is_quiet_from_the_last_record_on_whatever_else_is_heard() {
     driver.take_in(Fetched::Records(vec![claim(0, "c")]));
     assert_eq!(driver.quiet(), Millis(0));
     tokio::time::advance(Duration::from_millis(300)).await;
-    driver.wake(Wake::Input(Input::Emitted(EmitSeq(1))));
+    driver.wake(Wake::Input(Input::Published(EmitSeq(1))));
     assert_eq!(driver.quiet(), Millis(300), "an answer is no record");
     driver.wake(Wake::Resolved(Box::new(claim(1, "c"))));
     assert_eq!(driver.quiet(), Millis(0), "a record that had to wait for its schema is one");

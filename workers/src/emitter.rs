@@ -265,7 +265,7 @@ impl Outlet for Emitter {
     fn emit_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()> {
         async move {
             let messages = self.messages.of(&batch);
-            self.emit(batch.fence.partition, [&batch.decisions, &batch.repetitions], &messages).await;
+            self.emit(batch.fence.partition, [&batch.decisions, &batch.duplicates], &messages).await;
         }
         .boxed()
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use coupon_core::batch::Batch;
-use coupon_core::effect::{Answers, CodeEntry, PartitionRow, ReadCodes, Wants, WriteResult};
 use coupon_core::ids::{EmitSeq, Nonce, Partition};
+use coupon_core::interface::{CodeEntry, LookupResults, Lookups, PartitionRow, ReadCodes, WriteResult};
 use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use runtime::registry::definition_of;
 use schemas::SchemaId;
@@ -45,7 +45,7 @@ struct Reader {
 }
 
 impl Ledger for Reader {
-    fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>> {
+    fn load(&self, wants: Arc<Lookups>) -> BoxFuture<'_, Result<LookupResults, Failure>> {
         async move { Ok(self.reader.load(self.partition, &wants).await?) }.boxed()
     }
 

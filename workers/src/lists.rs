@@ -7,15 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use coupon_core::effect::{ListName, Pop, Popped};
 use coupon_core::ids::CouponNo;
+use coupon_core::interface::{CacheListName, Pop, Popped};
 
 /// The lists of one ownership that may exist.
 #[derive(Debug)]
 pub struct Lists {
     /// How many are kept in mind at most; beyond that the oldest goes.
     most: usize,
-    of: BTreeMap<CouponNo, ListName>,
+    of: BTreeMap<CouponNo, CacheListName>,
     /// By the order in which they were made.
     by_age: BTreeMap<u64, CouponNo>,
 }
@@ -28,7 +28,7 @@ impl Lists {
     }
 
     /// This list is about to be filled. Answers those that are of no use from now on.
-    pub fn filling(&mut self, list: ListName) -> Vec<ListName> {
+    pub fn filling(&mut self, list: CacheListName) -> Vec<CacheListName> {
         let mut useless = Vec::new();
         if let Some(before) = self.of.insert(list.coupon, list)
             && before != list
@@ -47,7 +47,7 @@ impl Lists {
 
     /// Every list that may exist; from now on none.
     #[must_use]
-    pub fn take_all(&mut self) -> Vec<ListName> {
+    pub fn take_all(&mut self) -> Vec<CacheListName> {
         self.by_age.clear();
         std::mem::take(&mut self.of).into_values().collect()
     }
@@ -55,7 +55,7 @@ impl Lists {
 
 /// The lists that their owner abandons for what these pops gave: nobody pops from them again.
 #[must_use]
-pub fn doubted(pops: &[Pop], popped: &[Popped]) -> Vec<ListName> {
+pub fn doubted(pops: &[Pop], popped: &[Popped]) -> Vec<CacheListName> {
     let as_asked = |popped: &Popped, count| matches!(popped, Popped::Codes(codes) if codes.len() == count);
     let doubted = pops.iter().zip(popped).filter(|(pop, popped)| !as_asked(popped, pop.count));
     doubted.map(|(pop, _)| pop.list).collect()
@@ -64,11 +64,11 @@ pub fn doubted(pops: &[Pop], popped: &[Popped]) -> Vec<ListName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::effect::CodeEntry;
     use coupon_core::ids::{CodeNumber, Epoch, Nonce};
+    use coupon_core::interface::CodeEntry;
 
-    fn list(coupon: i64, generation: u64) -> ListName {
-        ListName { coupon: CouponNo(coupon), epoch: Epoch(1), nonce: Nonce(1), generation }
+    fn list(coupon: i64, generation: u64) -> CacheListName {
+        CacheListName { coupon: CouponNo(coupon), epoch: Epoch(1), nonce: Nonce(1), generation }
     }
 
     #[test]

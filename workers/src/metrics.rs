@@ -4,7 +4,7 @@
 
 use coupon_core::batch::{Batch, Verdict};
 use coupon_core::ids::{Millis, Partition};
-use coupon_core::vocabulary::{Kind, Reason};
+use coupon_core::words::{Kind, Reason};
 use metrics::{Counter, Gauge, Histogram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -130,7 +130,7 @@ impl PartitionMetrics {
     /// A batch is durable.
     pub fn durable(&self, batch: &Batch) {
         #[expect(clippy::cast_precision_loss, reason = "a batch has a few thousand records at most")]
-        self.batch_records.record((batch.decisions.len() + batch.repetitions.len()) as f64);
+        self.batch_records.record((batch.decisions.len() + batch.duplicates.len()) as f64);
         let mut claimed = 0;
         let mut changed = [0_u64; Kind::ALL.len()];
         let mut rejected = [0_u64; Reason::ALL.len()];
@@ -148,7 +148,7 @@ impl PartitionMetrics {
                 counter.increment(count);
             }
         }
-        self.repetitions.increment(batch.repetitions.len() as u64);
+        self.repetitions.increment(batch.duplicates.len() as u64);
         self.time_ahead.set(seconds_ahead(batch.position.time, SystemTime::now()));
         for event in &batch.events {
             metrics::counter!(EVENTS, "kind" => event.kind.as_str()).increment(1);

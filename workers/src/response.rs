@@ -3,7 +3,7 @@
 
 use coupon_core::batch::{Changed, Decision, Redemption, Verdict};
 use coupon_core::ids::{Millis, Partition};
-use coupon_core::vocabulary::{ClaimState, Reason};
+use coupon_core::words::{ClaimState, Reason};
 use schemas::{CouponResponse, status};
 use std::fmt::{Display, Write as _};
 
@@ -119,7 +119,7 @@ fn set(field: &mut String, text: &str) {
 mod tests {
     use super::*;
     use coupon_core::ids::{CodeNumber, CouponNo, Millis, Offset, RequestId};
-    use coupon_core::vocabulary::{Kind, Reason};
+    use coupon_core::words::{Kind, Reason};
 
     fn decision(verdict: Verdict) -> Decision {
         Decision {

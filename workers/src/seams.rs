@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use coupon_core::batch::{Batch, Position};
-use coupon_core::effect::{
-    Answers, CodeEntry, FillResult, ListName, PartitionRow, Pop, Popped, ReadCodes, Wants, WriteResult,
-};
 use coupon_core::ids::{EmitSeq, Nonce, Offset, Partition, WriteNo};
+use coupon_core::interface::{
+    CacheListName, CodeEntry, LookupResults, Lookups, PartitionRow, Pop, Popped, ReadCodes, RefillResult,
+    WriteResult,
+};
 use futures::future::BoxFuture;
 use schemas::SchemaId;
 
@@ -75,16 +76,16 @@ pub trait Stock: Send + Sync {
     fn pop(&self, pops: Vec<Pop>) -> BoxFuture<'_, Vec<Popped>>;
 
     /// Appends codes to a list.
-    fn append(&self, list: ListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, FillResult>;
+    fn append(&self, list: CacheListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, RefillResult>;
 
     /// Lists that nobody will pop from again. Never waits, and nothing hangs on it: they would expire by themselves.
-    fn throw_away(&self, lists: Vec<ListName>);
+    fn throw_away(&self, lists: Vec<CacheListName>);
 }
 
 /// What is read from Postgres about one partition. The driver repeats what fails.
 pub trait Ledger: Send + Sync {
     /// Coupons, users, outcomes, loads, codes, redemptions, what is due.
-    fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>>;
+    fn load(&self, wants: Arc<Lookups>) -> BoxFuture<'_, Result<LookupResults, Failure>>;
 
     /// Codes of coupons, in the order of their numbers; one list for each read, in order.
     fn codes(&self, reads: Vec<ReadCodes>) -> BoxFuture<'_, Result<Vec<Vec<CodeEntry>>, Failure>>;

@@ -7,8 +7,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use coupon_core::effect::{CodeEntry, FillResult, ListName, Pop, Popped};
 use coupon_core::ids::CodeNumber;
+use coupon_core::interface::{CacheListName, CodeEntry, Pop, Popped, RefillResult};
 use futures::future::{BoxFuture, FutureExt as _};
 use redis::aio::ConnectionManager;
 use redis::{Pipeline, Value};
@@ -73,7 +73,7 @@ impl RedisStock {
 }
 
 /// A name that is gone already, or holds something else than a list, is as well.
-async fn unlink(mut connection: ConnectionManager, lists: Vec<ListName>) {
+async fn unlink(mut connection: ConnectionManager, lists: Vec<CacheListName>) {
     let mut pipeline = redis::pipe();
     pipeline.ignore_errors();
     for lists in lists.chunks(UNLINKED_AT_ONCE) {
@@ -109,10 +109,10 @@ impl Stock for RedisStock {
         .boxed()
     }
 
-    fn append(&self, list: ListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, FillResult> {
+    fn append(&self, list: CacheListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, RefillResult> {
         async move {
             let Some(last) = codes.last().map(|code| code.number) else {
-                return FillResult::Filled { count: 0, last: CodeNumber(0) };
+                return RefillResult::Refilled { count: 0, last: CodeNumber(0) };
             };
             let (key, seal) = (key(&list), Seal::of(&list, self.secret));
             let mut chunks = codes.chunks(PUSHED_AT_ONCE);
@@ -122,7 +122,7 @@ impl Stock for RedisStock {
             first.cmd("MULTI");
             push(&mut first, "RPUSH", &key, seal, chunks.next().unwrap_or_default());
             first.cmd("EXPIRE").arg(&key).arg(LIST_LIVES_SECONDS).cmd("EXEC");
-            let Some(made) = self.ask("fill", &first).await else { return FillResult::Unknown };
+            let Some(made) = self.ask("fill", &first).await else { return RefillResult::Unknown };
             pass(Point::AmidFill).await;
             let mut rest = redis::pipe();
             rest.ignore_errors();
@@ -132,10 +132,10 @@ impl Stock for RedisStock {
                 true => Some(Vec::new()),
                 false => self.ask("fill", &rest).await,
             };
-            let Some(pushed) = pushed else { return FillResult::Unknown };
+            let Some(pushed) = pushed else { return RefillResult::Unknown };
             let lengths: Vec<Value> = made_with(&made).into_iter().chain(pushed).collect();
             if pushed_as_meant(&lengths, codes.len()) {
-                return FillResult::Filled { count: codes.len(), last };
+                return RefillResult::Refilled { count: codes.len(), last };
             }
             ::metrics::counter!(metrics::REDIS_FAILURES, "call" => "fill").increment(1);
             tracing::warn!(
@@ -143,12 +143,12 @@ impl Stock for RedisStock {
                 ?lengths,
                 "a list is not as it was filled (flushed?): reading codes from Postgres instead"
             );
-            FillResult::Unknown
+            RefillResult::Unknown
         }
         .boxed()
     }
 
-    fn throw_away(&self, lists: Vec<ListName>) {
+    fn throw_away(&self, lists: Vec<CacheListName>) {
         if lists.is_empty() {
             return;
         }
@@ -177,8 +177,8 @@ fn made_with(answers: &[Value]) -> Option<Value> {
 }
 
 /// The name of a list: unique to one filling by one ownership, so that an older owner's pops can hurt nobody.
-fn key(list: &ListName) -> String {
-    let ListName { coupon, epoch, nonce, generation } = list;
+fn key(list: &CacheListName) -> String {
+    let CacheListName { coupon, epoch, nonce, generation } = list;
     format!("stampede:stock:{coupon}:{epoch}:{:032x}:{generation}", nonce.0)
 }
 
@@ -187,7 +187,7 @@ fn key(list: &ListName) -> String {
 struct Seal(u64);
 
 impl Seal {
-    fn of(list: &ListName, secret: u64) -> Self {
+    fn of(list: &CacheListName, secret: u64) -> Self {
         Self(xxh3_64_with_seed(key(list).as_bytes(), secret))
     }
 
@@ -250,8 +250,8 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn list(coupon: i64) -> ListName {
-        ListName { coupon: CouponNo(coupon), epoch: Epoch(1), nonce: Nonce(1), generation: 0 }
+    fn list(coupon: i64) -> CacheListName {
+        CacheListName { coupon: CouponNo(coupon), epoch: Epoch(1), nonce: Nonce(1), generation: 0 }
     }
 
     #[test]
@@ -308,7 +308,12 @@ mod tests {
     #[test]
     fn two_ownerships_never_share_a_list() {
         let list = |epoch, nonce| {
-            key(&ListName { coupon: CouponNo(1), epoch: Epoch(epoch), nonce: Nonce(nonce), generation: 0 })
+            key(&CacheListName {
+                coupon: CouponNo(1),
+                epoch: Epoch(epoch),
+                nonce: Nonce(nonce),
+                generation: 0,
+            })
         };
         assert_ne!(list(1, 1), list(2, 1));
         assert_ne!(list(1, 1), list(1, 2));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use coupon_core::batch::Batch;
-use coupon_core::effect::{Input, WriteResult};
 use coupon_core::ids::{EmitSeq, Nonce, Partition};
+use coupon_core::interface::{Input, WriteResult};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::backoff::{before_write, until_answered};
@@ -94,7 +94,7 @@ const fn word(result: &WriteResult) -> &'static str {
         WriteResult::Unknown => "unknown",
         WriteResult::Fenced => "fenced",
         WriteResult::Retry => "retry",
-        WriteResult::DataRefused(_) => "data_refused",
+        WriteResult::DataRejected(_) => "data_refused",
         WriteResult::AlreadyDecided => "already_decided",
         WriteResult::Mismatch(_) => "mismatch",
     }

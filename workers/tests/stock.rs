@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use coupon_core::effect::{CodeEntry, FillResult, ListName, Pop, Popped};
 use coupon_core::ids::{CodeNumber, CouponNo, Epoch, Nonce};
+use coupon_core::interface::{CacheListName, CodeEntry, Pop, Popped, RefillResult};
 use runtime::config::RedisArgs;
 use runtime::redis::connect_lazily;
 use workers::seams::Stock as _;
@@ -13,8 +13,8 @@ fn codes(numbers: std::ops::RangeInclusive<i64>) -> Vec<CodeEntry> {
     numbers.map(|n| CodeEntry { number: CodeNumber(n), code: format!("CODE-{n}").into() }).collect()
 }
 
-fn filled(count: usize, last: i64) -> FillResult {
-    FillResult::Filled { count, last: CodeNumber(last) }
+fn filled(count: usize, last: i64) -> RefillResult {
+    RefillResult::Refilled { count, last: CodeNumber(last) }
 }
 
 #[tokio::test]
@@ -22,7 +22,8 @@ async fn a_list_is_filled_while_its_owner_pops_from_it() {
     let stack = local_stack::testing::shared_servers().await.unwrap();
     let args = RedisArgs { redis_url: stack.endpoints().redis_url.into() };
     let stock = RedisStock::new(connect_lazily(&args).unwrap());
-    let list = ListName { coupon: CouponNo(1), epoch: Epoch(1), nonce: Nonce(rand::random()), generation: 0 };
+    let list =
+        CacheListName { coupon: CouponNo(1), epoch: Epoch(1), nonce: Nonce(rand::random()), generation: 0 };
     assert_eq!(stock.append(list, codes(1..=5_000)).await, filled(5_000, 5_000));
 
     let mut popped = Vec::new();
@@ -51,7 +52,7 @@ async fn a_list_that_is_flushed_while_it_is_filled_is_in_doubt() {
     let mut other = client.get_multiplexed_async_connection().await.unwrap();
     let stock = RedisStock::new(connect_lazily(&RedisArgs { redis_url: url.into() }).unwrap());
     let nonce = Nonce(rand::random());
-    let list = ListName { coupon: CouponNo(2), epoch: Epoch(1), nonce, generation: 0 };
+    let list = CacheListName { coupon: CouponNo(2), epoch: Epoch(1), nonce, generation: 0 };
     let name = format!("stampede:stock:2:1:{:032x}:0", nonce.0);
     let flushing = async {
         loop {
@@ -63,7 +64,7 @@ async fn a_list_that_is_flushed_while_it_is_filled_is_in_doubt() {
         result = stock.append(list, codes(1..=50_000)) => result,
         () = flushing => unreachable!("it goes on until the list is filled"),
     };
-    assert_eq!(result, FillResult::Unknown);
+    assert_eq!(result, RefillResult::Unknown);
     let left: i64 = redis::cmd("EXISTS").arg(&name).query_async(&mut other).await.unwrap();
     assert_eq!(left, 0, "a list that would never expire");
 }

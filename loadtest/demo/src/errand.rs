@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use hyper::{Method, StatusCode};
 use rand::RngExt as _;
 use schemas::kinds;

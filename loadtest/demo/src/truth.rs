@@ -177,7 +177,7 @@ impl Truth {
 
 /// Somebody else's code is told as one that nobody knows.
 fn as_told(reason: String) -> String {
-    use coupon_core::vocabulary::Reason;
+    use coupon_core::words::Reason;
     if reason == Reason::NotYourCode.as_str() { Reason::CodeUnknown.as_str().to_owned() } else { reason }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 
 use super::errand::{Answer, Asker, Step, Wish, pursue};
 use super::order::Order;

@@ -10,10 +10,10 @@ mod instant;
 
 use coupon_core::batch::StockRow;
 use coupon_core::coupon::Definition;
-use coupon_core::decide::{LiveClaimsKnown, claim_any};
-use coupon_core::effect::{CodeEntry, Input};
 use coupon_core::ids::{CodeNumber, Millis};
-use coupon_core::stock::Stock;
+use coupon_core::interface::{CodeEntry, Input};
+use coupon_core::machine::decide::{LiveClaimsKnown, claim_any};
+use coupon_core::machine::stock::Stock;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use instant::{BATCH, World};
 use std::hint::black_box;

@@ -1,28 +1,17 @@
-//! The rules of Stampede. Nothing here does I/O, reads a clock, waits, or counts metrics: what goes in are
-//! records, answers and numbers; what comes out are outcomes and effects. Everything that matters for
-//! correctness is decided in this crate.
+//! The rules of Stampede, without I/O: no clock, no waiting, no metrics. Inputs are records, query results and
+//! numbers; outputs are outcomes and effects. Every decision that matters for correctness is made in this crate.
 //!
 //! Reading order:
-//! 1. [`ids`] and [`vocabulary`]: the numbers that must not be confused, and the stable words.
+//! 1. [`ids`] and [`words`]: newtypes for ids and numbers, and the stable words of the contract.
 //! 2. [`record`]: what the owner of a partition consumes. [`batch`]: what it decides and writes.
-//! 3. [`coupon`], [`stock`], [`decide`]: one coupon, its free codes, and the decision on a claim. [`claim`], [`life`],
-//!    [`money`]: what becomes of a claimed code, and what it takes off an order.
-//! 4. [`effect`]: the border. What the machine asks of the world, and what the world answers.
+//! 3. [`coupon`], [`claim`], [`transitions`], [`money`]: the rules of a coupon, a claim and its transitions, discounts.
+//!    [`codes`]: patterns, check characters and the one normalisation of codes.
+//! 4. [`interface`]: the effects that the machine requests, and the inputs that it receives.
 //! 5. [`machine`]: the owner of one partition, from takeover to hand-over.
-//! 6. [`codes`]: patterns, check characters and the one normalisation of codes.
 
-pub mod batch;
-pub mod claim;
-pub mod codes;
-pub mod coupon;
-pub mod decide;
-pub mod effect;
-pub mod ids;
-pub mod life;
+mod domain;
+pub mod interface;
 pub mod machine;
-pub mod money;
 pub mod planted;
-pub mod record;
-pub mod repetition;
-pub mod stock;
-pub mod vocabulary;
+
+pub use domain::{batch, claim, codes, coupon, ids, money, record, transitions, words};

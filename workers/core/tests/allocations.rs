@@ -7,11 +7,11 @@ mod instant;
 
 use coupon_core::batch::StockRow;
 use coupon_core::coupon::Definition;
-use coupon_core::decide::{LiveClaimsKnown, Ruling, claim_any};
-use coupon_core::effect::Input;
 use coupon_core::ids::Millis;
-use coupon_core::stock::Stock;
-use coupon_core::vocabulary::Reason;
+use coupon_core::interface::Input;
+use coupon_core::machine::decide::{LiveClaimsKnown, Ruling, claim_any};
+use coupon_core::machine::stock::Stock;
+use coupon_core::words::Reason;
 use instant::{BATCH, World};
 
 /// Batches that are measured, after as many to fill memory.

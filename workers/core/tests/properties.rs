@@ -1,10 +1,10 @@
 //! What holds for every sequence of events, not only for those that somebody thought of.
 
 use coupon_core::batch::StockRow;
-use coupon_core::effect::{CodeEntry, FillResult, ListName, Popped};
 use coupon_core::ids::{CodeNumber, CouponNo, Epoch, Millis, Nonce, RequestId};
-use coupon_core::repetition::Recent;
-use coupon_core::stock::{Source, Stock, Take};
+use coupon_core::interface::{CacheListName, CodeEntry, Popped, RefillResult};
+use coupon_core::machine::duplicates::RecentIds;
+use coupon_core::machine::stock::{Source, Stock, Take};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -48,7 +48,7 @@ struct World {
     top: i64,
     ahead: BTreeSet<i64>,
     free_again: BTreeSet<i64>,
-    list: Option<(ListName, VecDeque<CodeEntry>)>,
+    list: Option<(CacheListName, VecDeque<CodeEntry>)>,
     silent: bool,
     now: Millis,
     lists: u64,
@@ -78,8 +78,8 @@ impl World {
         self.stock.expect_batches_of(want);
         loop {
             match self.stock.source(COUPON, want) {
-                Source::Hand => return,
-                Source::Filling => unreachable!("fills are answered at once here"),
+                Source::ReadAhead => return,
+                Source::Refilling => unreachable!("fills are answered at once here"),
                 Source::Returned { limit } => {
                     let entries = self.free_again.iter().take(limit).copied().map(entry).collect();
                     self.stock.returned_read(entries, self.batch);
@@ -104,14 +104,14 @@ impl World {
         let lists = &mut self.lists;
         let name = || {
             *lists += 1;
-            ListName { coupon: COUPON, epoch: Epoch(1), nonce: Nonce(1), generation: *lists }
+            CacheListName { coupon: COUPON, epoch: Epoch(1), nonce: Nonce(1), generation: *lists }
         };
         let Some(fill) = self.stock.fill(COUPON, self.now, name) else { return };
         let entries = self.read(fill.codes.after.0, fill.codes.count);
         let Some(last) = entries.last().map(|entry| entry.number).filter(|_| !self.silent) else {
-            return self.stock.filled(fill.list, FillResult::Unknown, self.now);
+            return self.stock.filled(fill.list, RefillResult::Unknown, self.now);
         };
-        let result = FillResult::Filled { count: entries.len(), last };
+        let result = RefillResult::Refilled { count: entries.len(), last };
         match &mut self.list {
             Some((name, known)) if *name == fill.list => known.extend(entries),
             _ => self.list = Some((fill.list, entries.into())),
@@ -136,7 +136,7 @@ impl World {
                     prop_assert_eq!(n as i64, available, "sold out with codes left");
                     return Ok(());
                 }
-                Take::Lacking => return Err(TestCaseError::fail("reserved, and yet lacking")),
+                Take::Missing => return Err(TestCaseError::fail("reserved, and yet lacking")),
             }
         }
         Ok(())
@@ -253,7 +253,7 @@ proptest! {
         seed in any::<u64>(),
         times in proptest::collection::vec((0_i64..6, -40_000_i64..40_000, 0_i64..15_000), 2..40),
     ) {
-        let mut recent = Recent::new(seed, Millis(0));
+        let mut recent = RecentIds::new(seed, Millis(0));
         let mut seen: BTreeSet<u128> = BTreeSet::new();
         let mut now = Millis(10_000_000);
         for (n, skew, passed) in times {
@@ -261,7 +261,7 @@ proptest! {
             // Each of the six ids has a fixed minting time of its own, early or late against the log.
             let minted = 10_000_000 + n * 20_000 + if n % 2 == 0 { 0 } else { skew.signum() * 15_000 };
             let id = RequestId { identity: ((minted as u128) << 80) | n as u128, body: 0 };
-            let suspect = recent.is_suspect(id, now);
+            let suspect = recent.is_possible_duplicate(id, now);
             prop_assert!(suspect || seen.insert(id.identity), "a copy was taken for new");
             seen.insert(id.identity);
         }

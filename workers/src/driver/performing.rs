@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use coupon_core::batch::{Batch, Position};
-use coupon_core::effect::{Fill, FillResult, Input, Pop, ReadCodes, Token, Wants};
 use coupon_core::ids::{EmitSeq, Offset, Partition, WriteNo};
+use coupon_core::interface::{Input, Lookups, Pop, ReadCodes, Refill, RefillResult, Token};
 use coupon_core::record::Record;
 
 use super::{Driver, Wake};
@@ -68,14 +68,14 @@ impl Driver {
         });
     }
 
-    pub(super) fn load(&mut self, token: Token, wants: Wants) {
+    pub(super) fn load(&mut self, token: Token, wants: Lookups) {
         let (ledger, partition, metrics) = (Arc::clone(&self.ledger), self.partition, self.metrics.clone());
         self.answer(async move {
             let (began, wants) = (Instant::now(), Arc::new(wants));
             let answers = until_answered(partition, "load", || ledger.load(Arc::clone(&wants))).await;
             metrics.stage(Stage::Load, began.elapsed());
             pass(Point::AfterLoad).await;
-            Input::Loaded { token, answers: Box::new(answers) }
+            Input::LookedUp { token, results: Box::new(answers) }
         });
     }
 
@@ -100,7 +100,7 @@ impl Driver {
         });
     }
 
-    pub(super) fn fill(&mut self, fill: Fill) {
+    pub(super) fn fill(&mut self, fill: Refill) {
         let (ledger, stock) = (Arc::clone(&self.ledger), Arc::clone(&self.world.stock));
         let partition = self.partition;
         stock.throw_away(self.lists.filling(fill.list));
@@ -108,16 +108,16 @@ impl Driver {
             let read = until_answered(partition, "codes to fill", || ledger.codes(vec![fill.codes])).await;
             let codes: Vec<_> = read.into_iter().flatten().collect();
             let result = if codes.is_empty() {
-                FillResult::Filled { count: 0, last: fill.codes.after }
+                RefillResult::Refilled { count: 0, last: fill.codes.after }
             } else {
                 pass(Point::BeforeFill).await;
                 stock.append(fill.list, codes).await
             };
-            if result == FillResult::Unknown {
+            if result == RefillResult::Unknown {
                 stock.throw_away(vec![fill.list]);
             }
             pass(Point::AfterFill).await;
-            Input::Filled { list: fill.list, result }
+            Input::Refilled { list: fill.list, result }
         });
     }
 
@@ -132,7 +132,7 @@ impl Driver {
             outlet.emit_batch(batch).await;
             metrics.stage(Stage::Emit, began.elapsed());
             pass(Point::AfterEmitAcknowledged).await;
-            Input::Emitted(seq)
+            Input::Published(seq)
         });
     }
 
@@ -155,7 +155,7 @@ impl Driver {
                 let seq = entry.seq;
                 outlet.emit_entry(partition, entry).await;
                 pass(Point::AfterReemit).await;
-                drop(wakes.send(Wake::Input(Input::Emitted(seq))));
+                drop(wakes.send(Wake::Input(Input::Published(seq))));
             }
         });
     }

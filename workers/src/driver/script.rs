@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use coupon_core::batch::{Batch, Position};
 use coupon_core::coupon::Definition;
-use coupon_core::effect::{
-    Answers, CodeEntry, FillResult, ListName, LoadedCoupon, PartitionRow, Pop, Popped, ReadCodes, Wants,
-    WriteResult,
-};
 use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, Epoch, Nonce, Offset, Partition, WriteNo};
+use coupon_core::interface::{
+    CacheListName, CodeEntry, LookupResults, Lookups, PartitionRow, Pop, Popped, ReadCodes, RefillResult,
+    StoredCoupon, WriteResult,
+};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use schemas::SchemaId;
@@ -39,8 +39,8 @@ pub(super) struct Script {
     pub(super) told: Mutex<Vec<EmitSeq>>,
     pub(super) committed: Mutex<Vec<Offset>>,
     pub(super) ticked: Mutex<Vec<Partition>>,
-    pub(super) filled: Mutex<Vec<ListName>>,
-    pub(super) thrown_away: Mutex<Vec<ListName>>,
+    pub(super) filled: Mutex<Vec<CacheListName>>,
+    pub(super) thrown_away: Mutex<Vec<CacheListName>>,
     pub(super) schema_failures: AtomicUsize,
     /// While set, whoever begins to consume panics.
     pub(super) panics: AtomicBool,
@@ -109,28 +109,28 @@ impl Stock for Fake {
         async move { vec![Popped::Unknown; pops.len()] }.boxed()
     }
 
-    fn append(&self, list: ListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, FillResult> {
+    fn append(&self, list: CacheListName, codes: Vec<CodeEntry>) -> BoxFuture<'_, RefillResult> {
         self.0.filled.lock().unwrap().push(list);
         let last = codes.last().unwrap().number;
-        async move { FillResult::Filled { count: codes.len(), last } }.boxed()
+        async move { RefillResult::Refilled { count: codes.len(), last } }.boxed()
     }
 
-    fn throw_away(&self, lists: Vec<ListName>) {
+    fn throw_away(&self, lists: Vec<CacheListName>) {
         self.0.thrown_away.lock().unwrap().extend(lists);
     }
 }
 
 impl Ledger for Fake {
-    fn load(&self, wants: Arc<Wants>) -> BoxFuture<'_, Result<Answers, Failure>> {
+    fn load(&self, wants: Arc<Lookups>) -> BoxFuture<'_, Result<LookupResults, Failure>> {
         self.0.loads.fetch_add(1, Ordering::Relaxed);
-        let known = wants.coupons.iter().filter(|id| id.starts_with('c')).map(|id| LoadedCoupon {
+        let known = wants.coupons.iter().filter(|id| id.starts_with('c')).map(|id| StoredCoupon {
             coupon_id: id.clone(),
             coupon: CouponNo(id.len() as i64),
             definition: Definition::default(),
             stock: coupon_core::batch::StockRow { top: 100, ..Default::default() },
             ahead: Vec::new(),
         });
-        let answers = Answers { coupons: known.collect(), ..Answers::default() };
+        let answers = LookupResults { coupons: known.collect(), ..LookupResults::default() };
         async { Ok(answers) }.boxed()
     }
 

@@ -2,8 +2,8 @@
 //! numbers is a range of one or a few loads, found by index, and what is read is what was asked for, however many
 //! codes and loads a coupon has.
 
-use coupon_core::effect::{CodeEntry, ReadCodes, ReturnedOf};
 use coupon_core::ids::{CodeNumber, CouponNo};
+use coupon_core::interface::{CodeEntry, ReadCodes, ReturnedLookup};
 use sqlx::PgPool;
 use sqlx::postgres::PgBindIterExt as _;
 
@@ -58,7 +58,7 @@ impl PgReader {
 /// Returned codes of each coupon, lowest numbers first.
 pub(super) async fn returned(
     pool: &PgPool,
-    wanted: &[ReturnedOf],
+    wanted: &[ReturnedLookup],
 ) -> Result<Vec<(CouponNo, Vec<CodeEntry>)>, LedgerError> {
     if wanted.is_empty() {
         return Ok(Vec::new());

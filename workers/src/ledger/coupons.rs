@@ -2,8 +2,8 @@
 
 use coupon_core::batch::StockRow;
 use coupon_core::coupon::{Definition, Status};
-use coupon_core::effect::LoadedCoupon;
 use coupon_core::ids::{CodeNumber, CouponNo};
+use coupon_core::interface::StoredCoupon;
 use coupon_core::money::{self, Discount, Rate};
 use sqlx::postgres::{PgBindIterExt as _, PgRow};
 use sqlx::{PgPool, Row as _};
@@ -25,7 +25,7 @@ const COUPONS: &str = "
      where c.coupon_id = any ($1)";
 
 /// The coupons that exist.
-pub(super) async fn coupons(pool: &PgPool, ids: &[Box<str>]) -> Result<Vec<LoadedCoupon>, LedgerError> {
+pub(super) async fn coupons(pool: &PgPool, ids: &[Box<str>]) -> Result<Vec<StoredCoupon>, LedgerError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -33,9 +33,9 @@ pub(super) async fn coupons(pool: &PgPool, ids: &[Box<str>]) -> Result<Vec<Loade
     rows.iter().map(coupon).collect()
 }
 
-fn coupon(row: &PgRow) -> Result<LoadedCoupon, LedgerError> {
+fn coupon(row: &PgRow) -> Result<StoredCoupon, LedgerError> {
     let ahead: Option<Vec<i64>> = row.try_get(26)?;
-    Ok(LoadedCoupon {
+    Ok(StoredCoupon {
         coupon_id: row.try_get(0)?,
         coupon: CouponNo(row.try_get(1)?),
         definition: definition(row)?,

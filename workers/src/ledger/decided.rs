@@ -3,7 +3,7 @@
 
 use coupon_core::batch::{Changed, Decision, Redemption, Verdict};
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, Offset, RequestId};
-use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+use coupon_core::words::{ClaimState, Kind, Reason};
 use sqlx::postgres::{PgBindIterExt as _, PgRow};
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Reading which claims have lapsed by a time, and when the next one does.
 
-use coupon_core::effect::{DueClaims, DueUntil};
 use coupon_core::ids::{CodeNumber, CouponNo, Partition};
+use coupon_core::interface::{DueClaims, DueLookup};
 use sqlx::{PgPool, Row as _};
 
 use super::LedgerError;
@@ -31,7 +31,7 @@ const DUE: &str = "
 pub(super) async fn due(
     pool: &PgPool,
     partition: Partition,
-    until: Option<DueUntil>,
+    until: Option<DueLookup>,
 ) -> Result<Option<DueClaims>, LedgerError> {
     let Some(until) = until else { return Ok(None) };
     let rows = sqlx::query(DUE)

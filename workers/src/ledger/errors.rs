@@ -1,6 +1,6 @@
 //! What follows when a write fails: the error table of the design, as one pure function.
 
-use coupon_core::effect::WriteResult;
+use coupon_core::interface::WriteResult;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// What became of a call that ended with this error.
@@ -11,7 +11,7 @@ pub(super) fn result_of(error: &sqlx::Error) -> WriteResult {
             result_of_code(&code, reported.constraint().unwrap_or_default(), reported.message())
         }
         // A value that cannot even be put into a call.
-        sqlx::Error::Encode(_) => WriteResult::DataRefused(error.to_string()),
+        sqlx::Error::Encode(_) => WriteResult::DataRejected(error.to_string()),
         // Everything else is about the connection: the call may have arrived, and may still be running.
         _ => WriteResult::Unknown,
     }
@@ -37,9 +37,9 @@ fn result_of_code(code: &str, constraint: &str, message: &str) -> WriteResult {
         ("23505", name) => WriteResult::Mismatch(format!("{name}: {message}")),
         ("23514", name) if is_about_memory(name) => WriteResult::Mismatch(format!("{name}: {message}")),
         ("23514", name) if name.ends_with("_length") => {
-            WriteResult::DataRefused(format!("{name}: {message}"))
+            WriteResult::DataRejected(format!("{name}: {message}"))
         }
-        _ if code.starts_with("22") => WriteResult::DataRefused(message.to_owned()),
+        _ if code.starts_with("22") => WriteResult::DataRejected(message.to_owned()),
         _ => {
             if !is_expected(code) {
                 tracing::error!(
@@ -81,10 +81,10 @@ mod tests {
         Fenced,
         Mismatch,
         AlreadyDecided,
-        DataRefused,
+        DataRejected,
         Retry,
     }
-    use Expected::{AlreadyDecided, DataRefused, Fenced, Mismatch, Retry};
+    use Expected::{AlreadyDecided, DataRejected, Fenced, Mismatch, Retry};
 
     const TABLE: &[(&str, &str, &str, Expected)] = &[
         ("the fence does not match", "SP001", "", Fenced),
@@ -103,12 +103,12 @@ mod tests {
         ("a code's uses would be negative", "23514", "mark_uses", Mismatch),
         ("a claim's deadline is not that of its state", "23514", "claim_deadline", Mismatch),
         ("amounts do not add up", "23514", "redemption_adds_up", Mismatch),
-        ("an order's id is too long", "23514", "claim_order_length", DataRefused),
-        ("a redemption's order id is too long", "23514", "redemption_order_length", DataRefused),
-        ("a user id is too long", "23514", "claim_user_length", DataRefused),
-        ("an outcome's user id is too long", "23514", "outcome_user_length", DataRefused),
-        ("a NUL or bytes that are no UTF-8", "22021", "", DataRefused),
-        ("a number out of range", "22003", "", DataRefused),
+        ("an order's id is too long", "23514", "claim_order_length", DataRejected),
+        ("a redemption's order id is too long", "23514", "redemption_order_length", DataRejected),
+        ("a user id is too long", "23514", "claim_user_length", DataRejected),
+        ("an outcome's user id is too long", "23514", "outcome_user_length", DataRejected),
+        ("a NUL or bytes that are no UTF-8", "22021", "", DataRejected),
+        ("a number out of range", "22003", "", DataRejected),
         ("the day's table is missing", "23514", "", Retry),
         ("serialization", "40001", "", Retry),
         ("deadlock", "40P01", "", Retry),
@@ -133,7 +133,7 @@ mod tests {
                 AlreadyDecided => result == WriteResult::AlreadyDecided,
                 Retry => result == WriteResult::Retry,
                 Mismatch => matches!(result, WriteResult::Mismatch(_)),
-                DataRefused => matches!(result, WriteResult::DataRefused(_)),
+                DataRejected => matches!(result, WriteResult::DataRejected(_)),
             };
             assert!(fits, "{what}: {code} {constraint} gave {result:?}");
         }

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use coupon_core::batch::{Batch, Changed, ClaimChange, Decision, Redemption, RolledBack, Verdict};
-use coupon_core::claim::Terms;
+use coupon_core::claim::ClaimStatus;
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, RequestId};
-use coupon_core::vocabulary::{ClaimState, Kind};
+use coupon_core::words::{ClaimState, Kind};
 use sqlx::postgres::PgBindIterExt as _;
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ struct Claimed<'b> {
     coupon: CouponNo,
     number: CodeNumber,
     first_hold: Option<Millis>,
-    terms: Cow<'b, Terms>,
+    terms: Cow<'b, ClaimStatus>,
 }
 
 /// A redemption of this batch, as the batch left it.
@@ -70,7 +70,7 @@ impl<'b> Life<'b> {
         let mut folded = Folded::of(batch)?;
         let mut life = Self {
             batch,
-            changes: batch.claims.iter().filter_map(|change| Some((change, change.was?))).collect(),
+            changes: batch.claims.iter().filter_map(|change| Some((change, change.before?))).collect(),
             claims: Vec::new(),
             redemptions: Vec::new(),
             others: Vec::new(),
@@ -98,8 +98,8 @@ impl<'b> Life<'b> {
                     Some(claim) if (claim.coupon, claim.number) != (coupon, *number) => {
                         return lost("its claim is of another code");
                     }
-                    Some(claim) => Cow::Borrowed(&claim.terms),
-                    None => Cow::Owned(Terms::claimed(*hold_until)),
+                    Some(claim) => Cow::Borrowed(&claim.status),
+                    None => Cow::Owned(ClaimStatus::claimed(*hold_until)),
                 };
                 self.claims.push(Claimed {
                     decision,
@@ -149,7 +149,7 @@ impl<'b> Life<'b> {
 
     fn bind_changes<'q>(&'q self, call: Call<'q>) -> Call<'q> {
         let changes = || self.changes.iter();
-        let terms = || changes().map(|(change, _)| &change.claim.terms);
+        let terms = || changes().map(|(change, _)| &change.claim.status);
         call.bind(changes().map(|(change, _)| uuid(change.claim.id)).bind_iter())
             .bind(changes().map(|(_, was)| state_no(was.0)).bind_iter())
             .bind(changes().map(|(_, was)| millis(was.1)).bind_iter())
@@ -220,14 +220,14 @@ impl<'b> Life<'b> {
     }
 
     fn bind_numbers<'q>(&'q self, mut call: Call<'q>) -> Call<'q> {
-        let marks = &self.batch.marks;
+        let marks = &self.batch.code_flags;
         call = call
             .bind(marks.iter().map(|mark| mark.coupon.0).bind_iter())
             .bind(marks.iter().map(|mark| mark.number.0).bind_iter())
-            .bind(marks.iter().map(|mark| mark.was.uses).bind_iter())
-            .bind(marks.iter().map(|mark| mark.was.revoked).bind_iter())
-            .bind(marks.iter().map(|mark| mark.is.uses).bind_iter())
-            .bind(marks.iter().map(|mark| mark.is.revoked).bind_iter());
+            .bind(marks.iter().map(|mark| mark.before.uses).bind_iter())
+            .bind(marks.iter().map(|mark| mark.before.revoked).bind_iter())
+            .bind(marks.iter().map(|mark| mark.after.uses).bind_iter())
+            .bind(marks.iter().map(|mark| mark.after.revoked).bind_iter());
         let Batch { ahead_freed, ahead_taken, returned_added, .. } = self.batch;
         for numbers in [ahead_freed, ahead_taken, returned_added] {
             call = call
@@ -245,7 +245,7 @@ fn is_plain(batch: &Batch) -> bool {
     };
     batch.claims.is_empty()
         && batch.rolled_back.is_empty()
-        && batch.marks.is_empty()
+        && batch.code_flags.is_empty()
         && batch.ahead_taken.is_empty()
         && batch.ahead_freed.is_empty()
         && batch.returned_added.is_empty()
@@ -260,7 +260,7 @@ struct Folded<'b> {
 
 impl<'b> Folded<'b> {
     fn of(batch: &'b Batch) -> Result<Self, String> {
-        let made = || batch.claims.iter().filter(|change| change.was.is_none());
+        let made = || batch.claims.iter().filter(|change| change.before.is_none());
         let undone = || batch.rolled_back.iter().filter(|back| back.made_here);
         let folded = Self {
             claims: made().map(|change| (change.claim.id, &change.claim)).collect(),

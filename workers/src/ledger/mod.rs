@@ -10,7 +10,7 @@
 //! error table (`errors.rs`); `takeover.rs`, with `spares.rs`; `read.rs` with `coupons.rs`, `codes.rs` (by number), `named.rs` (by name),
 //! `due.rs` and `decided.rs`; `outbox.rs`. What all of them say of rows is in `rows.rs`.
 //!
-//! [`WriteResult`]: coupon_core::effect::WriteResult
+//! [`WriteResult`]: coupon_core::interface::WriteResult
 
 mod codes;
 mod coupons;

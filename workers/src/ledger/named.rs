@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use coupon_core::batch::Mark;
-use coupon_core::effect::{CodeOf, KnownCode, OrderOf, StoredRedemption};
+use coupon_core::batch::CodeFlags;
 use coupon_core::ids::{CodeNumber, CouponNo, LoadId, RequestId};
+use coupon_core::interface::{CodeLookup, OrderLookup, StoredCode, StoredRedemption};
 use sqlx::postgres::{PgBindIterExt as _, PgRow};
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
@@ -62,12 +62,12 @@ const ORDERS: &str = "
      where r.order_id = w.order_id";
 
 /// What was found of codes: the codes, and which of the users who asked had a claim that lapsed.
-pub(super) type Named = (Vec<KnownCode>, Vec<(CouponNo, CodeNumber, Box<str>)>);
+pub(super) type Named = (Vec<StoredCode>, Vec<(CouponNo, CodeNumber, Box<str>)>);
 
 /// The codes that exist of those named and of those of redemptions, each once; and whose claims have lapsed.
 pub(super) async fn codes(
     pool: &PgPool,
-    named: &[CodeOf],
+    named: &[CodeLookup],
     redemptions: &[RequestId],
 ) -> Result<Named, LedgerError> {
     let (mut codes, mut lapsed) = (Vec::new(), Vec::new());
@@ -96,17 +96,17 @@ pub(super) async fn codes(
     Ok((codes, lapsed))
 }
 
-fn known(row: &PgRow) -> Result<KnownCode, LedgerError> {
+fn known(row: &PgRow) -> Result<StoredCode, LedgerError> {
     let (code, coupon) = (row.try_get::<Box<str>, _>(1)?, CouponNo(row.try_get(2)?));
     let (idx, base): (i64, Option<i64>) = (row.try_get(4)?, row.try_get(5)?);
     let number = CodeNumber(base.unwrap_or_default() + idx);
-    Ok(KnownCode {
+    Ok(StoredCode {
         key: row.try_get(0)?,
         coupon,
         load: LoadId(row.try_get(3)?),
         idx,
         base,
-        mark: Mark { uses: row.try_get(6)?, revoked: row.try_get(7)? },
+        flags: CodeFlags { uses: row.try_get(6)?, revoked: row.try_get(7)? },
         claim: claim(row, 8, coupon, number, &code)?,
         code,
     })
@@ -138,7 +138,7 @@ pub(super) async fn redemptions(
 }
 
 /// Of these orders, those that were paid with their code and not rolled back.
-pub(super) async fn orders(pool: &PgPool, wanted: &[OrderOf]) -> Result<Vec<OrderOf>, LedgerError> {
+pub(super) async fn orders(pool: &PgPool, wanted: &[OrderLookup]) -> Result<Vec<OrderLookup>, LedgerError> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -149,6 +149,6 @@ pub(super) async fn orders(pool: &PgPool, wanted: &[OrderOf]) -> Result<Vec<Orde
         .fetch_all(pool)
         .await?;
     let paid =
-        |(coupon, number, order)| OrderOf { coupon: CouponNo(coupon), number: CodeNumber(number), order };
+        |(coupon, number, order)| OrderLookup { coupon: CouponNo(coupon), number: CodeNumber(number), order };
     Ok(rows.into_iter().map(paid).collect())
 }

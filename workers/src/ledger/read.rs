@@ -4,8 +4,8 @@
 //! and cannot be merged into the rest (`offset 0`, an aggregate) leaves the planner no other order, however small it
 //! believes a table to be.
 
-use coupon_core::effect::{Answers, LiveClaims, LoadedLoad, UsersOf, Wants};
 use coupon_core::ids::{CouponNo, LoadId, Partition};
+use coupon_core::interface::{LookupResults, Lookups, StoredLoad, UserCounts, UserLookup};
 use sqlx::postgres::{PgBindIterExt as _, PgRow};
 use sqlx::{PgPool, Row as _};
 
@@ -37,7 +37,7 @@ impl PgReader {
     ///
     /// # Errors
     /// [`LedgerError`]: nothing is known then, ask again.
-    pub async fn load(&self, partition: Partition, wants: &Wants) -> Result<Answers, LedgerError> {
+    pub async fn load(&self, partition: Partition, wants: &Lookups) -> Result<LookupResults, LedgerError> {
         let pool = &self.pool;
         let (coupons, decided, loads, users, returned, (codes, lapsed), redemptions, orders, due) = tokio::try_join!(
             coupons(pool, &wants.coupons),
@@ -50,17 +50,28 @@ impl PgReader {
             named::orders(pool, &wants.orders),
             due(pool, partition, wants.due),
         )?;
-        Ok(Answers { coupons, decided, loads, users, returned, codes, lapsed, redemptions, orders, due })
+        Ok(LookupResults {
+            coupons,
+            decided,
+            loads,
+            users,
+            returned,
+            codes,
+            lapsed,
+            redemptions,
+            orders,
+            due,
+        })
     }
 }
 
-async fn loads(pool: &PgPool, ids: &[LoadId]) -> Result<Vec<LoadedLoad>, LedgerError> {
+async fn loads(pool: &PgPool, ids: &[LoadId]) -> Result<Vec<StoredLoad>, LedgerError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows: Vec<(i64, i64, i64, bool)> =
         sqlx::query_as(LOADS).bind(ids.iter().map(|id| id.0).bind_iter()).fetch_all(pool).await?;
-    let loaded = |(load, coupon, count, sealed)| LoadedLoad {
+    let loaded = |(load, coupon, count, sealed)| StoredLoad {
         load: LoadId(load),
         coupon: CouponNo(coupon),
         count,
@@ -69,7 +80,7 @@ async fn loads(pool: &PgPool, ids: &[LoadId]) -> Result<Vec<LoadedLoad>, LedgerE
     Ok(rows.into_iter().map(loaded).collect())
 }
 
-async fn users(pool: &PgPool, wanted: &[UsersOf]) -> Result<Vec<LiveClaims>, LedgerError> {
+async fn users(pool: &PgPool, wanted: &[UserLookup]) -> Result<Vec<UserCounts>, LedgerError> {
     let pairs =
         || wanted.iter().flat_map(|of| of.users.iter().map(|user| (of.coupon.0, &**user, of.redemptions)));
     if pairs().next().is_none() {
@@ -85,10 +96,10 @@ async fn users(pool: &PgPool, wanted: &[UsersOf]) -> Result<Vec<LiveClaims>, Led
         Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(u32::MAX))
     };
     let live = |row: &PgRow| {
-        Ok(LiveClaims {
+        Ok(UserCounts {
             coupon: CouponNo(row.try_get(0)?),
             user: row.try_get(1)?,
-            count: counted(row, 2)?,
+            claims: counted(row, 2)?,
             redemptions: counted(row, 3)?,
         })
     };

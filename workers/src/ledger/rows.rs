@@ -1,9 +1,9 @@
 //! How what the core knows stands in rows, for all who read and write them.
 
 use coupon_core::batch::Redemption;
-use coupon_core::claim::{Claim, Terms};
+use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, RequestId};
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::words::ClaimState;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub(super) fn claim(
     code: &str,
 ) -> Result<Option<Claim>, LedgerError> {
     let Some(identity) = row.try_get::<Option<Uuid>, _>(at)? else { return Ok(None) };
-    let terms = Terms {
+    let terms = ClaimStatus {
         state: state_of(row.try_get(at + 4)?)?,
         hold_until: millis(row, at + 5)?,
         lock_until: millis(row, at + 6)?,
@@ -51,7 +51,7 @@ pub(super) fn claim(
         code: code.into(),
         user: row.try_get(at + 2)?,
         claimed: Millis(row.try_get(at + 3)?),
-        terms,
+        status: terms,
     }))
 }
 

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use coupon_core::batch::Position;
-use coupon_core::effect::PartitionRow;
 use coupon_core::ids::{Attempt, EmitSeq, Epoch, Millis, Nonce, Offset, WriteNo};
+use coupon_core::interface::PartitionRow;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
@@ -157,7 +157,7 @@ fn partition_row(row: &PgRow) -> Result<PartitionRow, LedgerError> {
             last_offset: Offset(row.try_get(5)?),
             last_digest: row.try_get(6)?,
             time: Millis(row.try_get(7)?),
-            suspect_until: Millis(row.try_get(8)?),
+            possible_duplicates_until: Millis(row.try_get(8)?),
         },
         next_emit_seq: EmitSeq(row.try_get(9)?),
         emitted_seq: EmitSeq(row.try_get(10)?),

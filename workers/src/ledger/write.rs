@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use coupon_core::batch::{Batch, Decision, Verdict};
-use coupon_core::effect::WriteResult;
 use coupon_core::ids::{CodeNumber, RequestId};
+use coupon_core::interface::WriteResult;
 use sqlx::postgres::{PgArguments, PgBindIterExt as _, PgConnectOptions};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
@@ -153,7 +153,7 @@ impl<'b> Columns<'b> {
         if columns != batch.decisions.len() {
             return Some(format!("{} decisions make {columns} rows", batch.decisions.len()));
         }
-        (batch.emits() != batch.emit_seq.is_some())
+        (batch.publishes() != batch.emit_seq.is_some())
             .then(|| format!("outbox entry {:?} does not fit", batch.emit_seq))
     }
 
@@ -179,7 +179,7 @@ impl<'b> Columns<'b> {
     /// Requests whose outcomes lie elsewhere, and are told with this batch.
     fn others(&self) -> impl Iterator<Item = RequestId> {
         let life = self.life.into_iter().flat_map(Life::ids);
-        life.chain(self.batch.repetitions.iter().map(|decision| decision.id))
+        life.chain(self.batch.duplicates.iter().map(|decision| decision.id))
     }
 
     fn call<'q>(&'q self, messages: &'q [Message]) -> Call<'q> {
@@ -195,7 +195,7 @@ impl<'b> Columns<'b> {
             .bind(position.last_offset.0)
             .bind(position.last_digest)
             .bind(position.time.0)
-            .bind(position.suspect_until.0)
+            .bind(position.possible_duplicates_until.0)
             .bind(self.batch.watermark.0)
             .bind(day_of(self.batch));
         let call = self.bind_rejections(self.bind_claims(call));
@@ -237,23 +237,23 @@ fn identity(id: RequestId) -> Uuid {
 fn bind_stock<'q>(call: Call<'q>, batch: &'q Batch) -> Call<'q> {
     let stock = &batch.stock;
     call.bind(stock.iter().map(|s| s.coupon.0).bind_iter())
-        .bind(stock.iter().map(|s| s.was.top).bind_iter())
-        .bind(stock.iter().map(|s| s.was.cursor).bind_iter())
-        .bind(stock.iter().map(|s| s.was.ahead).bind_iter())
-        .bind(stock.iter().map(|s| s.was.returned).bind_iter())
-        .bind(stock.iter().map(|s| s.was.locked).bind_iter())
-        .bind(stock.iter().map(|s| s.was.redeemed).bind_iter())
-        .bind(stock.iter().map(|s| s.was.revoked).bind_iter())
-        .bind(stock.iter().map(|s| s.was.redemptions).bind_iter())
-        .bind(stock.iter().map(|s| s.is.top).bind_iter())
-        .bind(stock.iter().map(|s| s.is.cursor).bind_iter())
-        .bind(stock.iter().map(|s| s.is.ahead).bind_iter())
-        .bind(stock.iter().map(|s| s.is.returned).bind_iter())
-        .bind(stock.iter().map(|s| s.is.claimed).bind_iter())
-        .bind(stock.iter().map(|s| s.is.locked).bind_iter())
-        .bind(stock.iter().map(|s| s.is.redeemed).bind_iter())
-        .bind(stock.iter().map(|s| s.is.revoked).bind_iter())
-        .bind(stock.iter().map(|s| s.is.redemptions).bind_iter())
+        .bind(stock.iter().map(|s| s.before.top).bind_iter())
+        .bind(stock.iter().map(|s| s.before.cursor).bind_iter())
+        .bind(stock.iter().map(|s| s.before.ahead).bind_iter())
+        .bind(stock.iter().map(|s| s.before.returned).bind_iter())
+        .bind(stock.iter().map(|s| s.before.locked).bind_iter())
+        .bind(stock.iter().map(|s| s.before.redeemed).bind_iter())
+        .bind(stock.iter().map(|s| s.before.revoked).bind_iter())
+        .bind(stock.iter().map(|s| s.before.redemptions).bind_iter())
+        .bind(stock.iter().map(|s| s.after.top).bind_iter())
+        .bind(stock.iter().map(|s| s.after.cursor).bind_iter())
+        .bind(stock.iter().map(|s| s.after.ahead).bind_iter())
+        .bind(stock.iter().map(|s| s.after.returned).bind_iter())
+        .bind(stock.iter().map(|s| s.after.claimed).bind_iter())
+        .bind(stock.iter().map(|s| s.after.locked).bind_iter())
+        .bind(stock.iter().map(|s| s.after.redeemed).bind_iter())
+        .bind(stock.iter().map(|s| s.after.revoked).bind_iter())
+        .bind(stock.iter().map(|s| s.after.redemptions).bind_iter())
         .bind(stock.iter().map(|s| s.passed).bind_iter())
         .bind(batch.loads.iter().map(|l| l.load.0).bind_iter())
         .bind(batch.loads.iter().map(|l| l.base).bind_iter())

@@ -1,10 +1,12 @@
 //! Claims, redemptions and changes of codes for batches made by hand.
 
-use coupon_core::batch::{Changed, ClaimChange, Decision, Mark, MarkChange, Redemption, RolledBack, Verdict};
-use coupon_core::claim::{Claim, Terms};
-use coupon_core::effect::{CodeOf, KnownCode, Wants};
+use coupon_core::batch::{
+    Changed, ClaimChange, CodeFlags, CodeFlagsChange, Decision, Redemption, RolledBack, Verdict,
+};
+use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, Millis, RequestId};
-use coupon_core::vocabulary::{ClaimState, Kind};
+use coupon_core::interface::{CodeLookup, Lookups, StoredCode};
+use coupon_core::words::{ClaimState, Kind};
 
 use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, code};
 
@@ -29,12 +31,12 @@ pub(crate) fn terms(
     hold_until: Option<Millis>,
     lock_until: Option<Millis>,
     order: Option<&str>,
-) -> Terms {
-    Terms { state, hold_until, lock_until, order: order.map(Into::into), lapsed: None }
+) -> ClaimStatus {
+    ClaimStatus { state, hold_until, lock_until, order: order.map(Into::into), lapsed: None }
 }
 
 /// A claim as its row says it.
-pub(crate) fn folded(identity: u128, user: &str, number: i64, terms: Terms) -> Claim {
+pub(crate) fn folded(identity: u128, user: &str, number: i64, terms: ClaimStatus) -> Claim {
     Claim {
         id: id(identity),
         coupon: COUPON,
@@ -42,17 +44,17 @@ pub(crate) fn folded(identity: u128, user: &str, number: i64, terms: Terms) -> C
         code: code(number),
         user: user.into(),
         claimed: NOW,
-        terms,
+        status: terms,
     }
 }
 
 /// A claim that was there before changes.
-pub(crate) fn change(was: &Terms, claim: Claim) -> ClaimChange {
-    ClaimChange { was: Some((was.state, was.deadline())), claim }
+pub(crate) fn change(was: &ClaimStatus, claim: Claim) -> ClaimChange {
+    ClaimChange { before: Some((was.state, was.deadline())), claim }
 }
 
-pub(crate) fn mark(number: i64, was: Mark, is: Mark) -> MarkChange {
-    MarkChange { coupon: COUPON, number: CodeNumber(number), was, is }
+pub(crate) fn mark(number: i64, was: CodeFlags, is: CodeFlags) -> CodeFlagsChange {
+    CodeFlagsChange { coupon: COUPON, number: CodeNumber(number), before: was, after: is }
 }
 
 /// A redemption that is rolled back.
@@ -61,7 +63,7 @@ pub(crate) fn returned(identity: u128, made_here: bool) -> RolledBack {
 }
 
 /// An accepted request that left the claim like this.
-pub(crate) fn changed(identity: u128, kind: Kind, user: &str, number: i64, terms: &Terms) -> Decision {
+pub(crate) fn changed(identity: u128, kind: Kind, user: &str, number: i64, terms: &ClaimStatus) -> Decision {
     let changed = Changed {
         number: CodeNumber(number),
         code: code(number),
@@ -95,7 +97,13 @@ pub(crate) fn redeem(identity: u128, user: &str, number: i64, order: &str) -> De
 }
 
 /// The redemption is undone, and the claim is like this.
-pub(crate) fn rollback(identity: u128, by: &str, number: i64, now: &Terms, undone: Redemption) -> Decision {
+pub(crate) fn rollback(
+    identity: u128,
+    by: &str,
+    number: i64,
+    now: &ClaimStatus,
+    undone: Redemption,
+) -> Decision {
     with_redemption(changed(identity, Kind::Rollback, by, number, now), undone)
 }
 
@@ -107,9 +115,9 @@ pub(crate) fn with_redemption(mut decision: Decision, redemption: Redemption) ->
 }
 
 /// What the ledger knows of a code.
-pub(crate) async fn code_as_read(owner: &Fixture, number: i64) -> KnownCode {
-    let codes = vec![CodeOf { key: code(number), user: "somebody".into() }];
-    let wants = Wants { codes, ..Wants::default() };
+pub(crate) async fn code_as_read(owner: &Fixture, number: i64) -> StoredCode {
+    let codes = vec![CodeLookup { key: code(number), user: "somebody".into() }];
+    let wants = Lookups { codes, ..Lookups::default() };
     let mut answers = owner.ledger.reader().load(PARTITION, &wants).await.unwrap();
     assert_eq!(answers.codes.len(), 1);
     answers.codes.remove(0)

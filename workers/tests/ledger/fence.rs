@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use coupon_core::effect::WriteResult;
 use coupon_core::ids::{Attempt, Epoch, Nonce};
+use coupon_core::interface::WriteResult;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::fixture::{Fixture, PARTITION, ledger};

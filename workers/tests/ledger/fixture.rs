@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coupon_core::batch::{Batch, Decision, Fence, StockChange, StockRow, Verdict};
-use coupon_core::effect::{PartitionRow, WriteResult};
 use coupon_core::ids::{Attempt, CodeNumber, CouponNo, EmitSeq, Millis, Nonce, Offset, Partition, RequestId};
-use coupon_core::vocabulary::{Kind, Reason};
+use coupon_core::interface::{PartitionRow, WriteResult};
+use coupon_core::words::{Kind, Reason};
 use runtime::config::PostgresArgs;
 use schemas::SchemaId;
 use secrecy::SecretString;
@@ -117,11 +117,11 @@ impl Fixture {
             watermark: self.row.emitted_seq,
             emit_seq: None,
             decisions: Vec::new(),
-            repetitions: Vec::new(),
+            duplicates: Vec::new(),
             stock: Vec::new(),
             claims: Vec::new(),
             rolled_back: Vec::new(),
-            marks: Vec::new(),
+            code_flags: Vec::new(),
             ahead_taken: Vec::new(),
             ahead_freed: Vec::new(),
             returned_added: Vec::new(),
@@ -151,12 +151,12 @@ impl Fixture {
 
     /// The row of the coupon's stock changes to this.
     pub(crate) fn stock_becomes(&self, is: StockRow) -> StockChange {
-        StockChange { coupon: COUPON, was: self.stock, is, passed: 0 }
+        StockChange { coupon: COUPON, before: self.stock, after: is, passed: 0 }
     }
 
     /// Gives the batch its place in the outbox.
     pub(crate) fn telling(&self, mut batch: Batch) -> Batch {
-        batch.emit_seq = batch.emits().then_some(self.row.next_emit_seq);
+        batch.emit_seq = batch.publishes().then_some(self.row.next_emit_seq);
         batch
     }
 
@@ -167,11 +167,11 @@ impl Fixture {
         self.row.attempt = Some(batch.fence.attempt);
         self.row.position = batch.position;
         self.row.emitted_seq = batch.watermark;
-        if batch.emits() {
+        if batch.publishes() {
             self.row.next_emit_seq = EmitSeq(self.row.next_emit_seq.0 + 1);
         }
         if let Some(change) = batch.stock.iter().find(|change| change.coupon == COUPON) {
-            self.stock = change.is;
+            self.stock = change.after;
         }
     }
 

@@ -1,9 +1,9 @@
 //! What becomes of codes once they are given: every transition is written over what the owner knew, or not at all.
 
-use coupon_core::batch::{Batch, Decision, Event, EventKind, Lapsed, Mark, StockRow};
-use coupon_core::effect::WriteResult;
+use coupon_core::batch::{Batch, CodeFlags, Decision, Event, EventKind, Lapsed, StockRow};
 use coupon_core::ids::{CodeNumber, Millis, Offset};
-use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+use coupon_core::interface::WriteResult;
+use coupon_core::words::{ClaimState, Kind, Reason};
 
 use crate::claims::{
     DAY_MS, HOLD, LOCK, change, changed, code_as_read, folded, holding, mark, redeem, redemption, returned,
@@ -102,7 +102,7 @@ async fn a_code_goes_through_its_whole_life_and_is_read_back_after_every_step() 
     }];
     owner.write(&owner.telling(step)).await;
     let free = code_as_read(&owner, 1).await;
-    assert_eq!((free.claim, free.mark), (None, Mark::default()));
+    assert_eq!((free.claim, free.flags), (None, CodeFlags::default()));
     assert_eq!(owner.number("select number from stock_returned").await, 1);
 
     // Given again, and withdrawn for good.
@@ -116,11 +116,11 @@ async fn a_code_goes_through_its_whole_life_and_is_read_back_after_every_step() 
     let is = StockRow { claimed: 0, revoked: 1, ..owner.stock };
     let mut step = batch(&owner, vec![changed(8, Kind::Revoke, "boss", 1, &revoked)], is);
     step.claims = vec![change(&plain, folded(7, "bob", 1, revoked.clone()))];
-    step.marks = vec![mark(1, Mark::default(), Mark { uses: 0, revoked: true })];
+    step.code_flags = vec![mark(1, CodeFlags::default(), CodeFlags { uses: 0, revoked: true })];
     owner.write(&step).await;
     let gone = code_as_read(&owner, 1).await;
     assert_eq!(gone.claim, Some(folded(7, "bob", 1, revoked)));
-    assert!(gone.mark.revoked);
+    assert!(gone.flags.revoked);
 }
 
 #[tokio::test]
@@ -132,9 +132,9 @@ async fn a_claim_changes_only_if_state_and_deadline_are_as_the_owner_knew_them()
     let mut good = batch(&owner, vec![changed(2, Kind::Lock, "ann", 1, &locked)], is);
     good.claims = vec![change(&held, folded(1, "ann", 1, locked.clone()))];
     let wrong: [Spoilt; 4] = [
-        ("another state", |batch| batch.claims[0].was = Some((ClaimState::Redeemed, Some(HOLD)))),
-        ("another deadline", |batch| batch.claims[0].was = Some((ClaimState::Claimed, Some(LOCK)))),
-        ("no deadline", |batch| batch.claims[0].was = Some((ClaimState::Claimed, None))),
+        ("another state", |batch| batch.claims[0].before = Some((ClaimState::Redeemed, Some(HOLD)))),
+        ("another deadline", |batch| batch.claims[0].before = Some((ClaimState::Claimed, Some(LOCK)))),
+        ("no deadline", |batch| batch.claims[0].before = Some((ClaimState::Claimed, None))),
         ("no such claim", |batch| batch.claims[0].claim.id.identity = 99),
     ];
     for (what, spoil) in wrong {
@@ -204,7 +204,7 @@ async fn what_happens_to_a_claim_in_the_batch_that_made_it_ends_in_one_row() {
     decisions.extend([changed(7, Kind::Return, "bob", 2, &free), holding(8, "cid", 2)]);
     let is = StockRow { cursor: 2, claimed: 1, redeemed: 1, redemptions: 1, ..owner.stock };
     let mut all = batch(&owner, decisions.clone(), is);
-    let made = |claim| coupon_core::batch::ClaimChange { was: None, claim };
+    let made = |claim| coupon_core::batch::ClaimChange { before: None, claim };
     all.claims = vec![made(folded(1, "ann", 1, redeemed.clone())), made(folded(4, "bob", 2, free))];
     all.rolled_back = vec![returned(5, true)];
     owner.write(&all).await;
@@ -233,35 +233,35 @@ async fn a_code_that_comes_back_is_given_again_in_the_same_batch() {
 #[tokio::test]
 async fn a_mark_is_written_only_over_the_mark_that_the_owner_knew() {
     let mut owner = Fixture::new(10).await;
-    let none = Mark::default();
-    let used = |uses| Mark { uses, revoked: false };
+    let none = CodeFlags::default();
+    let used = |uses| CodeFlags { uses, revoked: false };
     let marking = |owner: &Fixture, number, was, is| {
         let mut batch = owner.batch();
-        batch.marks = vec![mark(number, was, is)];
+        batch.code_flags = vec![mark(number, was, is)];
         batch
     };
     // A row that nothing was done to any more is as good as none.
     for (was, is) in [(none, used(1)), (used(1), used(2)), (used(2), none), (none, used(1))] {
-        for wrong in [used(7), Mark { revoked: true, ..was }] {
+        for wrong in [used(7), CodeFlags { revoked: true, ..was }] {
             let why = mismatch(&owner, &marking(&owner, 1, wrong, is)).await;
             assert!(why.contains("0 of 1 codes are marked"), "{why}");
         }
         let batch = marking(&owner, 1, was, is);
         owner.write(&batch).await;
-        assert_eq!(code_as_read(&owner, 1).await.mark, is);
+        assert_eq!(code_as_read(&owner, 1).await.flags, is);
     }
     assert!(mismatch(&owner, &marking(&owner, 1, none, used(1))).await.contains("0 of 1 codes"));
 
     // New and old marks together.
-    let revoked = Mark { uses: 1, revoked: true };
+    let revoked = CodeFlags { uses: 1, revoked: true };
     let mut both = marking(&owner, 1, used(1), revoked);
-    both.marks.push(mark(2, none, used(1)));
+    both.code_flags.push(mark(2, none, used(1)));
     let mut one_wrong = both.clone();
-    one_wrong.marks[1].was = used(3);
+    one_wrong.code_flags[1].before = used(3);
     assert!(mismatch(&owner, &one_wrong).await.contains("1 of 2 codes are marked"));
     owner.write(&both).await;
-    assert_eq!(code_as_read(&owner, 1).await.mark, revoked);
-    assert_eq!(code_as_read(&owner, 2).await.mark, used(1));
+    assert_eq!(code_as_read(&owner, 1).await.flags, revoked);
+    assert_eq!(code_as_read(&owner, 2).await.flags, used(1));
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn numbers_ahead_of_the_cursor_and_behind_it_are_counted_one_by_one() {
         change(&plain, folded(2, "bob", 5, free.clone())),
         change(&plain, folded(3, "cid", 8, free.clone())),
     ];
-    step.stock[0].is = StockRow { cursor: 5, ahead: 0, returned: 1, claimed: 4, ..owner.stock };
+    step.stock[0].after = StockRow { cursor: 5, ahead: 0, returned: 1, claimed: 4, ..owner.stock };
     step.stock[0].passed = 2;
     step.ahead_freed = vec![number(8)];
     step.returned_added = vec![number(5)];
@@ -344,13 +344,13 @@ async fn text_that_postgres_refuses_is_data_wherever_it_stands() {
             let mut batch = owner.batch();
             batch.decisions = vec![decision];
             let result = owner.ledger.write(&owner.telling(batch)).await;
-            assert!(matches!(result, WriteResult::DataRefused(_)), "{order:?}: {result:?}");
+            assert!(matches!(result, WriteResult::DataRejected(_)), "{order:?}: {result:?}");
         }
         let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
         let mut batch = owner.batch();
         batch.claims = vec![change(&held, folded(1, "ann", 1, locked))];
         let result = owner.ledger.write(&batch).await;
-        assert!(matches!(result, WriteResult::DataRefused(_)), "{order:?}: {result:?}");
+        assert!(matches!(result, WriteResult::DataRejected(_)), "{order:?}: {result:?}");
     }
 }
 
@@ -365,7 +365,7 @@ async fn a_batch_that_says_more_than_its_rows_can_hold_is_not_written() {
     };
     let why = lost(&|batch| {
         batch.claims =
-            vec![coupon_core::batch::ClaimChange { was: None, claim: folded(9, "ann", 2, held.clone()) }];
+            vec![coupon_core::batch::ClaimChange { before: None, claim: folded(9, "ann", 2, held.clone()) }];
     })
     .await;
     assert!(why.contains("not made by this batch"));

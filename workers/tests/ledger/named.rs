@@ -1,11 +1,11 @@
 //! What requests about codes depend on is read as it is; and what was decided about them is told again as it was.
 
-use coupon_core::batch::{Decision, Mark, StockRow, Verdict};
+use coupon_core::batch::{CodeFlags, Decision, StockRow, Verdict};
 use coupon_core::coupon::Status;
-use coupon_core::effect::{Answers, CodeOf, DueUntil, OrderOf, UsersOf, Wants};
 use coupon_core::ids::{CodeNumber, EmitSeq, LoadId, Millis, Nonce, RequestId};
+use coupon_core::interface::{CodeLookup, DueLookup, LookupResults, Lookups, OrderLookup, UserLookup};
 use coupon_core::money::Rate;
-use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+use coupon_core::words::{ClaimState, Kind, Reason};
 use workers::response::response_of;
 
 use crate::claims::{
@@ -14,7 +14,7 @@ use crate::claims::{
 };
 use crate::fixture::{COUPON, Fixture, PARTITION, ledger, rejection};
 
-async fn load(owner: &Fixture, wants: Wants) -> Answers {
+async fn load(owner: &Fixture, wants: Lookups) -> LookupResults {
     owner.ledger.reader().load(PARTITION, &wants).await.unwrap()
 }
 
@@ -25,8 +25,8 @@ async fn write(owner: &mut Fixture, decisions: Vec<Decision>) {
     owner.write(&owner.telling(batch)).await;
 }
 
-fn asks(key: &str, user: &str) -> CodeOf {
-    CodeOf { key: key.into(), user: user.into() }
+fn asks(key: &str, user: &str) -> CodeLookup {
+    CodeLookup { key: key.into(), user: user.into() }
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn every_outcome_is_told_again_to_the_last_digit_whatever_became_of_its_co
 
     let told = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap().remove(0);
     let identities = decisions.iter().map(|decision| decision.id.identity).collect();
-    let read = load(&owner, Wants { decided: identities, ..Wants::default() }).await.decided;
+    let read = load(&owner, Lookups { decided: identities, ..Lookups::default() }).await.decided;
     for mut again in [told.decisions, read] {
         again.sort_by_key(|decision| decision.id);
         let mut first = decisions.clone();
@@ -113,7 +113,7 @@ async fn codes_are_found_by_name_with_their_claims_and_marks() {
     let mut batch = owner.batch();
     batch.claims =
         vec![change(&held, folded(1, "ann", 1, lapsed)), change(&held, folded(2, "bob", 2, given_back))];
-    batch.marks = vec![mark(3, Mark::default(), Mark { uses: 2, revoked: false })];
+    batch.code_flags = vec![mark(3, CodeFlags::default(), CodeFlags { uses: 2, revoked: false })];
     owner.write(&batch).await;
     write(&mut owner, vec![holding(3, "cid", 1)]).await;
     owner
@@ -132,14 +132,14 @@ async fn codes_are_found_by_name_with_their_claims_and_marks() {
         asks("NOTYET", "ann"),
     ];
     let codes = codes.into_iter().chain([asks("nothing", "ann")]).collect();
-    let mut answers = load(&owner, Wants { codes, ..Wants::default() }).await;
+    let mut answers = load(&owner, Lookups { codes, ..Lookups::default() }).await;
     answers.codes.sort_by(|a, b| a.key.cmp(&b.key));
     let [one, two, three, unapplied] = answers.codes.as_slice() else { panic!("{:?}", answers.codes) };
     assert_eq!((&*one.key, &*one.code, one.coupon), ("1-1", "1-1", COUPON));
     assert_eq!((one.load, one.idx, one.base), (LoadId(1), 1, Some(0)));
     assert_eq!(one.claim, Some(folded(3, "cid", 1, held)));
-    assert_eq!((&two.claim, two.mark), (&None, Mark::default()));
-    assert_eq!(three.mark, Mark { uses: 2, revoked: false });
+    assert_eq!((&two.claim, two.flags), (&None, CodeFlags::default()));
+    assert_eq!(three.flags, CodeFlags { uses: 2, revoked: false });
     assert_eq!((&*unapplied.code, unapplied.base, unapplied.idx), ("Not-Yet", None, 1));
     // Ann's hold lapsed; bob gave his code back, and cid has it.
     assert_eq!(answers.lapsed, [(COUPON, CodeNumber(1), "ann".into())]);
@@ -159,7 +159,7 @@ async fn redemptions_are_found_by_their_whole_id_with_the_codes_that_they_used()
 
     let redemptions = vec![id(5), id(6), RequestId { identity: 6, body: 9 }, id(7)];
     let wants =
-        Wants { redemptions, codes: vec![asks("1-2", "ann"), asks("1-1", "ann")], ..Wants::default() };
+        Lookups { redemptions, codes: vec![asks("1-2", "ann"), asks("1-1", "ann")], ..Lookups::default() };
     let mut answers = load(&owner, wants).await;
     answers.redemptions.sort_by_key(|stored| stored.redemption.id);
     let [undone, live] = answers.redemptions.as_slice() else { panic!("{:?}", answers.redemptions) };
@@ -172,19 +172,19 @@ async fn redemptions_are_found_by_their_whole_id_with_the_codes_that_they_used()
     assert_eq!(keys, ["1-1", "1-2"], "each once");
 
     let order =
-        |number, order: &str| OrderOf { coupon: COUPON, number: CodeNumber(number), order: order.into() };
+        |number, order: &str| OrderLookup { coupon: COUPON, number: CodeNumber(number), order: order.into() };
     let orders = vec![order(2, "order-1"), order(2, "order-2"), order(1, "order-2"), order(2, "order-3")];
-    let wants = Wants { orders, redemptions: vec![id(6)], ..Wants::default() };
+    let wants = Lookups { orders, redemptions: vec![id(6)], ..Lookups::default() };
     let answers = load(&owner, wants).await;
     assert_eq!(answers.orders, [order(2, "order-2")], "the other one was rolled back");
     assert_eq!(answers.codes.iter().map(|code| &*code.key).collect::<Vec<_>>(), ["1-2"]);
 
     let users = |redemptions| {
         let users = vec!["ann".into(), "bob".into()];
-        Wants { users: vec![UsersOf { coupon: COUPON, users, redemptions }], ..Wants::default() }
+        Lookups { users: vec![UserLookup { coupon: COUPON, users, redemptions }], ..Lookups::default() }
     };
-    let counts = |answers: &Answers| {
-        answers.users.iter().map(|live| (live.count, live.redemptions)).collect::<Vec<_>>()
+    let counts = |answers: &LookupResults| {
+        answers.users.iter().map(|live| (live.claims, live.redemptions)).collect::<Vec<_>>()
     };
     assert_eq!(counts(&load(&owner, users(true)).await), [(1, 1)]);
     assert_eq!(counts(&load(&owner, users(false)).await), [(1, 0)]);
@@ -207,7 +207,7 @@ async fn due_claims_come_in_their_order_and_the_next_deadline_with_them() {
         )
         .await;
     let due = async |until, limit| {
-        let wants = Wants { due: Some(DueUntil { until: Millis(until), limit }), ..Wants::default() };
+        let wants = Lookups { due: Some(DueLookup { until: Millis(until), limit }), ..Lookups::default() };
         let due = load(&owner, wants).await.due.unwrap();
         let numbers: Vec<i64> = due.claims.iter().map(|(_, claim)| claim.number.0).collect();
         (numbers, due.next.map(|next| next.0))
@@ -217,11 +217,11 @@ async fn due_claims_come_in_their_order_and_the_next_deadline_with_them() {
     assert_eq!(due(20, 2).await, (vec![3, 4], Some(30)), "the earliest, then by number");
     assert_eq!(due(99, 9).await, (vec![3, 4, 5, 2], None), "what another partition has is not ours");
 
-    let wants = Wants { due: Some(DueUntil { until: Millis(10), limit: 1 }), ..Wants::default() };
+    let wants = Lookups { due: Some(DueLookup { until: Millis(10), limit: 1 }), ..Lookups::default() };
     let answers = load(&owner, wants).await.due.unwrap();
     let held = terms(ClaimState::Claimed, Some(Millis(10)), None, None);
     assert_eq!(answers.claims, [("sale".into(), folded(3, "ann", 3, held))]);
-    assert_eq!(load(&owner, Wants::default()).await.due, None, "nobody asked");
+    assert_eq!(load(&owner, Lookups::default()).await.due, None, "nobody asked");
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_coupon_is_read_with_all_its_rules_and_counters() {
               where coupon_no = 1",
         )
         .await;
-    let wants = || Wants { coupons: vec!["sale".into()], ..Wants::default() };
+    let wants = || Lookups { coupons: vec!["sale".into()], ..Lookups::default() };
     let sale = load(&owner, wants()).await.coupons.remove(0);
     let counters = StockRow { claimed: 1, locked: 1, redeemed: 1, revoked: 1, redemptions: 8, ..sale.stock };
     assert_eq!(sale.stock, StockRow { top: 9, cursor: 4, ahead: 0, returned: 0, ..counters });

@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-use coupon_core::batch::{Batch, Mark, StockChange, StockRow};
-use coupon_core::effect::{CodeOf, DueUntil, OrderOf, ReadCodes, ReturnedOf, UsersOf, Wants};
+use coupon_core::batch::{Batch, CodeFlags, StockChange, StockRow};
 use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Millis};
-use coupon_core::vocabulary::{ClaimState, Reason};
+use coupon_core::interface::{
+    CodeLookup, DueLookup, Lookups, OrderLookup, ReadCodes, ReturnedLookup, UserLookup,
+};
+use coupon_core::words::{ClaimState, Reason};
 
 use sqlx::{Connection as _, PgConnection};
 
@@ -55,19 +57,22 @@ async fn touched(owner: &mut Fixture) -> (i64, i64) {
 /// One call of everything that is read, with few keys.
 async fn everything(owner: &Fixture, after: i64) {
     let reader = owner.ledger.reader();
-    let users =
-        |redemptions| UsersOf { coupon: COUPON, users: vec!["user-1".into(), "nobody".into()], redemptions };
-    let code = |key: &str| CodeOf { key: key.into(), user: "user-1".into() };
-    let wants = Wants {
+    let users = |redemptions| UserLookup {
+        coupon: COUPON,
+        users: vec!["user-1".into(), "nobody".into()],
+        redemptions,
+    };
+    let code = |key: &str| CodeLookup { key: key.into(), user: "user-1".into() };
+    let wants = Lookups {
         coupons: vec!["sale".into()],
         decided: vec![1, 2, REDEEMED],
         loads: vec![LoadId(1)],
         users: vec![users(false), users(true)],
-        returned: vec![ReturnedOf { coupon: COUPON, limit: 3 }],
+        returned: vec![ReturnedLookup { coupon: COUPON, limit: 3 }],
         codes: vec![code("1-1"), code("1-7"), code("nothing")],
         redemptions: vec![id(REDEEMED), id(77)],
-        orders: vec![OrderOf { coupon: COUPON, number: CodeNumber(1), order: "order-1".into() }],
-        due: Some(DueUntil { until: Millis(HOLD.0 + 50), limit: 3 }),
+        orders: vec![OrderLookup { coupon: COUPON, number: CodeNumber(1), order: "order-1".into() }],
+        due: Some(DueLookup { until: Millis(HOLD.0 + 50), limit: 3 }),
     };
     reader.load(PARTITION, &wants).await.unwrap();
     reader.read_codes(&[ReadCodes { coupon: COUPON, after: CodeNumber(after), count: 10 }]).await.unwrap();
@@ -82,16 +87,16 @@ async fn little_of_life(owner: &mut Fixture, identity: u128, number: i64) {
     back.lapsed = Some(HOLD);
     let order = format!("order-{identity}");
     let ahead = (COUPON, CodeNumber(CODES + number));
-    let used = |uses| Mark { uses, revoked: false };
+    let used = |uses| CodeFlags { uses, revoked: false };
     let mut steps = [owner.batch(), owner.batch(), owner.batch()];
     steps[0].decisions = vec![holding(identity, "zoe", number), redeem(identity + 1, "zoe", number, &order)];
     steps[0].ahead_taken = vec![ahead];
-    steps[0].marks = vec![mark(number, used(0), used(1))];
+    steps[0].code_flags = vec![mark(number, used(0), used(1))];
     steps[1].decisions =
         vec![rollback(identity + 2, "boss", number, &held, redemption(identity + 1, &order))];
     steps[1].rolled_back = vec![returned(identity + 1, false)];
     steps[1].ahead_freed = vec![ahead];
-    steps[1].marks = vec![mark(number, used(1), used(0))];
+    steps[1].code_flags = vec![mark(number, used(1), used(0))];
     steps[2].claims = vec![change(&held, folded(identity, "zoe", number, back))];
     steps[2].returned_added = vec![(COUPON, CodeNumber(number))];
     for mut step in steps {
@@ -113,7 +118,7 @@ fn full(owner: &Fixture, n: i64) -> Batch {
 async fn calls_touch_as_much_of_a_full_database_as_of_an_empty_one() {
     let mut owner = Fixture::new(10).await;
     let other = owner.coupon("other").await;
-    let same = |coupon, row| StockChange { coupon, was: row, is: row, passed: 0 };
+    let same = |coupon, row| StockChange { coupon, before: row, after: row, passed: 0 };
     // Plans are made now, and often enough for a prepared statement to keep one.
     owner.run("analyze").await;
     for n in 0..7 {

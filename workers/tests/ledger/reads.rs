@@ -1,10 +1,10 @@
 //! What is read is what was written.
 
 use coupon_core::batch::{Decision, Event, EventKind, StockRow};
-use coupon_core::effect::{ReadCodes, ReturnedOf, UsersOf, Wants};
 use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Offset, RequestId};
+use coupon_core::interface::{Lookups, ReadCodes, ReturnedLookup, UserLookup};
 use coupon_core::record::DeadLetter;
-use coupon_core::vocabulary::{Kind, Reason};
+use coupon_core::words::{Kind, Reason};
 use workers::messages::Messages;
 
 use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, rejection};
@@ -30,7 +30,7 @@ async fn the_outbox_tells_again_exactly_what_was_decided() {
     let unknown = rejection(14, "eve", Reason::CouponUnknown);
     decisions.push(Decision { coupon: None, coupon_id: "nowhere".into(), kind: Kind::Unknown, ..unknown });
     let mut batch = owner.deciding(decisions);
-    batch.repetitions = first.decisions.clone();
+    batch.duplicates = first.decisions.clone();
     let event = Event {
         kind: EventKind::SoldOut,
         coupon_id: "sale".into(),
@@ -48,7 +48,7 @@ async fn the_outbox_tells_again_exactly_what_was_decided() {
     let told = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(2)).await.unwrap();
     assert_eq!(told.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(told[0].decisions, first.decisions);
-    let decided = batch.decisions.iter().chain(&batch.repetitions).cloned().collect();
+    let decided = batch.decisions.iter().chain(&batch.duplicates).cloned().collect();
     assert_eq!(sorted(told[1].decisions.clone()), sorted(decided));
     assert_eq!(told[1].next_offset, batch.position.next_offset);
     assert_eq!(told[1].messages, Messages::new(schemas::SchemaId(3)).of(&batch));
@@ -65,7 +65,7 @@ async fn everything_stored_under_an_identity_is_found() {
     });
     let batch = owner.deciding(decisions.clone());
     owner.write(&batch).await;
-    let wants = Wants { decided: vec![1, 2], ..Wants::default() };
+    let wants = Lookups { decided: vec![1, 2], ..Lookups::default() };
     assert_eq!(
         sorted(owner.ledger.reader().load(PARTITION, &wants).await.unwrap().decided),
         sorted(decisions)
@@ -83,15 +83,18 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
     owner.run("update stock set ahead = 1, claimed = 3 where coupon_no = 1; insert into stock_ahead values (1, 8)").await;
 
     let users = ["ann", "bob", "cid", "dan"].map(Box::from).to_vec();
-    let wants = Wants {
+    let wants = Lookups {
         coupons: vec!["sale".into(), "nowhere".into()],
         loads: vec![LoadId(1), LoadId(77)],
         users: vec![
-            UsersOf { coupon: COUPON, users, redemptions: false },
-            UsersOf { coupon: CouponNo(2), users: vec!["ann".into()], redemptions: false },
+            UserLookup { coupon: COUPON, users, redemptions: false },
+            UserLookup { coupon: CouponNo(2), users: vec!["ann".into()], redemptions: false },
         ],
-        returned: vec![ReturnedOf { coupon: CouponNo(2), limit: 5 }, ReturnedOf { coupon: COUPON, limit: 1 }],
-        ..Wants::default()
+        returned: vec![
+            ReturnedLookup { coupon: CouponNo(2), limit: 5 },
+            ReturnedLookup { coupon: COUPON, limit: 1 },
+        ],
+        ..Lookups::default()
     };
     let answers = owner.ledger.reader().load(PARTITION, &wants).await.unwrap();
     let [sale] = answers.coupons.as_slice() else { panic!("{:?}", answers.coupons) };
@@ -105,7 +108,7 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
         answers.loads.iter().map(|load| (load.load, load.count, load.sealed)).collect::<Vec<_>>(),
         [(LoadId(1), 10, false)]
     );
-    let mut live: Vec<_> = answers.users.iter().map(|live| (live.coupon, &*live.user, live.count)).collect();
+    let mut live: Vec<_> = answers.users.iter().map(|live| (live.coupon, &*live.user, live.claims)).collect();
     live.sort_unstable();
     assert_eq!(live, [(COUPON, "ann", 1), (COUPON, "cid", 1)]);
     let returned: Vec<_> = answers

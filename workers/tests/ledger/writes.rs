@@ -1,10 +1,10 @@
 //! What a write refuses, and with which answer.
 
 use coupon_core::batch::{Batch, LoadApplied, StockChange, StockRow};
-use coupon_core::effect::WriteResult;
 use coupon_core::ids::{CodeNumber, EmitSeq, LoadId, Offset};
+use coupon_core::interface::WriteResult;
 use coupon_core::record::DeadLetter;
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -27,17 +27,17 @@ async fn stock_is_written_only_over_what_the_owner_knew() {
     let mut owner = Fixture::new(10).await;
     let good = owner.deciding(owner.claims(1, &["ann"]));
     let mut wrong = good.clone();
-    wrong.stock[0].was.cursor += 1;
+    wrong.stock[0].before.cursor += 1;
     assert!(matches!(refused(&owner, &wrong).await, WriteResult::Mismatch(_)));
     let counters: [fn(&mut StockRow); 4] =
         [|was| was.locked += 1, |was| was.redeemed += 1, |was| was.revoked += 1, |was| was.redemptions += 1];
     for miscount in counters {
         let mut wrong = good.clone();
-        miscount(&mut wrong.stock[0].was);
+        miscount(&mut wrong.stock[0].before);
         assert!(matches!(refused(&owner, &wrong).await, WriteResult::Mismatch(_)));
     }
     let mut impossible = good.clone();
-    impossible.stock[0].is.claimed += 1;
+    impossible.stock[0].after.claimed += 1;
     assert!(
         matches!(refused(&owner, &impossible).await, WriteResult::Mismatch(_)),
         "the sum is checked by Postgres"
@@ -48,10 +48,10 @@ async fn stock_is_written_only_over_what_the_owner_knew() {
     let other = owner.coupon("other").await;
     let empty = StockRow::default();
     let mut both = owner.deciding(owner.claims(2, &["bob"]));
-    both.stock.push(StockChange { coupon: other, was: empty, is: empty, passed: 0 });
+    both.stock.push(StockChange { coupon: other, before: empty, after: empty, passed: 0 });
     for miscount in counters.into_iter().chain([(|was| was.top += 1) as fn(&mut StockRow)]) {
         let mut one_wrong = both.clone();
-        miscount(&mut one_wrong.stock[1].was);
+        miscount(&mut one_wrong.stock[1].before);
         assert!(matches!(refused(&owner, &one_wrong).await, WriteResult::Mismatch(_)));
     }
     owner.write(&both).await;
@@ -95,10 +95,10 @@ async fn a_value_that_postgres_refuses_is_data_and_not_an_outage() {
     for user in ["n\0l", long.as_str(), ""] {
         let batch = owner.deciding(vec![claim(1, user, 1)]);
         let result = refused(&owner, &batch).await;
-        assert!(matches!(result, WriteResult::DataRefused(_)), "claim by {user:?}: {result:?}");
+        assert!(matches!(result, WriteResult::DataRejected(_)), "claim by {user:?}: {result:?}");
         let batch = owner.deciding(vec![rejection(1, user, Reason::SoldOut)]);
         let result = refused(&owner, &batch).await;
-        assert!(matches!(result, WriteResult::DataRefused(_)), "rejection of {user:?}: {result:?}");
+        assert!(matches!(result, WriteResult::DataRejected(_)), "rejection of {user:?}: {result:?}");
     }
 }
 
@@ -132,7 +132,7 @@ async fn a_returned_number_is_given_again_once() {
     owner.stock = StockRow { claimed: 1, returned: 1, ..owner.stock };
 
     let mut batch = owner.deciding(vec![claim(3, "cid", 1)]);
-    batch.stock[0].is = StockRow { returned: 0, claimed: 2, ..owner.stock };
+    batch.stock[0].after = StockRow { returned: 0, claimed: 2, ..owner.stock };
     batch.returned_taken = vec![(COUPON, CodeNumber(1))];
     let mut wrong = batch.clone();
     wrong.returned_taken.push((COUPON, CodeNumber(2)));
@@ -163,7 +163,7 @@ async fn the_cursor_leaves_no_number_ahead_of_it_behind() {
     owner.run("insert into stock_ahead values (1, 2), (1, 9); update stock set ahead = 2, claimed = 2").await;
     owner.stock = StockRow { ahead: 2, claimed: 2, ..owner.stock };
     let mut batch = owner.deciding(vec![claim(1, "ann", 1), claim(2, "bob", 3)]);
-    batch.stock[0].is = StockRow { cursor: 3, ahead: 1, claimed: 4, ..owner.stock };
+    batch.stock[0].after = StockRow { cursor: 3, ahead: 1, claimed: 4, ..owner.stock };
     for passed in [2, -1] {
         batch.stock[0].passed = passed;
         assert!(

@@ -4,11 +4,11 @@
 //! Nothing of this is remembered from batch to batch: it is read for each batch that needs it. The batch that is
 //! being written while this one is gathered overlays what was read, since no read is sure to show it.
 
-use crate::batch::{Batch, ClaimChange, Decision, Mark, MarkChange, RolledBack, Verdict};
-use crate::claim::{Claim, Terms};
-use crate::effect::{Answers, DueClaims, KnownCode, OrderOf, StoredRedemption};
-use crate::ids::{CodeNumber, CouponNo, LoadId, Millis, RequestId};
-use crate::vocabulary::{ClaimState, Kind};
+use crate::domain::batch::{Batch, ClaimChange, CodeFlags, CodeFlagsChange, Decision, RolledBack, Verdict};
+use crate::domain::claim::{Claim, ClaimStatus};
+use crate::domain::ids::{CodeNumber, CouponNo, LoadId, Millis, RequestId};
+use crate::domain::words::{ClaimState, Kind};
+use crate::interface::{DueClaims, LookupResults, OrderLookup, StoredCode, StoredRedemption};
 use foldhash::fast::FixedState;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -25,7 +25,7 @@ pub(super) struct Standing {
     pub(super) code: Box<str>,
     /// Its live claim.
     pub(super) claim: Option<Claim>,
-    pub(super) mark: Mark,
+    pub(super) flags: CodeFlags,
 }
 
 /// Where a name leads.
@@ -42,13 +42,13 @@ pub(super) enum Named {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Codes {
-    pub(super) names: Map<Box<str>, KnownCode>,
+    pub(super) names: Map<Box<str>, StoredCode>,
     pub(super) standings: Map<Place, Standing>,
     pub(super) lapsed: Set<(CouponNo, CodeNumber, Box<str>)>,
     pub(super) redemptions: Map<RequestId, StoredRedemption>,
-    pub(super) orders: Set<OrderOf>,
+    pub(super) orders: Set<OrderLookup>,
     /// Orders whose redemptions the batch that is being written rolls back: a read may show the time before.
-    pub(super) freed: Set<OrderOf>,
+    pub(super) freed: Set<OrderLookup>,
     /// Deadlines up to `until` that have not fired.
     pub(super) due: BTreeSet<(Millis, CouponNo, CodeNumber)>,
     /// The time of the last record that was gathered.
@@ -63,7 +63,7 @@ pub(super) struct Codes {
     changes: Vec<ClaimChange>,
     changed: Map<u128, usize>,
     made: Set<u128>,
-    marks: Vec<MarkChange>,
+    code_flags: Vec<CodeFlagsChange>,
     rolled_back: Vec<RolledBack>,
     redeemed: Set<RequestId>,
     /// Redemptions that this batch is asked to roll back.
@@ -74,7 +74,7 @@ pub(super) struct Codes {
 impl Standing {
     /// Of a code of which no more is known.
     pub(super) fn of(code: &str) -> Self {
-        Self { code: code.into(), claim: None, mark: Mark::default() }
+        Self { code: code.into(), claim: None, flags: CodeFlags::default() }
     }
 }
 
@@ -105,12 +105,12 @@ impl Codes {
     }
 
     /// Takes in what was read; `limit` is how many due claims were asked for at most.
-    pub(super) fn learn(&mut self, answers: &mut Answers, limit: usize) {
+    pub(super) fn learn(&mut self, answers: &mut LookupResults, limit: usize) {
         for known in answers.codes.drain(..) {
             if let Some(base) = known.base {
                 let place = (known.coupon, CodeNumber(base + known.idx));
                 let (code, claim) = (known.code.clone(), known.claim.clone());
-                self.standings.insert(place, Standing { code, claim, mark: known.mark });
+                self.standings.insert(place, Standing { code, claim, flags: known.flags });
             }
             self.names.insert(known.key.clone(), known);
         }
@@ -134,12 +134,13 @@ impl Codes {
         self.beyond = due.next;
         if due.claims.len() >= limit {
             let last = due.claims.last().map(|(_, claim)| claim);
-            self.horizon = last.and_then(|claim| Some((claim.terms.deadline()?, claim.coupon, claim.number)));
+            self.horizon =
+                last.and_then(|claim| Some((claim.status.deadline()?, claim.coupon, claim.number)));
         }
         for (coupon_id, claim) in due.claims {
             let place = (claim.coupon, claim.number);
             self.coupon_ids.insert(claim.coupon, coupon_id);
-            self.due.extend(claim.terms.deadline().map(|deadline| (deadline, place.0, place.1)));
+            self.due.extend(claim.status.deadline().map(|deadline| (deadline, place.0, place.1)));
             self.claimed(place, claim);
         }
     }
@@ -147,7 +148,7 @@ impl Codes {
     /// Where a name leads, for a request about this coupon; `applied` are the loads of this batch.
     pub(super) fn named(&self, key: &str, coupon: CouponNo, applied: impl Fn(LoadId) -> bool) -> Named {
         match self.names.get(key).filter(|known| known.coupon == coupon) {
-            Some(KnownCode { base: Some(base), idx, .. }) => Named::Place((coupon, CodeNumber(base + idx))),
+            Some(StoredCode { base: Some(base), idx, .. }) => Named::Place((coupon, CodeNumber(base + idx))),
             Some(known) if applied(known.load) => Named::NotYet,
             Some(_) | None => Named::Unknown,
         }
@@ -165,10 +166,10 @@ impl Codes {
     /// Whether an order was paid for with this code.
     pub(super) fn order_used(&self, place: Place, order: &str) -> bool {
         let claim = self.standings.get(&place).and_then(|standing| standing.claim.as_ref());
-        if let Some(Terms { state, order: named, .. }) = claim.map(|claim| &claim.terms) {
+        if let Some(ClaimStatus { state, order: named, .. }) = claim.map(|claim| &claim.status) {
             return *state == ClaimState::Redeemed && named.as_deref() == Some(order);
         }
-        let order = OrderOf { coupon: place.0, number: place.1, order: order.into() };
+        let order = OrderLookup { coupon: place.0, number: place.1, order: order.into() };
         self.orders.contains(&order)
     }
 
@@ -202,41 +203,43 @@ impl Codes {
         }
         let claim = claim();
         self.made.insert(claim.id.identity);
-        self.expect(place, claim.terms.deadline());
+        self.expect(place, claim.status.deadline());
         self.claimed(place, claim);
     }
 
     /// New terms of the claim of a code; answers the claim as it is now.
-    pub(super) fn change(&mut self, place: Place, terms: Terms) -> Option<Claim> {
+    pub(super) fn change(&mut self, place: Place, status: ClaimStatus) -> Option<Claim> {
         let claim = self.standings.get_mut(&place)?.claim.as_mut()?;
-        let was = (claim.terms.state, claim.terms.deadline());
-        claim.terms = terms;
+        let before = (claim.status.state, claim.status.deadline());
+        claim.status = status;
         let claim = claim.clone();
         let made_here = self.made.contains(&claim.id.identity);
         let place_of = *self.changed.entry(claim.id.identity).or_insert(self.changes.len());
         match self.changes.get_mut(place_of) {
             Some(change) => change.claim = claim.clone(),
-            None => self.changes.push(ClaimChange { was: (!made_here).then_some(was), claim: claim.clone() }),
+            None => self
+                .changes
+                .push(ClaimChange { before: (!made_here).then_some(before), claim: claim.clone() }),
         }
-        if claim.terms.lapsed.is_some() {
+        if claim.status.lapsed.is_some() {
             self.lapsed.insert((place.0, place.1, claim.user.clone()));
         }
-        if !claim.terms.is_live()
+        if !claim.status.is_live()
             && let Some(standing) = self.standings.get_mut(&place)
         {
             standing.claim = None;
         }
-        self.expect(place, claim.terms.deadline());
+        self.expect(place, claim.status.deadline());
         Some(claim)
     }
 
     /// The mark of a code changes.
-    pub(super) fn mark(&mut self, place: Place, is: Mark) {
+    pub(super) fn flags(&mut self, place: Place, after: CodeFlags) {
         let Some(standing) = self.standings.get_mut(&place) else { return };
-        let was = std::mem::replace(&mut standing.mark, is);
-        match self.marks.iter_mut().find(|change| (change.coupon, change.number) == place) {
-            Some(change) => change.is = is,
-            None => self.marks.push(MarkChange { coupon: place.0, number: place.1, was, is }),
+        let before = std::mem::replace(&mut standing.flags, after);
+        match self.code_flags.iter_mut().find(|change| (change.coupon, change.number) == place) {
+            Some(change) => change.after = after,
+            None => self.code_flags.push(CodeFlagsChange { coupon: place.0, number: place.1, before, after }),
         }
     }
 
@@ -261,7 +264,7 @@ impl Codes {
         let Some(stored) = self.redemptions.get_mut(&id) else { return };
         stored.rolled_back = true;
         let order = stored.redemption.order.clone();
-        let order = OrderOf { coupon: stored.coupon, number: stored.number, order };
+        let order = OrderLookup { coupon: stored.coupon, number: stored.number, order };
         self.orders.remove(&order);
         self.rolled_back.push(RolledBack { id, at, made_here: self.redeemed.contains(&id) });
     }
@@ -302,7 +305,7 @@ impl Codes {
     /// What this batch has changed.
     pub(super) fn write_to(self, batch: &mut Batch) {
         batch.claims = self.changes;
-        batch.marks = self.marks;
+        batch.code_flags = self.code_flags;
         batch.rolled_back = self.rolled_back;
     }
 
@@ -324,10 +327,10 @@ pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
 }
 
 /// The redemption that a decision made or rolled back.
-pub(super) fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderOf, &str)> {
+pub(super) fn redemption_of(decision: &Decision) -> Option<(StoredRedemption, OrderLookup, &str)> {
     let Verdict::Changed(changed) = &decision.verdict else { return None };
     let (redemption, coupon) = (changed.redemption.clone()?, decision.coupon?);
-    let order = OrderOf { coupon, number: changed.number, order: redemption.order.clone() };
+    let order = OrderLookup { coupon, number: changed.number, order: redemption.order.clone() };
     let (number, user) = (changed.number, decision.user.clone());
     let rolled_back = decision.kind == Kind::Rollback;
     Some((StoredRedemption { redemption, coupon, number, user, rolled_back }, order, &changed.code))

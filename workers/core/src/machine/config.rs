@@ -19,12 +19,12 @@ pub struct Config {
     /// Bytes of raw records waiting at which delivery is paused.
     pub backlog_bytes: usize,
     /// Users remembered before those of settled batches are forgotten.
-    pub users_remembered: usize,
+    pub max_cached_users: usize,
     /// Users of whom a digest is kept, so that of everybody else nothing needs to be read; beyond it, of those coupons
     /// that have most of them users are read again.
-    pub claimants_remembered: usize,
+    pub max_tracked_claimants: usize,
     /// Coupons remembered before those of settled batches are forgotten.
-    pub coupons_remembered: usize,
+    pub max_cached_coupons: usize,
     /// Codes kept ahead in the Redis list of a busy coupon.
     pub window: usize,
     /// Known mistakes switched on by the simulation.
@@ -40,10 +40,10 @@ impl Default for Config {
             backlog_high: 40_000,
             backlog_low: 20_000,
             backlog_bytes: 32 << 20,
-            users_remembered: 100_000,
+            max_cached_users: 100_000,
             // 19 MB where all are of one coupon.
-            claimants_remembered: 1_800_000,
-            coupons_remembered: 50_000,
+            max_tracked_claimants: 1_800_000,
+            max_cached_coupons: 50_000,
             window: 32_768,
             planted: Planted::default(),
         }

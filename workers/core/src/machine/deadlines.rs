@@ -6,9 +6,9 @@
 
 use super::draft::Draft;
 use super::{Effect, Machine, Phase};
-use crate::batch::EventKind;
-use crate::ids::Millis;
-use crate::life::lapse;
+use crate::domain::batch::EventKind;
+use crate::domain::ids::Millis;
+use crate::domain::transitions::lapse;
 use crate::planted::Bug;
 
 impl Machine {
@@ -22,12 +22,12 @@ impl Machine {
             && let Some((deadline, place)) = draft.codes.pop_due(now)
         {
             let claim = draft.codes.standing(place).and_then(|standing| standing.claim.as_ref());
-            let Some(claim) = claim.filter(|claim| claim.terms.deadline() == Some(deadline)) else {
+            let Some(claim) = claim.filter(|claim| claim.status.deadline() == Some(deadline)) else {
                 continue;
             };
-            let Some((terms, kind)) = lapse(&claim.terms, deadline) else { continue };
+            let Some((status, kind)) = lapse(&claim.status, deadline) else { continue };
             draft.now = draft.batch.position.time.max(deadline);
-            let Ok(claim) = self.change_claim(place, terms, draft) else {
+            let Ok(claim) = self.change_claim(place, status, draft) else {
                 draft.codes.put_back_due(deadline, place);
                 return false;
             };

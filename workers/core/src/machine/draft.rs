@@ -1,13 +1,13 @@
 //! A batch in the making: what the decisions of its records leave in it.
 
+use super::cache::Coupon;
 use super::codes::Codes;
-use super::gathering::Ids;
-use super::memory::Coupon;
-use crate::batch::{Batch, Decision, Event, EventKind, Lapsed, Position, StockRow, Verdict};
-use crate::claim::{Claim, Terms};
-use crate::ids::{CodeNumber, CouponNo, Millis, Offset};
-use crate::record::{Record, Request, Unanswered};
-use crate::vocabulary::{Kind, Reason};
+use super::prefetch::Ids;
+use crate::domain::batch::{Batch, Decision, Event, EventKind, Lapsed, Position, StockRow, Verdict};
+use crate::domain::claim::{Claim, ClaimStatus};
+use crate::domain::ids::{CodeNumber, CouponNo, Millis, Offset};
+use crate::domain::record::{Record, Request, UnreadableRequest};
+use crate::domain::words::{Kind, Reason};
 
 /// See the module's documentation.
 pub(super) struct Draft {
@@ -35,7 +35,7 @@ impl Draft {
             last_offset: record.offset,
             last_digest: record.digest,
             time: self.now,
-            suspect_until: position.suspect_until,
+            possible_duplicates_until: position.possible_duplicates_until,
         };
     }
 
@@ -68,7 +68,7 @@ impl Draft {
             code: code.into(),
             user: request.user.clone(),
             claimed: self.now,
-            terms: Terms::claimed(hold_until),
+            status: ClaimStatus::claimed(hold_until),
         };
         self.codes.made((coupon, number), claim, hold_until);
     }
@@ -83,7 +83,7 @@ impl Draft {
         self.decide(request, offset, coupon, Verdict::Rejected(reason));
     }
 
-    /// Moves the request's texts into its decision: [`super::settling`] puts them back if the batch is undone.
+    /// Moves the request's texts into its decision: [`super::commit`] puts them back if the batch is undone.
     pub(super) fn decide(
         &mut self,
         request: &mut Request,
@@ -103,7 +103,7 @@ impl Draft {
         });
     }
 
-    pub(super) fn refuse_unread(&mut self, answer: &Unanswered, offset: Offset, reason: Reason) {
+    pub(super) fn refuse_unread(&mut self, answer: &UnreadableRequest, offset: Offset, reason: Reason) {
         self.batch.decisions.push(Decision {
             id: answer.id,
             kind: Kind::Unknown,

@@ -8,33 +8,35 @@
 //! (what is asked of a code), `deadlines` (what lapses), `settling` (what became of a write), `memory` (coupons and
 //! users), `claimants` (of whom nothing needs to be read), `codes` and `overlay` (what one batch knows of codes and claims), `outbox` (what is told, and how far).
 
-mod claimants;
+mod cache;
+mod code_requests;
 mod codes;
+mod commit;
 mod config;
 mod deadlines;
-mod deciding;
+pub mod decide;
 mod draft;
-mod gathering;
-mod memory;
+pub mod duplicates;
+mod execute;
 mod outbox;
 mod overlay;
-mod planning;
-mod requests;
-mod settling;
+mod prefetch;
+mod requirements;
+pub mod stock;
 
-use crate::batch::{Batch, Position};
-use crate::effect::{Effect, Input, ListName, PartitionRow, Release, Token};
-use crate::ids::{Attempt, CouponNo, EmitSeq, Epoch, Millis, Nonce, Offset, Partition, WriteNo};
+use crate::domain::batch::{Batch, Position};
+use crate::domain::ids::{Attempt, CouponNo, EmitSeq, Epoch, Millis, Nonce, Offset, Partition, WriteNo};
+use crate::domain::record::{Payload, Record};
+use crate::interface::{CacheListName, Effect, Input, PartitionRow, Release, Token};
+use crate::machine::duplicates::{MAX_CLOCK_SKEW_MS, RecentIds};
 use crate::planted::Bug;
-use crate::record::{Payload, Record};
-use crate::repetition::{Recent, TRUST};
+use cache::Memory;
+use commit::{Unsettled, Writing};
 pub use config::Config;
-use gathering::Gathering;
-use memory::Memory;
 use outbox::Outbox;
+use prefetch::Gathering;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use settling::{Unsettled, Writing};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -105,7 +107,7 @@ pub struct Machine {
     paused: bool,
 
     memory: Memory,
-    recent: Recent,
+    recent: RecentIds,
     outbox: Outbox,
     gathering: Option<Gathering>,
     decided: Option<Unsettled>,
@@ -157,7 +159,7 @@ impl Machine {
             backlog_bytes: 0,
             paused: false,
             memory: Memory::new(seed, config.window),
-            recent: Recent::new(seed, Millis(0)),
+            recent: RecentIds::new(seed, Millis(0)),
             outbox: Outbox::default(),
             gathering: None,
             decided: None,
@@ -205,17 +207,17 @@ impl Machine {
             Input::TakenOver(row) => self.taken_over(row, effects),
             Input::LogChecked(checked) => self.log_checked(checked, effects),
             Input::Records(records) => self.receive(records),
-            Input::Loaded { token, answers } => self.loaded(token, *answers),
+            Input::LookedUp { token, results } => self.loaded(token, *results),
             Input::Reserved { token, popped, read } => self.reserved(token, popped, read, effects),
-            Input::Filled { list, result } => self.memory.filled(list, result, self.head.position.time),
+            Input::Refilled { list, result } => self.memory.filled(list, result, self.head.position.time),
             Input::Written { write_no, attempt, result } => self.written(write_no, attempt, result, effects),
             Input::ReadBack(row) => self.read_back(&row, effects),
-            Input::Emitted(seq) => self.emitted(seq, effects),
-            Input::Idle { quiet } => {
+            Input::Published(seq) => self.emitted(seq, effects),
+            Input::Idle { since_last_record } => {
                 self.record_watermark();
-                self.tick_if_due(quiet, effects);
+                self.tick_if_due(since_last_record, effects);
             }
-            Input::LetGo => self.let_go(),
+            Input::HandOver => self.let_go(),
         }
         self.advance(effects);
     }
@@ -234,8 +236,9 @@ impl Machine {
         }
         self.epoch = row.epoch;
         // What was decided up to now is known to the ledger only; ids minted until then may come again.
-        let suspect_until = row.position.suspect_until.max(Millis(row.position.time.0 + TRUST));
-        self.recent = Recent::new(self.seed, suspect_until);
+        let possible_duplicates_until =
+            row.position.possible_duplicates_until.max(Millis(row.position.time.0 + MAX_CLOCK_SKEW_MS));
+        self.recent = RecentIds::new(self.seed, possible_duplicates_until);
         self.settled = Head {
             write_no: row.write_no,
             position: row.position,
@@ -263,7 +266,7 @@ impl Machine {
         self.phase = Phase::Running;
         self.outbox = Outbox::after_takeover(&self.settled);
         if let Some((from, to)) = self.outbox.to_reemit() {
-            effects.push(Effect::Reemit { from, to });
+            effects.push(Effect::Republish { from, to });
         }
         effects.push(Effect::Consume { from: self.delivered });
         // How long ago the last record was, nobody knows.
@@ -379,12 +382,11 @@ struct ListNames<'a> {
 }
 
 impl ListNames<'_> {
-    fn next(&mut self, coupon: CouponNo) -> ListName {
+    fn next(&mut self, coupon: CouponNo) -> CacheListName {
         *self.lists += 1;
-        ListName { coupon, epoch: self.epoch, nonce: self.nonce, generation: *self.lists }
+        CacheListName { coupon, epoch: self.epoch, nonce: self.nonce, generation: *self.lists }
     }
 }
 
 #[cfg(test)]
-#[path = "../machine_tests.rs"]
 mod tests;

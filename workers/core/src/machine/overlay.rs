@@ -1,11 +1,11 @@
 //! What the batch that is being written does to what was read of codes and claims: no read is sure to show it.
 
 use super::codes::{Codes, Place, Set, Standing, earlier, redemption_of};
-use crate::batch::{Batch, Decision, Verdict};
-use crate::claim::{Claim, Terms};
-use crate::ids::CodeNumber;
+use crate::domain::batch::{Batch, Decision, Verdict};
+use crate::domain::claim::{Claim, ClaimStatus};
+use crate::domain::ids::CodeNumber;
+use crate::domain::words::Kind;
 use crate::planted::{Bug, Planted};
-use crate::vocabulary::Kind;
 
 impl Codes {
     /// What the batch that is being written does to what was read.
@@ -20,7 +20,7 @@ impl Codes {
         }) {
             name.base = Some(applied.base);
             let place = (name.coupon, CodeNumber(applied.base + name.idx));
-            let standing = || Standing { code: name.code.clone(), claim: None, mark: name.mark };
+            let standing = || Standing { code: name.code.clone(), claim: None, flags: name.flags };
             self.standings.entry(place).or_insert_with(standing);
         }
         let overlaid = if planted.has(Bug::LapsedTwice) { Set::default() } else { overlaid(batch) };
@@ -34,20 +34,20 @@ impl Codes {
             self.overlay_claim(claim);
         }
         for change in &batch.claims {
-            if change.claim.terms.lapsed.is_some() {
+            if change.claim.status.lapsed.is_some() {
                 self.lapsed.insert((change.claim.coupon, change.claim.number, change.claim.user.clone()));
             }
         }
-        for change in &batch.marks {
+        for change in &batch.code_flags {
             if let Some(standing) = self.standings.get_mut(&(change.coupon, change.number)) {
-                standing.mark = change.is;
+                standing.flags = change.after;
             }
         }
     }
 
     fn overlay_claim(&mut self, claim: Claim) {
         let place = (claim.coupon, claim.number);
-        let deadline = claim.terms.deadline();
+        let deadline = claim.status.deadline();
         let due = deadline.filter(|deadline| *deadline <= self.until);
         match due {
             Some(deadline) if self.looked => {
@@ -93,7 +93,7 @@ fn overlaid(batch: &Batch) -> Set<Place> {
 /// The live claims among those that a batch makes or changes, as it leaves them.
 fn live_claims(batch: &Batch) -> impl Iterator<Item = Claim> {
     let changed: Set<u128> = batch.claims.iter().map(|change| change.claim.id.identity).collect();
-    let kept = batch.claims.iter().filter(|change| change.claim.terms.is_live());
+    let kept = batch.claims.iter().filter(|change| change.claim.status.is_live());
     let unchanged = batch.decisions.iter().filter(move |decision| !changed.contains(&decision.id.identity));
     unchanged.filter_map(claim_of).chain(kept.map(|change| change.claim.clone()))
 }
@@ -108,6 +108,6 @@ fn claim_of(decision: &Decision) -> Option<Claim> {
         code: code.clone(),
         user: decision.user.clone(),
         claimed: decision.decided,
-        terms: Terms::claimed(*hold_until),
+        status: ClaimStatus::claimed(*hold_until),
     })
 }

@@ -2,15 +2,16 @@
 
 use coupon_core::batch::{Batch, Position, StockRow};
 use coupon_core::coupon::Definition;
-use coupon_core::effect::{
-    Answers, CodeEntry, Effect, FillResult, Input, LiveClaims, LoadedCoupon, PartitionRow, Popped, Wants,
-};
 use coupon_core::ids::{
     CodeNumber, CouponNo, EmitSeq, Epoch, Millis, Nonce, Offset, Partition, RequestId, WriteNo,
 };
+use coupon_core::interface::{
+    CodeEntry, Effect, Input, LookupResults, Lookups, PartitionRow, Popped, RefillResult, StoredCoupon,
+    UserCounts,
+};
 use coupon_core::machine::{Config, Machine};
 use coupon_core::record::{Payload, Record, Request};
-use coupon_core::vocabulary::Kind;
+use coupon_core::words::Kind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -88,10 +89,10 @@ impl World {
         match effect {
             Effect::TakeOver { nonce } => Some(Input::TakenOver(row(nonce))),
             Effect::CheckLog { .. } => Some(Input::LogChecked(Ok(()))),
-            Effect::Load { token, wants } => {
+            Effect::Lookup { token, lookups: wants } => {
                 *users_read += wants.users.iter().map(|of| of.users.len()).sum::<usize>();
                 let answers = Box::new(answers(wants, definition, stock, has));
-                Some(Input::Loaded { token, answers })
+                Some(Input::LookedUp { token, results: answers })
             }
             Effect::Reserve { token, pops, reads } => {
                 let pops = pops.iter().map(|pop| Popped::Codes(codes(popped, pop.count, stock.top)));
@@ -99,18 +100,18 @@ impl World {
                 let read = reads.iter().map(|read| codes(popped, read.count, stock.top)).collect();
                 Some(Input::Reserved { token, popped: pops, read })
             }
-            Effect::Fill(fill) => {
+            Effect::Refill(fill) => {
                 let last = CodeNumber(fill.codes.after.0 + fill.codes.count as i64);
-                let result = FillResult::Filled { count: fill.codes.count, last };
-                Some(Input::Filled { list: fill.list, result })
+                let result = RefillResult::Refilled { count: fill.codes.count, last };
+                Some(Input::Refilled { list: fill.list, result })
             }
             Effect::Write { batch, .. } => {
                 let (write_no, attempt) = (batch.fence.write_no, batch.fence.attempt);
                 *written = Some(batch);
-                let result = coupon_core::effect::WriteResult::Written;
+                let result = coupon_core::interface::WriteResult::Written;
                 Some(Input::Written { write_no, attempt, result })
             }
-            Effect::Emit(batch) => batch.emit_seq.map(Input::Emitted),
+            Effect::Publish(batch) => batch.emit_seq.map(Input::Published),
             Effect::Released(release) => unreachable!("{release:?}"),
             _ => None,
         }
@@ -130,8 +131,8 @@ fn row(nonce: Nonce) -> PartitionRow {
     }
 }
 
-fn answers(wants: Wants, definition: &Definition, stock: StockRow, has: u32) -> Answers {
-    let coupons = wants.coupons.into_iter().map(|coupon_id| LoadedCoupon {
+fn answers(wants: Lookups, definition: &Definition, stock: StockRow, has: u32) -> LookupResults {
+    let coupons = wants.coupons.into_iter().map(|coupon_id| StoredCoupon {
         coupon_id,
         coupon: CouponNo(1),
         definition: definition.clone(),
@@ -140,9 +141,9 @@ fn answers(wants: Wants, definition: &Definition, stock: StockRow, has: u32) -> 
     });
     let users = wants.users.into_iter().flat_map(|of| {
         let coupon = of.coupon;
-        of.users.into_iter().map(move |user| LiveClaims { coupon, user, count: has, redemptions: 0 })
+        of.users.into_iter().map(move |user| UserCounts { coupon, user, claims: has, redemptions: 0 })
     });
-    Answers { coupons: coupons.collect(), users: users.collect(), ..Answers::default() }
+    LookupResults { coupons: coupons.collect(), users: users.collect(), ..LookupResults::default() }
 }
 
 fn codes(popped: &mut i64, count: usize, top: i64) -> Vec<CodeEntry> {

@@ -5,9 +5,9 @@ use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::owner::Owner;
 use coupon_core::batch::{Batch, Event, EventKind, Verdict};
-use coupon_core::effect::PartitionRow;
+use coupon_core::interface::PartitionRow;
 use coupon_core::machine::Config;
-use coupon_core::vocabulary::{ClaimState, Kind};
+use coupon_core::words::{ClaimState, Kind};
 
 /// Records that one delivery brings at most.
 pub(crate) const DELIVERY: usize = 5;
@@ -24,8 +24,8 @@ pub(crate) fn memory_is_bounded(owner: &Owner, config: &Config) -> Result<(), St
     let held = 3 * config.batch_records;
     let unacknowledged = config.unacknowledged.max(owner.inherited) + 1;
     let bounded = status.backlog <= config.backlog_high + DELIVERY + held
-        && status.coupons <= config.coupons_remembered + held
-        && status.users <= config.users_remembered + 3 * held
+        && status.coupons <= config.max_cached_coupons + held
+        && status.users <= config.max_cached_users + 3 * held
         && status.unacknowledged <= unacknowledged;
     if bounded { Ok(()) } else { Err(format!("I12: {status:?} is beyond {config:?}")) }
 }
@@ -39,7 +39,7 @@ pub(crate) fn a_write_is_in_order(owner: &Owner, batch: &Batch, config: &Config)
         let (watermark, known) = (batch.watermark, owner.acknowledged);
         return Err(format!("I5: watermark {watermark}, but only {known} is acknowledged"));
     }
-    if batch.decisions.len() + batch.repetitions.len() > config.batch_records {
+    if batch.decisions.len() + batch.duplicates.len() > config.batch_records {
         return Err(format!("I12: a batch of {} decisions", batch.decisions.len()));
     }
     let (lapses, most) = (lapses(batch).count(), LAPSES * config.batch_records);
@@ -54,11 +54,11 @@ pub(crate) fn a_batch_fits_its_row(batch: &Batch, row: &PartitionRow, broker: &B
     if let Some(untold) = broker.untold.keys().next().filter(|seq| **seq <= batch.watermark) {
         return Err(format!("I5: watermark {}, but entry {untold} is not told", batch.watermark));
     }
-    let seq = batch.emits().then_some(row.next_emit_seq);
+    let seq = batch.publishes().then_some(row.next_emit_seq);
     if batch.emit_seq != seq {
         return Err(format!("the batch calls its outbox entry {:?}, the ledger {seq:?}", batch.emit_seq));
     }
-    if batch.position.suspect_until < row.position.suspect_until {
+    if batch.position.possible_duplicates_until < row.position.possible_duplicates_until {
         return Err("I7: what may be a repetition shrinks".into());
     }
     let offsets = batch.decisions.iter().map(|decision| decision.offset);
@@ -109,7 +109,7 @@ pub(crate) fn nothing_lapses_early(batch: &Batch, log: &Log, ledger: &Ledger) ->
         return Err(format!("I11: {early:?}, and the latest record is of {latest}"));
     }
     for change in &batch.claims {
-        let terms = &change.claim.terms;
+        let terms = &change.claim.status;
         if let Some(lapsed) = terms.lapsed
             && (terms.state != ClaimState::Returned || lapsed > latest)
         {
@@ -150,7 +150,7 @@ pub(crate) fn locked_where_required(batch: &Batch, ledger: &Ledger) -> Result<()
         if !coupon.definition.requires_lock || coupon.definition.is_shared() {
             continue;
         }
-        let before = coupon.live.get(&changed.number.0).map(|identity| &ledger.claims[identity].claim.terms);
+        let before = coupon.live.get(&changed.number.0).map(|identity| &ledger.claims[identity].claim.status);
         let before =
             before.filter(|terms| terms.state == ClaimState::Locked).and_then(|terms| terms.lock_until);
         let here = batch.decisions[..index].iter().rev().find_map(|earlier| match &earlier.verdict {

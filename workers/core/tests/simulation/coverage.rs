@@ -1,6 +1,6 @@
 //! What a run has come to: how often each rejection, each transition and each corner was seen.
 
-use coupon_core::vocabulary::{Kind, Reason};
+use coupon_core::words::{Kind, Reason};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]

@@ -4,12 +4,12 @@
 use crate::ledger::Ledger;
 use crate::rng::Rng;
 use crate::traffic::Traffic;
-use coupon_core::batch::{Changed, Decision, Mark, Redemption, Verdict};
-use coupon_core::claim::Terms;
+use coupon_core::batch::{Changed, CodeFlags, Decision, Redemption, Verdict};
+use coupon_core::claim::ClaimStatus;
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, Offset, RequestId};
 use coupon_core::money;
 use coupon_core::record::{Details, Request};
-use coupon_core::vocabulary::{ClaimState, Kind};
+use coupon_core::words::{ClaimState, Kind};
 
 /// A code, by its coupon and its number.
 type Place = (CouponNo, i64);
@@ -31,14 +31,14 @@ pub(crate) fn taken_code(
         for nth in 0..uses {
             redemption(rng, ledger, traffic, (place, nth), None, start);
         }
-        return ledger.set_mark(no, number, Mark { uses: i64::from(uses), revoked });
+        return ledger.set_mark(no, number, CodeFlags { uses: i64::from(uses), revoked });
     }
     if rng.chance(60) {
-        return ledger.set_mark(no, number, Mark { uses: 0, revoked: true });
+        return ledger.set_mark(no, number, CodeFlags { uses: 0, revoked: true });
     }
     // Whole seconds, so that several fall together.
     let hold_until = definition.hold.map(|_| Millis(start.0 + 1_000 * rng.between(0, 60)));
-    let mut terms = Terms::claimed(hold_until);
+    let mut terms = ClaimStatus::claimed(hold_until);
     match rng.below(10) {
         0..5 => {}
         5..7 => {
@@ -54,7 +54,7 @@ pub(crate) fn taken_code(
         }
         _ => {
             terms.state = ClaimState::Revoked;
-            ledger.set_mark(no, number, Mark { uses: 0, revoked: true });
+            ledger.set_mark(no, number, CodeFlags { uses: 0, revoked: true });
         }
     }
     if terms.state == ClaimState::Claimed && rng.chance(200) {
@@ -77,7 +77,7 @@ pub(crate) fn returned_code(
 ) {
     if rng.chance(600) {
         let over = rng.chance(500).then(|| Millis(start.0 - rng.between(0, 10_000)));
-        let terms = Terms { state: ClaimState::Returned, lapsed: over, ..Terms::claimed(over) };
+        let terms = ClaimStatus { state: ClaimState::Returned, lapsed: over, ..ClaimStatus::claimed(over) };
         claim(rng, ledger, traffic, place, terms, start);
     }
 }
@@ -88,7 +88,7 @@ fn claim(
     ledger: &mut Ledger,
     traffic: &mut Traffic,
     (no, number): Place,
-    terms: Terms,
+    terms: ClaimStatus,
     start: Millis,
 ) -> Millis {
     let coupon = &ledger.coupons[no.0 as usize - 1];

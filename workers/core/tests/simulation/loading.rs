@@ -4,8 +4,8 @@ use crate::ledger::LoadState;
 use crate::owner::{Call, Load};
 use crate::perform::Left;
 use crate::world::World;
-use coupon_core::effect::{CodeEntry, Input, KnownCode, LiveClaims, LoadedCoupon, LoadedLoad};
 use coupon_core::ids::CodeNumber;
+use coupon_core::interface::{CodeEntry, Input, StoredCode, StoredCoupon, StoredLoad, UserCounts};
 
 impl World {
     /// One query of the few that a load is made of.
@@ -32,7 +32,7 @@ impl World {
                 11 => self.load_due(&mut load),
                 _ => {
                     let answers = Box::new(std::mem::take(&mut load.answers));
-                    return Left::Answer(Input::Loaded { token: load.token, answers });
+                    return Left::Answer(Input::LookedUp { token: load.token, results: answers });
                 }
             };
             if asked && self.rng.chance(500) {
@@ -44,7 +44,7 @@ impl World {
     fn load_coupons(&self, load: &mut Load) -> bool {
         for coupon_id in &load.wants.coupons {
             if let Some((no, coupon)) = self.ledger.by_id(coupon_id) {
-                load.answers.coupons.push(LoadedCoupon {
+                load.answers.coupons.push(StoredCoupon {
                     coupon_id: coupon_id.clone(),
                     coupon: no,
                     definition: coupon.definition.clone(),
@@ -67,7 +67,7 @@ impl World {
 
     fn load_loads(&self, load: &mut Load) -> bool {
         let known = load.wants.loads.iter().filter_map(|wanted| self.ledger.load(*wanted));
-        let known = known.map(|row| LoadedLoad {
+        let known = known.map(|row| StoredLoad {
             load: row.id,
             coupon: row.coupon,
             count: row.count,
@@ -86,7 +86,7 @@ impl World {
                     row.redeemers.get(user).copied().filter(|_| wanted.redemptions).unwrap_or(0);
                 if count + redemptions > 0 || self.rng.chance(300) {
                     let (coupon, user) = (wanted.coupon, user.clone());
-                    load.answers.users.push(LiveClaims { coupon, user, count, redemptions });
+                    load.answers.users.push(UserCounts { coupon, user, claims: count, redemptions });
                 }
             }
         }
@@ -155,6 +155,6 @@ impl World {
     }
 }
 
-fn once(codes: &mut Vec<KnownCode>, code: Option<KnownCode>) {
+fn once(codes: &mut Vec<StoredCode>, code: Option<StoredCode>) {
     codes.extend(code.filter(|code| !codes.iter().any(|known| known.key == code.key)));
 }

@@ -1,8 +1,10 @@
 //! One ownership as the world sees it: a machine, what it has asked for, and what is on its way to it.
 
 use coupon_core::batch::{Batch, Decision, Event};
-use coupon_core::effect::{Answers, CodeEntry, Fill, Input, Pop, Popped, ReadCodes, Token, Wants};
 use coupon_core::ids::{EmitSeq, Millis, Nonce, Offset};
+use coupon_core::interface::{
+    CodeEntry, Input, LookupResults, Lookups, Pop, Popped, ReadCodes, Refill, Token,
+};
 use coupon_core::machine::Machine;
 use coupon_core::record::Payload;
 use std::collections::BTreeSet;
@@ -78,7 +80,7 @@ impl Owner {
                 self.inherited = (row.next_emit_seq.0 - 1 - row.emitted_seq.0).unsigned_abs();
             }
             Input::Written { .. } => self.writing = false,
-            Input::Emitted(seq) => {
+            Input::Published(seq) => {
                 if *seq > self.acknowledged {
                     self.beyond.insert(*seq);
                 }
@@ -86,7 +88,7 @@ impl Owner {
                     self.acknowledged = self.acknowledged.next();
                 }
             }
-            Input::LetGo => self.letting_go = true,
+            Input::HandOver => self.letting_go = true,
             Input::Records(records) => {
                 (self.heard, self.leap) = (now, 0);
                 self.ticking &= !records.iter().any(|record| record.payload == Payload::Tick);
@@ -117,7 +119,7 @@ pub(crate) enum Call {
     Load(Box<Load>),
     Reserve(Box<Reserve>),
     /// First the codes are read, then they are pushed.
-    Fill(Fill, Option<Vec<CodeEntry>>),
+    Refill(Refill, Option<Vec<CodeEntry>>),
     Write(Arc<Batch>),
     ReadBack,
     Emit(EmitSeq, Vec<Message>),
@@ -128,9 +130,9 @@ pub(crate) enum Call {
 /// One query per kind, each at its own time.
 pub(crate) struct Load {
     pub(crate) token: Token,
-    pub(crate) wants: Wants,
+    pub(crate) wants: Lookups,
     pub(crate) stage: u8,
-    pub(crate) answers: Answers,
+    pub(crate) answers: LookupResults,
 }
 
 /// Pops and reads, each at its own time.
@@ -158,7 +160,7 @@ impl Call {
             Self::CheckLog(_) => "check log",
             Self::Load(_) => "load",
             Self::Reserve(_) => "reserve",
-            Self::Fill(..) => "fill",
+            Self::Refill(..) => "fill",
             Self::Write(_) => "write",
             Self::ReadBack => "read back",
             Self::Emit(..) => "emit",
@@ -170,7 +172,7 @@ impl Call {
 
 /// Everything that a batch has to tell.
 pub(crate) fn messages_of(batch: &Batch) -> Vec<Message> {
-    let responses = batch.decisions.iter().chain(&batch.repetitions).cloned().map(Message::Response);
+    let responses = batch.decisions.iter().chain(&batch.duplicates).cloned().map(Message::Response);
     let letters = batch.dead_letters.iter().map(|(offset, _)| Message::DeadLetter(*offset));
     let events = batch.events.iter().cloned().map(Message::Event);
     responses.chain(letters).chain(events).collect()

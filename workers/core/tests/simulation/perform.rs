@@ -3,8 +3,8 @@
 use crate::owner::{Call, Message, OwnerId, Pending, Reserve};
 use crate::world::World;
 use coupon_core::batch::Batch;
-use coupon_core::effect::{Fill, FillResult, Input, Popped, WriteResult};
 use coupon_core::ids::EmitSeq;
+use coupon_core::interface::{Input, Popped, Refill, RefillResult, WriteResult};
 use coupon_core::record::Payload;
 use std::sync::Arc;
 
@@ -58,11 +58,11 @@ impl World {
             }
             Call::Load(load) => Ok(self.load(load, repeated)),
             Call::Reserve(reserve) => Ok(self.reserve(reserve)),
-            Call::Fill(fill, None) => {
+            Call::Refill(fill, None) => {
                 let codes = self.ledger.codes(fill.codes);
-                Ok(Left::More(Call::Fill(fill, Some(codes))))
+                Ok(Left::More(Call::Refill(fill, Some(codes))))
             }
-            Call::Fill(fill, Some(codes)) => Ok(self.fill(fill, codes)),
+            Call::Refill(fill, Some(codes)) => Ok(self.fill(fill, codes)),
             Call::Write(batch) => self.write(owner, awaited, &batch),
             Call::ReadBack => Ok(Left::Answer(Input::ReadBack(self.ledger.row))),
             Call::Emit(seq, messages) => self.emit(seq, messages),
@@ -120,18 +120,18 @@ impl World {
         Left::Answer(Input::Reserved { token: reserve.token, popped: reserve.popped, read: reserve.read })
     }
 
-    fn fill(&mut self, fill: Fill, codes: Vec<coupon_core::effect::CodeEntry>) -> Left {
+    fn fill(&mut self, fill: Refill, codes: Vec<coupon_core::interface::CodeEntry>) -> Left {
         let list = fill.list;
         let lost = self.faulty && self.rng.chance(self.plan.fill_unknown);
         if lost {
             let part = self.rng.below(codes.len() + 1);
             self.redis.push(list, codes.into_iter().take(part));
-            return Left::Answer(Input::Filled { list, result: FillResult::Unknown });
+            return Left::Answer(Input::Refilled { list, result: RefillResult::Unknown });
         }
         let last = codes.last().map_or(fill.codes.after, |entry| entry.number);
         let count = codes.len();
         self.redis.push(list, codes);
-        Left::Answer(Input::Filled { list, result: FillResult::Filled { count, last } })
+        Left::Answer(Input::Refilled { list, result: RefillResult::Refilled { count, last } })
     }
 
     fn write(&mut self, owner: OwnerId, awaited: bool, batch: &Arc<Batch>) -> Result<Left, String> {
@@ -191,6 +191,6 @@ impl World {
         if told == messages.len() && told > 0 {
             self.broker.untold.remove(&seq);
         }
-        Ok(if lost { Left::More(Call::Emit(seq, messages)) } else { Left::Answer(Input::Emitted(seq)) })
+        Ok(if lost { Left::More(Call::Emit(seq, messages)) } else { Left::Answer(Input::Published(seq)) })
     }
 }

@@ -133,10 +133,10 @@ impl Plan {
             unacknowledged: 1 + rng.below(3) as u64,
             backlog_high: backlog_low + 4 + rng.below(8),
             backlog_low,
-            users_remembered: *rng.pick(&[2, 2, 40]),
-            claimants_remembered: *rng.pick(&[1, 6, 1_000]),
+            max_cached_users: *rng.pick(&[2, 2, 40]),
+            max_tracked_claimants: *rng.pick(&[1, 6, 1_000]),
             // What is forgotten takes its list with it: where nothing is, lists grow old.
-            coupons_remembered: *rng.pick(&[2, 20]),
+            max_cached_coupons: *rng.pick(&[2, 20]),
             window: *rng.pick(&[2, 3, 4, 8, 16]),
             planted,
             ..Config::default()

@@ -2,7 +2,7 @@
 //! by ticks alone, and by no more ticks than there are lapses.
 
 use crate::world::World;
-use coupon_core::effect::Input;
+use coupon_core::interface::Input;
 
 /// Rounds of going on in which every deadline has passed, or never will.
 const MOST_ROUNDS: u64 = 600;
@@ -24,7 +24,7 @@ pub(crate) fn every_deadline_passes(world: &mut World) -> Result<(), String> {
         world.log.pass(by);
         let owner = &world.owners[0];
         let (id, quiet) = (owner.id, owner.quiet(world.log.now()));
-        world.feed(id, Input::Idle { quiet })?;
+        world.feed(id, Input::Idle { since_last_record: quiet })?;
         world.come_to_rest()?;
         let same = world.ledger.deadlines.first() == Some(&next);
         by = if same { (2 * by).min(LONGEST) } else { *world.rng.pick(&[200, 5_000, 60_000]) };

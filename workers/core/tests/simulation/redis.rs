@@ -2,8 +2,8 @@
 
 use crate::ledger::Ledger;
 use crate::rng::Rng;
-use coupon_core::effect::{CodeEntry, ListName, Pop, Popped};
 use coupon_core::ids::{CodeNumber, CouponNo};
+use coupon_core::interface::{CacheListName, CodeEntry, Pop, Popped};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
 
@@ -16,9 +16,9 @@ struct Stored {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Redis {
-    lists: HashMap<ListName, VecDeque<Stored>, FixedState>,
+    lists: HashMap<CacheListName, VecDeque<Stored>, FixedState>,
     /// The names in the order in which they came, so that chance picks the same one every time.
-    names: Vec<ListName>,
+    names: Vec<CacheListName>,
 }
 
 impl Redis {
@@ -32,7 +32,7 @@ impl Redis {
         Popped::Codes(stored.into_iter().map(|stored| stored.entry).collect())
     }
 
-    pub(crate) fn push(&mut self, name: ListName, entries: impl IntoIterator<Item = CodeEntry>) {
+    pub(crate) fn push(&mut self, name: CacheListName, entries: impl IntoIterator<Item = CodeEntry>) {
         let list = self.lists.entry(name).or_default();
         list.extend(entries.into_iter().map(|entry| Stored { coupon: name.coupon, entry }));
         if !self.names.contains(&name) {

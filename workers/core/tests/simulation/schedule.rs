@@ -8,7 +8,7 @@ use crate::quiet;
 use crate::settled;
 use crate::setup;
 use crate::world::World;
-use coupon_core::effect::Input;
+use coupon_core::interface::Input;
 use coupon_core::record::Payload;
 
 /// Faults may hold a run up so much that it decides next to nothing: then it is settled as it is.
@@ -112,7 +112,7 @@ impl World {
             self.owners[index].leap += self.rng.between(-3_600_000, 3_600_000);
         }
         let quiet = self.owners[index].quiet(self.log.now());
-        self.feed(self.owners[index].id, Input::Idle { quiet })
+        self.feed(self.owners[index].id, Input::Idle { since_last_record: quiet })
     }
 
     /// What no owner asked for.
@@ -185,7 +185,7 @@ impl World {
         if self.assigned == Some(id) && self.rng.chance(500) {
             self.assigned = None;
         }
-        self.feed(id, Input::LetGo)
+        self.feed(id, Input::HandOver)
     }
 
     fn add_load(&mut self) {
@@ -224,7 +224,7 @@ impl World {
         let zombies: Vec<OwnerId> = self.owners.iter().map(|owner| owner.id).collect();
         for id in zombies {
             if self.assigned != Some(id) {
-                self.feed(id, Input::LetGo)?;
+                self.feed(id, Input::HandOver)?;
             }
         }
         self.come_to_rest()?;

@@ -27,8 +27,8 @@ fn every_request_has_one_outcome_and_was_told(world: &World) -> Result<(), Strin
     for (record, appended) in world.log.records.iter().zip(&world.appended_at) {
         match &record.payload {
             Payload::Request(request) => was_told(world, request.id, *appended)?,
-            Payload::Unreadable { answer, .. } => {
-                if let Some(answer) = answer {
+            Payload::Unreadable { request, .. } => {
+                if let Some(answer) = request {
                     was_told(world, answer.id, *appended)?;
                 }
                 if !world.broker.dead_letters.contains_key(&record.offset) {
@@ -68,7 +68,7 @@ fn stock_is_whole(world: &World) -> Result<(), String> {
         };
         let per_code = coupon.definition.redemptions_per_code.map_or(i64::MAX, i64::from);
         let taken = |number: i64| {
-            let mark = coupon.marks.get(&number).copied().unwrap_or_default();
+            let mark = coupon.code_flags.get(&number).copied().unwrap_or_default();
             let exhausted = coupon.definition.is_shared() && mark.uses >= per_code;
             coupon.live.contains_key(&number) || mark.revoked || exhausted
         };

@@ -13,8 +13,8 @@ use crate::rng::Rng;
 use crate::setup;
 use crate::traffic::Traffic;
 use coupon_core::batch::Batch;
-use coupon_core::effect::{Answers, Effect, Input, Pop, Release, WriteResult};
 use coupon_core::ids::{Attempt, EmitSeq, Partition, WriteNo};
+use coupon_core::interface::{Effect, Input, LookupResults, Pop, Release, WriteResult};
 use coupon_core::machine::{Config, Machine};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -182,22 +182,22 @@ impl World {
                 owner.cursor = Some(from);
                 return Ok(());
             }
-            Effect::Reemit { from, to } => Call::Reemit(from, to),
-            Effect::Load { token, wants } => {
-                Call::Load(Box::new(Load { token, wants, stage: 0, answers: Answers::default() }))
+            Effect::Republish { from, to } => Call::Reemit(from, to),
+            Effect::Lookup { token, lookups: wants } => {
+                Call::Load(Box::new(Load { token, wants, stage: 0, answers: LookupResults::default() }))
             }
             Effect::Reserve { token, pops, reads } => {
                 let (popped, read) = (Vec::new(), Vec::new());
                 Call::Reserve(Box::new(Reserve { token, pops, reads, popped, read }))
             }
-            Effect::Fill(fill) => Call::Fill(fill, None),
+            Effect::Refill(fill) => Call::Refill(fill, None),
             Effect::Write { batch, .. } => {
                 checks::a_write_is_in_order(owner, &batch, &self.config)?;
                 owner.writing = true;
                 Call::Write(batch)
             }
             Effect::ReadBack => Call::ReadBack,
-            Effect::Emit(batch) => {
+            Effect::Publish(batch) => {
                 let seq = batch.emit_seq.ok_or("an entry without a number is told")?;
                 if self.written.get(&seq) != Some(&batch.fence.attempt) {
                     return Err(format!("I5: entry {seq} is told, but this attempt did not write it"));

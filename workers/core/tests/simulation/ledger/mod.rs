@@ -7,17 +7,17 @@ mod refusing;
 mod writing;
 
 use crate::plan::Flaw;
-use coupon_core::batch::{Decision, Event, Mark, Redemption, StockRow};
+use coupon_core::batch::{CodeFlags, Decision, Event, Redemption, StockRow};
 use coupon_core::claim::Claim;
 use coupon_core::coupon::Definition;
-use coupon_core::effect::{
-    CodeEntry, DueClaims, DueUntil, KnownCode, OrderOf, PartitionRow, ReadCodes, StoredRedemption,
-};
 use coupon_core::ids::{
     CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, RequestId, WriteNo,
 };
+use coupon_core::interface::{
+    CodeEntry, DueClaims, DueLookup, OrderLookup, PartitionRow, ReadCodes, StoredCode, StoredRedemption,
+};
 use coupon_core::record::DeadLetter;
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::words::ClaimState;
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -35,7 +35,7 @@ pub(crate) struct Coupon {
     pub(crate) returned: BTreeSet<i64>,
     /// Live claims by number.
     pub(crate) live: BTreeMap<i64, u128>,
-    pub(crate) marks: BTreeMap<i64, Mark>,
+    pub(crate) code_flags: BTreeMap<i64, CodeFlags>,
     /// How many live claims each user has.
     pub(crate) users: Map<Box<str>, u32>,
     /// How many redemptions of each user were not rolled back.
@@ -103,7 +103,7 @@ pub(crate) struct Ledger {
     /// Whose claims of which codes have lapsed.
     pub(crate) lapsed: BTreeSet<(CouponNo, CodeNumber, Box<str>)>,
     /// Orders paid for, by redemptions that were not rolled back.
-    orders: HashSet<OrderOf, FixedState>,
+    orders: HashSet<OrderLookup, FixedState>,
     outcomes: Map<(u128, i64), Vec<Decision>>,
     bodies: Map<u128, Vec<i64>>,
     flaw: Flaw,
@@ -134,7 +134,7 @@ impl Coupon {
             ahead: BTreeSet::new(),
             returned: BTreeSet::new(),
             live: BTreeMap::new(),
-            marks: BTreeMap::new(),
+            code_flags: BTreeMap::new(),
             users: Map::default(),
             redeemers: Map::default(),
             paid: BTreeMap::new(),
@@ -224,14 +224,14 @@ impl Ledger {
     }
 
     /// A code by its load and place, if there is one.
-    pub(crate) fn code_at(&self, load: LoadId, idx: i64) -> Option<KnownCode> {
+    pub(crate) fn code_at(&self, load: LoadId, idx: i64) -> Option<StoredCode> {
         let known = self.load(load).filter(|known| (1..=known.count).contains(&idx))?;
         let coupon = self.coupon(known.coupon)?;
         let base = coupon.loads.iter().find(|(_, applied)| *applied == load).map(|(base, _)| *base);
         let claim =
             base.and_then(|base| coupon.live.get(&(base + idx))).map(|identity| &self.claims[identity]);
-        let mark = base.and_then(|base| coupon.marks.get(&(base + idx)));
-        Some(KnownCode {
+        let mark = base.and_then(|base| coupon.code_flags.get(&(base + idx)));
+        Some(StoredCode {
             key: key(load, idx),
             code: shown(load, idx),
             coupon: known.coupon,
@@ -239,7 +239,7 @@ impl Ledger {
             idx,
             base,
             claim: claim.map(|row| row.claim.clone()),
-            mark: mark.copied().unwrap_or_default(),
+            flags: mark.copied().unwrap_or_default(),
         })
     }
 
@@ -254,11 +254,11 @@ impl Ledger {
         })
     }
 
-    pub(crate) fn is_paid(&self, order: &OrderOf) -> bool {
+    pub(crate) fn is_paid(&self, order: &OrderLookup) -> bool {
         self.orders.contains(order)
     }
 
-    pub(crate) fn due(&self, until: DueUntil) -> DueClaims {
+    pub(crate) fn due(&self, until: DueLookup) -> DueClaims {
         let mut beyond = self.deadlines.iter().skip_while(|(deadline, ..)| *deadline <= until.until);
         let due = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= until.until);
         let with_coupon = |identity: u128| {
@@ -283,12 +283,12 @@ impl Coupon {
     /// The counters as the rows of claims, marks and redemptions have them.
     pub(crate) fn counted(&self, claims: &Map<u128, ClaimRow>) -> StockRow {
         let in_state = |state: ClaimState| {
-            let states = self.live.values().map(|identity| claims[identity].claim.terms.state);
+            let states = self.live.values().map(|identity| claims[identity].claim.status.state);
             states.filter(|found| *found == state).count() as i64
         };
         let shared = self.definition.is_shared();
         let per_code = self.definition.redemptions_per_code.map_or(i64::MAX, i64::from);
-        let marks = self.marks.values();
+        let marks = self.code_flags.values();
         let exhausted = marks.clone().filter(|mark| shared && !mark.revoked && mark.uses >= per_code).count();
         StockRow {
             top: self.stock.top,

@@ -2,11 +2,11 @@
 
 use super::{Coupon, Ledger, LoadState, Map, REFUSED};
 use crate::plan::Flaw;
-use coupon_core::batch::{Batch, Decision, MarkChange, Verdict};
-use coupon_core::claim::Terms;
-use coupon_core::effect::{OrderOf, WriteResult};
+use coupon_core::batch::{Batch, CodeFlagsChange, Decision, Verdict};
+use coupon_core::claim::ClaimStatus;
 use coupon_core::ids::{CodeNumber, CouponNo};
-use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+use coupon_core::interface::{OrderLookup, WriteResult};
+use coupon_core::words::{ClaimState, Kind, Reason};
 use foldhash::fast::FixedState;
 use std::collections::{BTreeSet, HashSet};
 
@@ -36,7 +36,7 @@ impl Ledger {
         self.refused_outcomes(batch)
             .or_else(|| self.refused_claims(batch))
             .or_else(|| self.refused_redemptions(batch))
-            .or_else(|| self.refused_marks(&batch.marks))
+            .or_else(|| self.refused_marks(&batch.code_flags))
             .or_else(|| self.refused_stock(batch))
             .or_else(|| self.refused_numbers(batch))
     }
@@ -46,7 +46,7 @@ impl Ledger {
         for decision in &batch.decisions {
             let unprocessable = decision.verdict == Verdict::Rejected(Reason::Unprocessable);
             if decision.user.starts_with(REFUSED) && !unprocessable {
-                return Some(WriteResult::DataRefused("invalid byte sequence in a text".into()));
+                return Some(WriteResult::DataRejected("invalid byte sequence in a text".into()));
             }
             if is_row_of_its_own(decision) {
                 let identity = decision.id.identity;
@@ -70,22 +70,22 @@ impl Ledger {
     /// Claims change by compare-and-set, then new ones are inserted: none of a code that is in a live claim.
     fn refused_claims(&self, batch: &Batch) -> Option<WriteResult> {
         let (mut seen, mut freed) = (Set::default(), Set::default());
-        let mut made: Map<u128, &Terms> = Map::default();
+        let mut made: Map<u128, &ClaimStatus> = Map::default();
         for change in &batch.claims {
             let claim = &change.claim;
             if !seen.insert(claim.id.identity) {
                 return mismatch(format!("claim {} changes twice", claim.id));
             }
-            let Some(was) = change.was else {
-                made.insert(claim.id.identity, &claim.terms);
+            let Some(was) = change.before else {
+                made.insert(claim.id.identity, &claim.status);
                 continue;
             };
             let row = self.claims.get(&claim.id.identity).map(|row| &row.claim);
-            let same = row.is_some_and(|row| (row.terms.state, row.terms.deadline()) == was);
-            if !same || row.is_some_and(|row| !row.terms.is_live()) {
+            let same = row.is_some_and(|row| (row.status.state, row.status.deadline()) == was);
+            if !same || row.is_some_and(|row| !row.status.is_live()) {
                 return mismatch(format!("{row:?} is not as {change:?} says it was"));
             }
-            if !claim.terms.is_live() {
+            if !claim.status.is_live() {
                 freed.insert((claim.coupon, claim.number));
             }
         }
@@ -131,13 +131,13 @@ impl Ledger {
         strange.and_then(|strange| mismatch(format!("{strange:?} was not made here")))
     }
 
-    fn refused_marks(&self, marks: &[MarkChange]) -> Option<WriteResult> {
+    fn refused_marks(&self, marks: &[CodeFlagsChange]) -> Option<WriteResult> {
         let mut seen = Set::default();
         marks.iter().find_map(|change| {
-            let marks = &self.coupon(change.coupon)?.marks;
+            let marks = &self.coupon(change.coupon)?.code_flags;
             let found = marks.get(&change.number.0).copied().unwrap_or_default();
             let once = seen.insert((change.coupon, change.number));
-            (!once || found != change.was)
+            (!once || found != change.before)
                 .then(|| mismatch(format!("{found:?} is not as {change:?} says")))?
         })
     }
@@ -145,10 +145,10 @@ impl Ledger {
     fn refused_stock(&self, batch: &Batch) -> Option<WriteResult> {
         for change in &batch.stock {
             let row = self.coupon(change.coupon).map(|coupon| coupon.stock);
-            if row != Some(change.was) {
-                return mismatch(format!("{row:?} is not {:?}", change.was));
+            if row != Some(change.before) {
+                return mismatch(format!("{row:?} is not {:?}", change.before));
             }
-            let is = change.is;
+            let is = change.after;
             let counts =
                 [is.ahead, is.returned, is.claimed, is.locked, is.redeemed, is.revoked, is.redemptions];
             let whole = is.available() + is.claimed + is.locked + is.redeemed + is.revoked == is.top;
@@ -167,7 +167,7 @@ impl Ledger {
     /// The numbers ahead and the returned ones: what is inserted is not there yet, what is deleted is.
     fn refused_numbers(&self, batch: &Batch) -> Option<WriteResult> {
         for change in &batch.stock {
-            let cursor = change.is.cursor;
+            let cursor = change.after.cursor;
             let passed = self.coupon(change.coupon)?.ahead.range(..=cursor).count() as i64;
             if passed != change.passed {
                 return mismatch(format!("{passed} numbers are passed, not as {change:?} says"));
@@ -197,8 +197,8 @@ pub(super) fn is_row_of_its_own(decision: &Decision) -> bool {
     }
 }
 
-pub(super) fn order_of(coupon: CouponNo, number: CodeNumber, order: &str) -> OrderOf {
-    OrderOf { coupon, number, order: order.into() }
+pub(super) fn order_of(coupon: CouponNo, number: CodeNumber, order: &str) -> OrderLookup {
+    OrderLookup { coupon, number, order: order.into() }
 }
 
 /// Whether a claim in this state is one that a deadline can end.

@@ -3,8 +3,8 @@
 use super::refusing::{is_row_of_its_own, lapses, order_of};
 use super::{ClaimRow, Entry, Ledger, LoadState, Map, RedemptionRow};
 use crate::plan::Flaw;
-use coupon_core::batch::{Batch, Decision, Mark, Redemption, Verdict};
-use coupon_core::claim::{Claim, Terms};
+use coupon_core::batch::{Batch, CodeFlags, Decision, Redemption, Verdict};
+use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, RequestId};
 
 impl Ledger {
@@ -18,14 +18,14 @@ impl Ledger {
         row.position = batch.position;
         row.emitted_seq = batch.watermark;
         let seq = row.next_emit_seq;
-        if batch.emits() {
+        if batch.publishes() {
             row.next_emit_seq = seq.next();
         }
         self.commit_decisions(batch);
         self.commit_stock(batch);
         self.outbox.retain(|seq, _| *seq > batch.watermark);
-        if batch.emits() {
-            let told = batch.decisions.iter().chain(&batch.repetitions);
+        if batch.publishes() {
+            let told = batch.decisions.iter().chain(&batch.duplicates);
             let entry = Entry {
                 ids: told.map(|decision| decision.id).collect(),
                 dead_letters: batch.dead_letters.clone(),
@@ -36,11 +36,11 @@ impl Ledger {
     }
 
     fn commit_decisions(&mut self, batch: &Batch) {
-        let mut made: Map<u128, &Terms> = Map::default();
+        let mut made: Map<u128, &ClaimStatus> = Map::default();
         for change in &batch.claims {
-            match change.was {
-                Some(_) => self.set_terms(change.claim.id.identity, change.claim.terms.clone()),
-                None => drop(made.insert(change.claim.id.identity, &change.claim.terms)),
+            match change.before {
+                Some(_) => self.set_terms(change.claim.id.identity, change.claim.status.clone()),
+                None => drop(made.insert(change.claim.id.identity, &change.claim.status)),
             }
         }
         for rolled_back in batch.rolled_back.iter().filter(|rolled_back| !rolled_back.made_here) {
@@ -51,16 +51,16 @@ impl Ledger {
             let undone = batch.rolled_back.iter().find(|back| back.made_here && back.id == decision.id);
             self.store(decision.clone(), terms, undone.map(|undone| undone.at));
         }
-        for change in &batch.marks {
-            self.set_mark(change.coupon, change.number, change.is);
+        for change in &batch.code_flags {
+            self.set_mark(change.coupon, change.number, change.after);
         }
     }
 
     fn commit_stock(&mut self, batch: &Batch) {
         for change in &batch.stock {
             let Some(coupon) = self.coupon_mut(change.coupon) else { continue };
-            coupon.stock = change.is;
-            coupon.ahead = coupon.ahead.split_off(&(change.is.cursor + 1));
+            coupon.stock = change.after;
+            coupon.ahead = coupon.ahead.split_off(&(change.after.cursor + 1));
         }
         let numbers = [
             (&batch.ahead_taken, true, true),
@@ -87,7 +87,7 @@ impl Ledger {
 
     /// Inserts a row of `claims`, `redemptions` or `outcomes`. `terms` are those of a claim that did not stay as it was
     /// made; `undone` is when a redemption was rolled back.
-    pub(crate) fn store(&mut self, decision: Decision, terms: Option<Terms>, undone: Option<Millis>) {
+    pub(crate) fn store(&mut self, decision: Decision, terms: Option<ClaimStatus>, undone: Option<Millis>) {
         let id = decision.id;
         match (&decision.verdict, decision.coupon) {
             (Verdict::Claimed { number, code, hold_until }, Some(coupon)) => {
@@ -98,7 +98,7 @@ impl Ledger {
                     code: code.clone(),
                     user: decision.user.clone(),
                     claimed: decision.decided,
-                    terms: terms.unwrap_or_else(|| Terms::claimed(*hold_until)),
+                    status: terms.unwrap_or_else(|| ClaimStatus::claimed(*hold_until)),
                 };
                 self.index(&claim, true);
                 self.claims.insert(id.identity, ClaimRow { decision, claim });
@@ -122,10 +122,10 @@ impl Ledger {
         }
     }
 
-    fn set_terms(&mut self, identity: u128, terms: Terms) {
+    fn set_terms(&mut self, identity: u128, terms: ClaimStatus) {
         let Some(row) = self.claims.get_mut(&identity) else { return };
         let before = row.claim.clone();
-        row.claim.terms = terms;
+        row.claim.status = terms;
         let after = row.claim.clone();
         self.index(&before, false);
         self.index(&after, true);
@@ -133,7 +133,7 @@ impl Ledger {
 
     /// What indexes and counts say of a claim.
     fn index(&mut self, claim: &Claim, add: bool) {
-        let terms = &claim.terms;
+        let terms = &claim.status;
         if let Some(deadline) = terms.deadline().filter(|_| lapses(terms.state)) {
             let row = (deadline, claim.coupon, claim.number, claim.id.identity);
             let _was_there = if add { self.deadlines.insert(row) } else { self.deadlines.remove(&row) };
@@ -181,9 +181,9 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn set_mark(&mut self, coupon: CouponNo, number: CodeNumber, mark: Mark) {
+    pub(crate) fn set_mark(&mut self, coupon: CouponNo, number: CodeNumber, flags: CodeFlags) {
         if let Some(coupon) = self.coupon_mut(coupon) {
-            coupon.marks.insert(number.0, mark);
+            coupon.code_flags.insert(number.0, flags);
         }
     }
 }

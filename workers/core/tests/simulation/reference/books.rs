@@ -2,11 +2,11 @@
 //! counted is counted when it is asked for, so that no counter can be wrong.
 
 use crate::ledger::{self, Ledger};
-use coupon_core::batch::{Mark, StockRow};
+use coupon_core::batch::{CodeFlags, StockRow};
 use coupon_core::claim::Claim;
 use coupon_core::coupon::Definition;
 use coupon_core::ids::{CouponNo, LoadId, RequestId};
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::words::ClaimState;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Coupon {
         for (number, identity) in &row.live {
             codes.entry(*number).or_default().claim = Some(ledger.claims[identity].claim.clone());
         }
-        for (number, mark) in &row.marks {
+        for (number, mark) in &row.code_flags {
             codes.entry(*number).or_default().revoked = mark.revoked;
         }
         for (number, id) in row.paid.iter().flat_map(|(number, ids)| ids.iter().map(move |id| (number, id))) {
@@ -161,10 +161,10 @@ impl Coupon {
         self.codes.values().map(|code| code.uses.len()).sum()
     }
 
-    pub(super) fn mark(&self, number: i64) -> Mark {
-        let Some(code) = self.known(number) else { return Mark::default() };
+    pub(super) fn mark(&self, number: i64) -> CodeFlags {
+        let Some(code) = self.known(number) else { return CodeFlags::default() };
         let uses = if self.definition.is_shared() { code.uses.len() as i64 } else { 0 };
-        Mark { uses, revoked: code.revoked }
+        CodeFlags { uses, revoked: code.revoked }
     }
 
     pub(super) fn row(&self) -> StockRow {
@@ -177,7 +177,7 @@ impl Coupon {
             ..StockRow::default()
         };
         for (number, code) in &self.codes {
-            match code.claim.as_ref().map(|claim| claim.terms.state) {
+            match code.claim.as_ref().map(|claim| claim.status.state) {
                 _ if code.revoked => row.revoked += 1,
                 Some(ClaimState::Claimed) => row.claimed += 1,
                 Some(ClaimState::Locked) => row.locked += 1,

@@ -27,7 +27,7 @@ impl Expected {
                 expected.len()
             ));
         }
-        if let Some(strange) = batch.repetitions.iter().find(|decision| !self.repeated.contains(decision)) {
+        if let Some(strange) = batch.duplicates.iter().find(|decision| !self.repeated.contains(decision)) {
             return Err(format!("I8: repeats {strange:?}, expected one of {:?}", self.repeated));
         }
         let letters: Vec<Offset> = batch.dead_letters.iter().map(|(offset, _)| *offset).collect();

@@ -6,9 +6,9 @@ use super::performing::ended;
 use super::{Reference, lapsed};
 use crate::setup;
 use coupon_core::batch::{Batch, EventKind};
-use coupon_core::claim::{Claim, Terms};
+use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CouponNo, Millis, Offset};
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::words::ClaimState;
 
 impl Reference {
     pub(super) fn fire_all(&mut self, now: Millis, expected: &mut Expected) {
@@ -42,11 +42,11 @@ impl Reference {
         let (deadline, no, number) = self.deadlines.first().copied().filter(|(at, ..)| *at <= now)?;
         let claim = self.claim_of(no, number).expect("a deadline belongs to a claim");
         self.position.time = self.position.time.max(deadline);
-        let (terms, at) = (claim.terms.clone(), self.position.next_offset);
+        let (terms, at) = (claim.status.clone(), self.position.next_offset);
         let silent = setup::SILENT.contains(&&*self.coupons[&no].id);
         self.coverage.saw_if(silent, "time: a lapse of a coupon that is seldom or never spoken of");
         if terms.state == ClaimState::Locked {
-            let again = Terms { state: ClaimState::Claimed, order: None, ..terms.clone() };
+            let again = ClaimStatus { state: ClaimState::Claimed, order: None, ..terms.clone() };
             self.set_claim(no, number, again);
             let coupon = &self.coupons[&no];
             expected.event(EventKind::LockLapsed, coupon, lapsed(coupon, number, &claim.user), at, deadline);
@@ -54,7 +54,7 @@ impl Reference {
             let at_once = terms.hold_until.is_some_and(|hold| hold <= deadline);
             self.coverage.saw_if(at_once, "LOCKED → CLAIMED → RETURNED at once");
         } else {
-            let over = Terms { lapsed: Some(deadline), ..ended(ClaimState::Returned) };
+            let over = ClaimStatus { lapsed: Some(deadline), ..ended(ClaimState::Returned) };
             self.set_claim(no, number, over);
             self.free_again(no, number, Some((&claim.user, deadline)), (at, self.position.time), expected);
             self.coverage.saw("CLAIMED → RETURNED by its deadline");
@@ -67,21 +67,21 @@ impl Reference {
     }
 
     /// A live claim gets new terms.
-    pub(super) fn set_claim(&mut self, no: CouponNo, number: i64, terms: Terms) {
+    pub(super) fn set_claim(&mut self, no: CouponNo, number: i64, terms: ClaimStatus) {
         let coupon = self.coupons.get_mut(&no).expect("a coupon with a claim");
         self.net.touch(no, coupon);
         let code = coupon.code(number);
         let claim = code.claim.as_mut().expect("a live claim");
-        let before = std::mem::replace(&mut claim.terms, terms);
+        let before = std::mem::replace(&mut claim.status, terms);
         if let Some(deadline) = before.deadline() {
             self.deadlines.remove(&(deadline, no, number));
         }
-        if let Some(deadline) = claim.terms.deadline() {
+        if let Some(deadline) = claim.status.deadline() {
             self.deadlines.insert((deadline, no, number));
         }
         self.net.changed(&before, claim);
-        if claim.terms.state == ClaimState::Returned {
-            if claim.terms.lapsed.is_some() {
+        if claim.status.state == ClaimState::Returned {
+            if claim.status.lapsed.is_some() {
                 code.lapsed.insert(claim.user.clone());
             }
             code.claim = None;

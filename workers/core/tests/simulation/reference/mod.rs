@@ -20,8 +20,8 @@ use crate::log::Log;
 use books::Coupon;
 use coupon_core::batch::{Batch, Decision, Event, EventKind, LoadApplied, Position, Verdict};
 use coupon_core::ids::{CouponNo, LoadId, Millis, Offset, RequestId};
-use coupon_core::record::{Payload, Record, Request, Unanswered};
-use coupon_core::vocabulary::{Kind, Reason};
+use coupon_core::record::{Payload, Record, Request, UnreadableRequest};
+use coupon_core::words::{Kind, Reason};
 use expected::Expected;
 use net::Net;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ impl Reference {
         for no in (1..=ledger.coupons.len() as i64).map(CouponNo) {
             let coupon = Coupon::read(no, ledger);
             let claims = coupon.codes.values().filter_map(|code| code.claim.as_ref());
-            let deadlines = claims.filter_map(|claim| Some((claim.terms.deadline()?, no, claim.number.0)));
+            let deadlines = claims.filter_map(|claim| Some((claim.status.deadline()?, no, claim.number.0)));
             reference.deadlines.extend(deadlines);
             reference.coupons.insert(no, coupon);
         }
@@ -110,8 +110,8 @@ impl Reference {
         }
         let until = log.records.get(last).map_or(self.position.time, |next| next.appended);
         self.fire_slice(until.max(self.position.time), batch, &mut followed.expected)?;
-        let suspect_until = batch.position.suspect_until;
-        if batch.position != (Position { suspect_until, ..self.position }) {
+        let possible_duplicates_until = batch.position.possible_duplicates_until;
+        if batch.position != (Position { possible_duplicates_until, ..self.position }) {
             return Err(format!("I7: position {:?}, but the log says {:?}", batch.position, self.position));
         }
         followed.expected.compare(batch)?;
@@ -122,9 +122,9 @@ impl Reference {
         match &record.payload {
             Payload::Tick => {}
             Payload::StockAdded { coupon_id, load } => self.add_stock(coupon_id, *load, record, followed),
-            Payload::Unreadable { answer, .. } => {
+            Payload::Unreadable { request, .. } => {
                 followed.expected.dead_letters.push(record.offset);
-                if let Some(Unanswered { id, user, coupon_id }) = answer {
+                if let Some(UnreadableRequest { id, user, coupon_id }) = request {
                     let (user, coupon_id) = (user.clone(), coupon_id.clone());
                     let (kind, code, details) = (Kind::Unknown, None, None);
                     let request = Request { id: *id, kind, coupon_id, user, code, details };

@@ -2,8 +2,8 @@
 
 use super::Reference;
 use super::books::Coupon;
-use coupon_core::batch::{Batch, ClaimChange, Mark, MarkChange, RolledBack, StockChange, StockRow};
-use coupon_core::claim::{Claim, Terms};
+use coupon_core::batch::{Batch, ClaimChange, CodeFlags, CodeFlagsChange, RolledBack, StockChange, StockRow};
+use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, CouponNo, RequestId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub(super) struct Net {
     stock: BTreeMap<CouponNo, Before>,
     /// Claims as they are now, with the terms that the ledger has of them.
     pub(super) claims: BTreeMap<u128, Life>,
-    marks: BTreeMap<(CouponNo, i64), Mark>,
+    code_flags: BTreeMap<(CouponNo, i64), CodeFlags>,
     /// Redemptions that the batch made.
     pub(super) redeemed: BTreeSet<RequestId>,
     pub(super) rolled_back: Vec<RolledBack>,
@@ -31,7 +31,7 @@ struct Before {
 pub(super) struct Life {
     pub(super) made_here: bool,
     /// As it was before the batch, or as the batch made it.
-    pub(super) first: Terms,
+    pub(super) first: ClaimStatus,
     pub(super) claim: Claim,
 }
 
@@ -45,17 +45,17 @@ impl Net {
 
     /// The mark of a code may be about to change.
     pub(super) fn touch_mark(&mut self, no: CouponNo, coupon: &Coupon, number: i64) {
-        self.marks.entry((no, number)).or_insert_with(|| coupon.mark(number));
+        self.code_flags.entry((no, number)).or_insert_with(|| coupon.mark(number));
     }
 
     /// A claim is made.
     pub(super) fn made(&mut self, claim: &Claim) {
-        let life = Life { made_here: true, first: claim.terms.clone(), claim: claim.clone() };
+        let life = Life { made_here: true, first: claim.status.clone(), claim: claim.clone() };
         self.claims.insert(claim.id.identity, life);
     }
 
     /// A claim has changed: `before` is what it was until now.
-    pub(super) fn changed(&mut self, before: &Terms, claim: &Claim) {
+    pub(super) fn changed(&mut self, before: &ClaimStatus, claim: &Claim) {
         let life = || Life { made_here: false, first: before.clone(), claim: claim.clone() };
         self.claims.entry(claim.id.identity).or_insert_with(life).claim = claim.clone();
     }
@@ -69,22 +69,22 @@ impl Reference {
     }
 
     fn compare_claims(&mut self, net: &Net, batch: &Batch) -> Result<(), String> {
-        let changed = net.claims.values().filter(|life| life.claim.terms != life.first);
+        let changed = net.claims.values().filter(|life| life.claim.status != life.first);
         let expected: Vec<ClaimChange> = changed
             .map(|life| {
                 let was = (!life.made_here).then(|| (life.first.state, life.first.deadline()));
-                ClaimChange { was, claim: life.claim.clone() }
+                ClaimChange { before: was, claim: life.claim.clone() }
             })
             .collect();
         // One that is as it was may be written all the same.
         let unchanged = |change: &&ClaimChange| {
             let life = net.claims.get(&change.claim.id.identity);
-            !life.is_some_and(|life| life.claim.terms == life.first && life.claim == change.claim)
+            !life.is_some_and(|life| life.claim.status == life.first && life.claim == change.claim)
         };
         let mut found: Vec<ClaimChange> = batch.claims.iter().filter(unchanged).cloned().collect();
         found.sort_by_key(|change| change.claim.id);
         differing("I2/I11: claims", &found, &expected)?;
-        let made_and_changed = expected.iter().filter(|change| change.was.is_none()).count();
+        let made_and_changed = expected.iter().filter(|change| change.before.is_none()).count();
         self.coverage.saw_if(made_and_changed > 0, "fold: a claim made and changed in one batch");
 
         let mut expected = net.rolled_back.clone();
@@ -97,18 +97,19 @@ impl Reference {
             "fold: a redemption made and rolled back in one batch",
         );
 
-        let unchanged = |change: &&MarkChange| {
-            let before = net.marks.get(&(change.coupon, change.number.0));
-            !(change.was == change.is && before == Some(&change.is))
+        let unchanged = |change: &&CodeFlagsChange| {
+            let before = net.code_flags.get(&(change.coupon, change.number.0));
+            !(change.before == change.after && before == Some(&change.after))
         };
         // One that is as it was again is told all the same: the next batch may be decided on top of it.
-        let mut found: Vec<MarkChange> = batch.marks.iter().filter(unchanged).copied().collect();
+        let mut found: Vec<CodeFlagsChange> = batch.code_flags.iter().filter(unchanged).copied().collect();
         found.sort_by_key(|change| (change.coupon, change.number));
-        let expected = net.marks.iter().map(|((coupon, number), was)| {
+        let expected = net.code_flags.iter().map(|((coupon, number), was)| {
             let is = self.coupons[coupon].mark(*number);
-            MarkChange { coupon: *coupon, number: CodeNumber(*number), was: *was, is }
+            CodeFlagsChange { coupon: *coupon, number: CodeNumber(*number), before: *was, after: is }
         });
-        let expected: Vec<MarkChange> = expected.filter(|change| change.was != change.is).collect();
+        let expected: Vec<CodeFlagsChange> =
+            expected.filter(|change| change.before != change.after).collect();
         differing("I2: marks", &found, &expected)
     }
 
@@ -122,7 +123,7 @@ impl Reference {
             assert_eq!(whole, is.top, "the reference has lost a code of {coupon:?}");
             let passed = before.ahead.range(..=is.cursor).count() as i64;
             if was != is {
-                rows.push(StockChange { coupon: *no, was, is, passed });
+                rows.push(StockChange { coupon: *no, before: was, after: is, passed });
             }
             self.coverage.saw_if(passed > 0, "numbers ahead that the cursor passed");
             let beyond = |number: &&i64| **number > is.cursor;

@@ -5,10 +5,10 @@ use super::books::Use;
 use super::expected::Expected;
 use super::requests::{Done, Redeemed};
 use coupon_core::batch::{Changed, EventKind, Redemption, RolledBack, Verdict};
-use coupon_core::claim::{Claim, Terms};
+use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, Offset};
 use coupon_core::record::Request;
-use coupon_core::vocabulary::ClaimState;
+use coupon_core::words::ClaimState;
 
 /// A code, by its coupon and its number.
 type Place = (CouponNo, i64);
@@ -67,7 +67,7 @@ impl Reference {
             code: code.clone(),
             user: request.user.clone(),
             claimed: now,
-            terms: Terms::claimed(hold_until),
+            status: ClaimStatus::claimed(hold_until),
         };
         self.net.made(&claim);
         coupon.code(number).claim = Some(claim);
@@ -88,8 +88,9 @@ impl Reference {
         } else {
             "CLAIMED → LOCKED"
         });
-        self.coverage.saw_if(claim.terms.lock_until.is_some(), "CLAIMED → LOCKED again after a lapse");
-        let terms = Terms { state: ClaimState::Locked, lock_until: Some(lock), order, ..claim.terms.clone() };
+        self.coverage.saw_if(claim.status.lock_until.is_some(), "CLAIMED → LOCKED again after a lapse");
+        let terms =
+            ClaimStatus { state: ClaimState::Locked, lock_until: Some(lock), order, ..claim.status.clone() };
         self.set_claim(no, number, terms.clone());
         answered(&claim, &terms)
     }
@@ -97,10 +98,10 @@ impl Reference {
     fn unlock(&mut self, offset: Offset, (no, number): Place, expected: &mut Expected) -> Changed {
         let claim = self.claim_of(no, number).expect("a claim to unlock");
         let now = self.position.time;
-        let over = claim.terms.hold_until.filter(|hold| *hold <= now);
+        let over = claim.status.hold_until.filter(|hold| *hold <= now);
         let terms = match over {
-            Some(_) => Terms { lapsed: over, ..ended(ClaimState::Returned) },
-            None => Terms::claimed(claim.terms.hold_until),
+            Some(_) => ClaimStatus { lapsed: over, ..ended(ClaimState::Returned) },
+            None => ClaimStatus::claimed(claim.status.hold_until),
         };
         self.set_claim(no, number, terms.clone());
         if let Some(hold) = over {
@@ -136,11 +137,11 @@ impl Reference {
         let code = coupon.text(number);
         if let Some(claim) = &claim {
             let order = Some(redemption.order.clone());
-            let locked = claim.terms.lock_until.filter(|_| claim.terms.state == ClaimState::Locked);
+            let locked = claim.status.lock_until.filter(|_| claim.status.state == ClaimState::Locked);
             let late = locked.is_some_and(|lock| lock < self.latest);
             self.coverage.saw_if(late, "time: redeemed in time, decided after the lock's end");
-            let terms = Terms { order, ..ended(ClaimState::Redeemed) };
-            self.coverage.saw(match (claim.terms.state, &claim.terms.order) {
+            let terms = ClaimStatus { order, ..ended(ClaimState::Redeemed) };
+            self.coverage.saw(match (claim.status.state, &claim.status.order) {
                 (ClaimState::Locked, Some(_)) => "LOCKED for an order → REDEEMED",
                 (ClaimState::Locked, None) => "LOCKED → REDEEMED",
                 _ => "CLAIMED → REDEEMED",
@@ -191,7 +192,7 @@ impl Reference {
             (false, .., false) => "REDEEMED → CLAIMED",
         });
         if claim.is_some() {
-            self.set_claim(no, number, Terms::claimed(hold_until));
+            self.set_claim(no, number, ClaimStatus::claimed(hold_until));
         }
         Changed {
             number: CodeNumber(number),
@@ -233,7 +234,7 @@ impl Reference {
                 redemption: None,
             };
         };
-        let locked = claim.terms.state == ClaimState::Locked;
+        let locked = claim.status.state == ClaimState::Locked;
         self.coverage.saw(if locked { "LOCKED → REVOKED" } else { "CLAIMED → REVOKED" });
         let terms = ended(ClaimState::Revoked);
         self.set_claim(no, number, terms.clone());
@@ -242,12 +243,12 @@ impl Reference {
 }
 
 /// Of a claim in a state in which nothing can lapse.
-pub(super) const fn ended(state: ClaimState) -> Terms {
-    Terms { state, hold_until: None, lock_until: None, order: None, lapsed: None }
+pub(super) const fn ended(state: ClaimState) -> ClaimStatus {
+    ClaimStatus { state, hold_until: None, lock_until: None, order: None, lapsed: None }
 }
 
 /// How a request left a claim.
-fn answered(claim: &Claim, terms: &Terms) -> Changed {
+fn answered(claim: &Claim, terms: &ClaimStatus) -> Changed {
     Changed {
         number: claim.number,
         code: claim.code.clone(),

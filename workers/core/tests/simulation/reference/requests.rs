@@ -9,7 +9,7 @@ use coupon_core::claim::Claim;
 use coupon_core::ids::{CouponNo, Millis, RequestId};
 use coupon_core::money;
 use coupon_core::record::{Details, Request};
-use coupon_core::vocabulary::{ClaimState, Kind, Reason};
+use coupon_core::words::{ClaimState, Kind, Reason};
 
 /// A redemption as it was made, and whether it was rolled back.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ impl Reference {
     fn judge_lock(&self, request: &Request, coupon: Option<&Coupon>) -> Judged {
         let (coupon, number, claim) = own_code(request, coupon)?;
         in_window(coupon, self.now())?;
-        match claim.terms.state {
+        match claim.status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => Err(Reason::AlreadyLocked),
             _ => Ok((number, Done::Locked)),
@@ -109,17 +109,17 @@ impl Reference {
 
     fn judge_unlock(&self, request: &Request, coupon: Option<&Coupon>) -> Judged {
         let (_, number, claim) = own_code(request, coupon)?;
-        match claim.terms.state {
+        match claim.status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => Ok((number, Done::Unlocked)),
-            _ if claim.terms.lock_until.is_some() => Err(Reason::LockLapsed),
+            _ if claim.status.lock_until.is_some() => Err(Reason::LockLapsed),
             _ => Err(Reason::NotLocked),
         }
     }
 
     fn judge_return(&self, request: &Request, coupon: Option<&Coupon>) -> Judged {
         let (_, number, claim) = own_code(request, coupon)?;
-        match claim.terms.state {
+        match claim.status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => Err(Reason::AlreadyLocked),
             _ => Ok((number, Done::Returned)),
@@ -148,7 +148,7 @@ impl Reference {
             return Err(Reason::OrderAlreadyUsed);
         }
         if let Some(claim) = claim {
-            let terms = &claim.terms;
+            let terms = &claim.status;
             match terms.state {
                 ClaimState::Redeemed => return Err(Reason::AlreadyRedeemed),
                 ClaimState::Locked if terms.order.as_ref().is_some_and(|named| named != order) => {
@@ -196,7 +196,7 @@ fn judge_revoke(request: &Request, coupon: Option<&Coupon>) -> Judged {
     let number = number_of(request, coupon)?;
     let code = coupon.known(number);
     let redeemed = |code: &Code| {
-        code.claim.as_ref().is_some_and(|claim| claim.terms.state == ClaimState::Redeemed)
+        code.claim.as_ref().is_some_and(|claim| claim.status.state == ClaimState::Redeemed)
             || coupon.definition.is_shared() && coupon.is_exhausted(number)
     };
     match code {
@@ -224,7 +224,7 @@ fn own_code<'a>(
         return Err(Reason::Unprocessable);
     }
     let claim = own_claim(coupon.known(number), &request.user)?;
-    if claim.terms.state == ClaimState::Revoked {
+    if claim.status.state == ClaimState::Revoked {
         return Err(Reason::CodeRevoked);
     }
     Ok((coupon, number, claim))

@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use coupon_core::ids::{CodeNumber, RequestId};
 use coupon_core::money;
 use coupon_core::record::{Details, Payload, Request};
-use coupon_core::vocabulary::{ClaimState, Kind};
+use coupon_core::words::{ClaimState, Kind};
 
 /// A code as somebody speaks of it.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ impl Traffic {
         let target = again.unwrap_or_else(|| self.target(rng, ledger));
         let code = ledger::named(&target.key).and_then(|(load, idx)| ledger.code_at(load, idx));
         let claim = code.and_then(|code| code.claim);
-        let state = claim.as_ref().map(|claim| claim.terms.state);
+        let state = claim.as_ref().map(|claim| claim.status.state);
         // What was asked for last is most often not decided yet.
         let asked = target.asked.filter(|_| rng.chance(600));
         let state = asked.map_or(state, |(kind, _)| believed(kind, state));
@@ -39,7 +39,7 @@ impl Traffic {
             2..5 => target.user.clone(),
             _ => claim.as_ref().map_or(target.user.clone(), |claim| claim.user.clone()),
         };
-        let order = claim.and_then(|claim| claim.terms.order).or(target.order.clone());
+        let order = claim.and_then(|claim| claim.status.order).or(target.order.clone());
         let details = self.details(rng, kind, order, &target, ledger);
         let paid = details.as_ref().and_then(|said| said.order.clone()).filter(|_| kind == Kind::Redeem);
         let (asked, order) = (Some((kind, id)), paid.or(target.order.clone()));
@@ -75,7 +75,7 @@ impl Traffic {
                 user = one.map_or(user, |(_, _, user)| user.clone());
                 one.map(|(_, number, _)| number.0)
             }
-            17 => one_of(rng, coupon.marks.keys()),
+            17 => one_of(rng, coupon.code_flags.keys()),
             18 => {
                 return Target {
                     key: self.strange_code(rng, ledger),

@@ -8,8 +8,8 @@ use crate::ledger::{Ledger, LoadState, REFUSED};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use coupon_core::ids::{LoadId, Millis, RequestId};
-use coupon_core::record::{DeadLetter, Payload, Request, Unanswered};
-use coupon_core::vocabulary::Kind;
+use coupon_core::record::{DeadLetter, Payload, Request, UnreadableRequest};
+use coupon_core::words::Kind;
 use life::Target;
 
 /// Never exists, however often it is asked for.
@@ -146,14 +146,14 @@ impl Traffic {
     }
 }
 
-fn unanswered(request: &Request) -> Unanswered {
-    Unanswered { id: request.id, user: request.user.clone(), coupon_id: request.coupon_id.clone() }
+fn unanswered(request: &Request) -> UnreadableRequest {
+    UnreadableRequest { id: request.id, user: request.user.clone(), coupon_id: request.coupon_id.clone() }
 }
 
-fn unreadable(answer: Option<Unanswered>) -> Payload {
-    let letter =
+fn unreadable(request: Option<UnreadableRequest>) -> Payload {
+    let dead_letter =
         DeadLetter { reason: "undecodable", error: "truncated".into(), key: None, value: Some([7].into()) };
-    Payload::Unreadable { letter, answer }
+    Payload::Unreadable { dead_letter, request }
 }
 
 /// A load is announced: most often a sealed one, sometimes one that is applied, open, or somebody's invention.

@@ -1,7 +1,7 @@
 use super::*;
-use crate::ids::{CodeNumber, CouponNo, RequestId};
-use crate::money::{Discount, Rate};
-use crate::vocabulary::Reason::*;
+use crate::domain::ids::{CodeNumber, CouponNo, RequestId};
+use crate::domain::money::{Discount, Rate};
+use crate::domain::words::Reason::*;
 
 const NOW: Millis = Millis(1_000_000);
 
@@ -15,7 +15,7 @@ fn claim(state: ClaimState) -> Claim {
         code: "ABC".into(),
         user: "ann".into(),
         claimed: Millis(0),
-        terms: Terms { state, hold_until: None, lock_until, order, lapsed: None },
+        status: ClaimStatus { state, hold_until: None, lock_until, order, lapsed: None },
     }
 }
 
@@ -24,8 +24,8 @@ fn definition() -> Definition {
 }
 
 fn known<'a>(definition: &'a Definition, claim: Option<&'a Claim>, user: &'a str) -> Known<'a> {
-    let revoked = claim.is_some_and(|claim| claim.terms.state == ClaimState::Revoked);
-    Known { definition, claim, mark: Mark { uses: 0, revoked }, user, lapsed: false, now: NOW }
+    let revoked = claim.is_some_and(|claim| claim.status.state == ClaimState::Revoked);
+    Known { definition, claim, flags: CodeFlags { uses: 0, revoked }, user, lapsed: false, now: NOW }
 }
 
 fn checkout(order: &str) -> Checkout<'_> {
@@ -49,13 +49,13 @@ fn every_transition_of_the_table_and_no_other() {
     for (state, expected) in table {
         let (definition, claim) = (definition(), claim(state));
         let known = known(&definition, Some(&claim), "ann");
-        let state_of = |result: Result<Terms, Reason>| result.map(|terms| terms.state);
+        let state_of = |result: Result<ClaimStatus, Reason>| result.map(|status| status.state);
         let found = [
             state_of(known.lock(None)),
             state_of(known.unlock()),
             state_of(known.give_back()),
-            state_of(known.redeem(&checkout("o-2")).map(|(terms, _)| terms.expect("a claim"))),
-            state_of(known.revoke().map(|terms| terms.expect("a claim"))),
+            state_of(known.redeem(&checkout("o-2")).map(|(status, _)| status.expect("a claim"))),
+            state_of(known.revoke().map(|status| status.expect("a claim"))),
         ];
         assert_eq!(found, expected, "{state}");
     }
@@ -63,7 +63,7 @@ fn every_transition_of_the_table_and_no_other() {
 
 #[test]
 fn a_stranger_hears_that_the_code_is_not_theirs_whatever_its_state() {
-    let definition = Definition { status: crate::coupon::Status::Ended, ..definition() };
+    let definition = Definition { status: crate::domain::coupon::Status::Ended, ..definition() };
     for state in ClaimState::ALL.iter().filter(|state| **state != ClaimState::Returned) {
         let claim = claim(*state);
         let known = known(&definition, Some(&claim), "bob");
@@ -90,7 +90,7 @@ fn a_code_that_nobody_has_is_not_claimed_or_revoked() {
     let free = known(&definition, None, "ann");
     assert_eq!(free.redeem(&checkout("o")), Err(NotClaimed));
     assert_eq!(free.revoke(), Ok(None));
-    let gone = Known { mark: Mark { uses: 0, revoked: true }, ..free };
+    let gone = Known { flags: CodeFlags { uses: 0, revoked: true }, ..free };
     assert_eq!(gone.lock(None), Err(CodeRevoked));
     assert_eq!(gone.revoke(), Err(CodeRevoked));
     assert_eq!(gone.claim(), Err(CodeRevoked));
@@ -113,7 +113,7 @@ fn the_window_closes_locks_and_redemptions_but_not_giving_back() {
     assert_eq!(late.lock(None), Err(CodeExpired));
     assert_eq!(late.redeem(&checkout("o")), Err(CodeExpired));
     assert!(late.give_back().is_ok() && late.revoke().is_ok());
-    let paused = Definition { status: crate::coupon::Status::Paused, ..over.clone() };
+    let paused = Definition { status: crate::domain::coupon::Status::Paused, ..over.clone() };
     assert_eq!(known(&paused, Some(&claim), "ann").redeem(&checkout("o")), Err(Paused));
     let early = Definition { starts: Some(Millis(NOW.0 + 1)), ..over };
     assert_eq!(known(&early, Some(&claim), "ann").lock(None), Err(NotStarted));
@@ -124,13 +124,13 @@ fn a_lapsed_lock_never_lets_a_redeem_through_where_one_is_required() {
     let strict = Definition { requires_lock: true, ..definition() };
     let mut mine = claim(ClaimState::Claimed);
     assert_eq!(known(&strict, Some(&mine), "ann").redeem(&checkout("o")), Err(NotLocked));
-    mine.terms = known(&strict, Some(&mine), "ann").lock(None).expect("a lock");
+    mine.status = known(&strict, Some(&mine), "ann").lock(None).expect("a lock");
     assert!(known(&strict, Some(&mine), "ann").redeem(&checkout("o")).is_ok());
-    let end = mine.terms.lock_until.expect("it ends");
-    assert_eq!(lapse(&mine.terms, Millis(end.0 - 1)), None, "nothing lapses early");
-    let (lapsed, kind) = lapse(&mine.terms, end).expect("it has ended");
+    let end = mine.status.lock_until.expect("it ends");
+    assert_eq!(lapse(&mine.status, Millis(end.0 - 1)), None, "nothing lapses early");
+    let (lapsed, kind) = lapse(&mine.status, end).expect("it has ended");
     assert_eq!((lapsed.state, kind), (ClaimState::Claimed, EventKind::LockLapsed));
-    mine.terms = lapsed;
+    mine.status = lapsed;
     assert_eq!(known(&strict, Some(&mine), "ann").redeem(&checkout("o")), Err(LockLapsed));
     assert_eq!(known(&strict, Some(&mine), "ann").unlock(), Err(LockLapsed));
     assert!(known(&strict, Some(&mine), "ann").lock(None).is_ok(), "it can be locked again");
@@ -140,22 +140,22 @@ fn a_lapsed_lock_never_lets_a_redeem_through_where_one_is_required() {
 fn a_lock_that_names_an_order_lets_only_that_order_through() {
     let definition = definition();
     let mut mine = claim(ClaimState::Claimed);
-    mine.terms = known(&definition, Some(&mine), "ann").lock(Some("o-1")).expect("a lock");
+    mine.status = known(&definition, Some(&mine), "ann").lock(Some("o-1")).expect("a lock");
     let known = known(&definition, Some(&mine), "ann");
     assert_eq!(known.redeem(&checkout("o-2")), Err(AlreadyLocked));
-    let (terms, _) = known.redeem(&checkout("o-1")).expect("its order");
-    assert_eq!(terms.and_then(|terms| terms.order).as_deref(), Some("o-1"));
+    let (status, _) = known.redeem(&checkout("o-1")).expect("its order");
+    assert_eq!(status.and_then(|status| status.order).as_deref(), Some("o-1"));
 }
 
 #[test]
 fn a_live_lock_suspends_the_hold_and_its_end_lets_it_lapse() {
     let definition = definition();
     let mut mine = claim(ClaimState::Claimed);
-    mine.terms.hold_until = Some(Millis(NOW.0 + 5));
-    mine.terms = known(&definition, Some(&mine), "ann").lock(None).expect("a lock");
-    let end = mine.terms.lock_until.expect("it ends");
-    assert_eq!(mine.terms.deadline(), Some(end));
-    let (claimed, first) = lapse(&mine.terms, end).expect("the lock has ended");
+    mine.status.hold_until = Some(Millis(NOW.0 + 5));
+    mine.status = known(&definition, Some(&mine), "ann").lock(None).expect("a lock");
+    let end = mine.status.lock_until.expect("it ends");
+    assert_eq!(mine.status.deadline(), Some(end));
+    let (claimed, first) = lapse(&mine.status, end).expect("the lock has ended");
     let (gone, second) = lapse(&claimed, end).expect("the hold has ended meanwhile");
     assert_eq!((first, second), (EventKind::LockLapsed, EventKind::HoldLapsed));
     assert_eq!((gone.state, gone.lapsed), (ClaimState::Returned, Some(Millis(NOW.0 + 5))));
@@ -167,8 +167,8 @@ fn a_live_lock_suspends_the_hold_and_its_end_lets_it_lapse() {
 #[test]
 fn a_redemption_that_is_rolled_back_leaves_a_claim_with_a_fresh_hold() {
     let held = Definition { hold: Some(60_000), ..definition() };
-    assert_eq!(rolled_back(&held, NOW), Terms::claimed(Some(Millis(NOW.0 + 60_000))));
-    assert_eq!(rolled_back(&definition(), NOW), Terms::claimed(None));
+    assert_eq!(rolled_back(&held, NOW), ClaimStatus::claimed(Some(Millis(NOW.0 + 60_000))));
+    assert_eq!(rolled_back(&definition(), NOW), ClaimStatus::claimed(None));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn money_comes_after_the_code_and_limits_come_last() {
         with(|checkout| (checkout.order_used, checkout.currency) = (true, "USD")),
         Err(OrderAlreadyUsed)
     );
-    let used = Known { mark: Mark { uses: 2, revoked: false }, ..shared };
+    let used = Known { flags: CodeFlags { uses: 2, revoked: false }, ..shared };
     assert_eq!(used.redeem(&checkout("o")), Err(UsageLimitReached));
     assert_eq!(used.revoke(), Err(AlreadyRedeemed), "an exhausted code is used up");
     assert_eq!(shared.revoke(), Ok(None));

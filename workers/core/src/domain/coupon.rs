@@ -1,8 +1,8 @@
 //! A coupon's rules: its window, its status, its limits.
 
-use crate::ids::Millis;
-use crate::money::Discount;
-use crate::vocabulary::Reason;
+use crate::domain::ids::Millis;
+use crate::domain::money::Discount;
+use crate::domain::words::Reason;
 
 /// What an owner needs to know of a coupon to decide about it.
 #[derive(Clone, Debug, PartialEq)]

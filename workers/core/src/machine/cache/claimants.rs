@@ -5,7 +5,7 @@
 //! nothing, and nothing needs to be read to know that. A digest that was noted may be that of another user, or of one
 //! who has given everything back: then the ledger is asked. So an error of this memory costs a read, never a code.
 
-use crate::batch::StockRow;
+use crate::domain::batch::StockRow;
 use foldhash::fast::FixedState;
 use std::collections::HashSet;
 

@@ -4,7 +4,7 @@
 //! (ISO 4217: two digits for most, none for yen, three for some dinars), a half going up. Then it is cut to the
 //! coupon's maximum, then to the order's amount: a final price is never below zero.
 
-use crate::vocabulary::Reason;
+use crate::domain::words::Reason;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 /// Digits before the point: up to a trillion less one.

@@ -1,13 +1,13 @@
 //! What a batch needs to be decided: the facts that its records mention, and what it wants of each coupon.
 
 use super::Head;
+use super::cache::{Coupon, Memory};
 use super::codes::Named;
-use super::gathering::Gathering;
-use super::memory::{Coupon, Memory};
-use crate::effect::{CodeOf, OrderOf, Wants};
-use crate::ids::{CouponNo, RequestId};
-use crate::record::{Payload, Record, Request};
-use crate::vocabulary::Kind;
+use super::prefetch::Gathering;
+use crate::domain::ids::{CouponNo, RequestId};
+use crate::domain::record::{Payload, Record, Request};
+use crate::domain::words::Kind;
+use crate::interface::{CodeLookup, Lookups, OrderLookup};
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, HashSet};
 
@@ -27,8 +27,8 @@ pub(super) fn is_claim_of_any(request: &Request) -> bool {
 }
 
 /// What must be read before it is known what else a batch needs.
-pub(super) fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Wants {
-    let mut wants = Wants::default();
+pub(super) fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Lookups {
+    let mut wants = Lookups::default();
     let mut missing: HashSet<&str, FixedState> = HashSet::default();
     let mut present = "";
     for (record, suspect) in gathering.records.iter().zip(&gathering.suspects) {
@@ -46,8 +46,8 @@ pub(super) fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Wants {
                 wants.loads.push(*load);
                 coupon_id
             }
-            Payload::Unreadable { answer, .. } => {
-                wants.decided.extend(answer.iter().map(|answer| answer.id.identity));
+            Payload::Unreadable { request, .. } => {
+                wants.decided.extend(request.iter().map(|request| request.id.identity));
                 continue;
             }
             Payload::Tick => continue,
@@ -65,9 +65,9 @@ pub(super) fn facts_wanted(gathering: &Gathering, memory: &Memory) -> Wants {
 }
 
 /// What is to be read of the code or the redemption that a request names.
-fn about_a_code(request: &Request, wants: &mut Wants) {
+fn about_a_code(request: &Request, wants: &mut Lookups) {
     if let Some(key) = &request.code {
-        wants.codes.push(CodeOf { key: key.clone(), user: request.user.clone() });
+        wants.codes.push(CodeLookup { key: key.clone(), user: request.user.clone() });
     }
     wants.redemptions.extend(rollback_of(request));
 }
@@ -85,13 +85,13 @@ pub(super) fn rollbacks(records: &[Record]) -> impl Iterator<Item = RequestId> {
 }
 
 /// The orders of redemptions of shared codes: the claim of any other code says itself what it paid for.
-pub(super) fn orders_wanted(gathering: &Gathering, memory: &Memory) -> Vec<OrderOf> {
+pub(super) fn orders_wanted(gathering: &Gathering, memory: &Memory) -> Vec<OrderLookup> {
     let order = |record: &Record| {
         let Payload::Request(request) = &record.payload else { return None };
         let order = request.details.as_ref().filter(|_| request.kind == Kind::Redeem)?.order.clone()?;
         let coupon = memory.get(&request.coupon_id).filter(|coupon| coupon.definition.is_shared())?;
         match gathering.codes.named(request.code.as_deref()?, coupon.no, |_| false) {
-            Named::Place((coupon, number)) => Some(OrderOf { coupon, number, order }),
+            Named::Place((coupon, number)) => Some(OrderLookup { coupon, number, order }),
             Named::Unknown | Named::NotYet => None,
         }
     };

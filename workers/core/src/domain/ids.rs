@@ -104,19 +104,19 @@ impl RequestId {
     /// Reads the canonical text: 22 characters, or 32 with a key.
     ///
     /// # Errors
-    /// [`NotARequestId`] for anything that [`RequestId`]'s `Display` would not write.
-    pub fn parse(text: &str) -> Result<Self, NotARequestId> {
+    /// [`InvalidRequestId`] for anything that [`RequestId`]'s `Display` would not write.
+    pub fn parse(text: &str) -> Result<Self, InvalidRequestId> {
         let mut bytes = [0_u8; 24];
-        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| NotARequestId)?;
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| InvalidRequestId)?;
         let (identity, body) = bytes.split_at(16);
-        let identity = u128::from_be_bytes(identity.try_into().map_err(|_| NotARequestId)?);
+        let identity = u128::from_be_bytes(identity.try_into().map_err(|_| InvalidRequestId)?);
         match length {
             16 => Ok(Self { identity, body: 0 }),
             24 => {
-                let body = i64::from_be_bytes(body.try_into().map_err(|_| NotARequestId)?);
-                if body > 0 { Ok(Self { identity, body }) } else { Err(NotARequestId) }
+                let body = i64::from_be_bytes(body.try_into().map_err(|_| InvalidRequestId)?);
+                if body > 0 { Ok(Self { identity, body }) } else { Err(InvalidRequestId) }
             }
-            _ => Err(NotARequestId),
+            _ => Err(InvalidRequestId),
         }
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for RequestId {
 /// The text is no canonical request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a request id: expected 22 or 32 characters of base64url")]
-pub struct NotARequestId;
+pub struct InvalidRequestId;
 
 #[cfg(test)]
 mod tests {
@@ -155,7 +155,7 @@ mod tests {
         for text in
             ["", "abc", "!", &"A".repeat(23), &"A".repeat(33), &"A".repeat(400), "\0", &"A".repeat(32)]
         {
-            assert_eq!(RequestId::parse(text), Err(NotARequestId), "{text:?}");
+            assert_eq!(RequestId::parse(text), Err(InvalidRequestId), "{text:?}");
         }
     }
 }

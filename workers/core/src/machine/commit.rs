@@ -3,13 +3,13 @@
 //! Undoing drops everything that was decided and not written, and all of memory with it: the records go back to
 //! the front of the backlog and are decided again from what the ledger holds. It is rare, so it is simple.
 
-use super::memory::Memory;
+use super::cache::Memory;
 use super::{Effect, Head, Machine, Release};
-use crate::batch::Batch;
-use crate::effect::{PartitionRow, WriteResult};
-use crate::ids::{Attempt, Offset, WriteNo};
+use crate::domain::batch::Batch;
+use crate::domain::ids::{Attempt, Offset, WriteNo};
+use crate::domain::record::{Payload, Record};
+use crate::interface::{PartitionRow, WriteResult};
 use crate::planted::Bug;
-use crate::record::{Payload, Record};
 use std::sync::Arc;
 
 /// A batch that is decided, and what it takes to undo it.
@@ -64,7 +64,7 @@ impl Machine {
                 effects.push(Effect::ReadBack);
             }
             WriteResult::Retry => self.call_again(effects),
-            WriteResult::DataRefused(what) => self.split(&what, effects),
+            WriteResult::DataRejected(what) => self.split(&what, effects),
             WriteResult::AlreadyDecided => {
                 self.mismatch("an identity is decided already that no lookup showed", effects);
             }
@@ -125,7 +125,7 @@ impl Machine {
         self.refused = self.refused.split_off(&next_offset);
         if let Some(seq) = batch.emit_seq {
             self.outbox.written(seq, next_offset, after.write_no);
-            effects.push(Effect::Emit(Arc::clone(batch)));
+            effects.push(Effect::Publish(Arc::clone(batch)));
         } else if self.outbox.unacknowledged() == 0 {
             effects.push(Effect::CommitOffset { next_offset, write_no: after.write_no });
         }

@@ -106,7 +106,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::codes::{PatternSpec, VerifyError, normalise};
+    use crate::domain::codes::{PatternSpec, VerifyError, normalise};
 
     fn rng(seed: u64) -> StdRng {
         StdRng::seed_from_u64(seed)

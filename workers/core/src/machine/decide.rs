@@ -6,11 +6,11 @@
 //! 3. a code is free (`sold_out`; codes that are shared are never given): before the user's limit, so that a sold-out coupon needs nothing of its users;
 //! 4. the user has fewer live claims than allowed (`user_limit_reached`).
 
-use crate::batch::Verdict;
-use crate::coupon::Definition;
-use crate::ids::Millis;
-use crate::stock::{Stock, Take};
-use crate::vocabulary::Reason;
+use crate::domain::batch::Verdict;
+use crate::domain::coupon::Definition;
+use crate::domain::ids::Millis;
+use crate::domain::words::Reason;
+use crate::machine::stock::{Stock, Take};
 
 /// What is known of the user's live claims of this coupon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Ruling {
     /// Nothing was given.
     Refused(Reason),
     /// It depends on something that was not read.
-    Lacking,
+    Missing,
 }
 
 /// Decides a claim of any code; takes the code if there is one to give.
@@ -50,13 +50,13 @@ pub fn claim_any(
         (Some(limit), LiveClaimsKnown::Count(live)) if live >= limit => {
             return Ruling::Refused(Reason::UserLimitReached);
         }
-        (Some(_), LiveClaimsKnown::Unread) => return Ruling::Lacking,
+        (Some(_), LiveClaimsKnown::Unread) => return Ruling::Missing,
         _ => {}
     }
     let entry = match stock.take(batch) {
         Take::Returned(entry) | Take::Sequence(entry) => entry,
         Take::SoldOut => return Ruling::Refused(Reason::SoldOut),
-        Take::Lacking => return Ruling::Lacking,
+        Take::Missing => return Ruling::Missing,
     };
     let hold_until = definition.hold_from(now);
     Ruling::Given(Verdict::Claimed { number: entry.number, code: entry.code, hold_until })
@@ -65,9 +65,9 @@ pub fn claim_any(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::StockRow;
-    use crate::effect::CodeEntry;
-    use crate::ids::CodeNumber;
+    use crate::domain::batch::StockRow;
+    use crate::domain::ids::CodeNumber;
+    use crate::interface::CodeEntry;
 
     fn definition() -> Definition {
         Definition { expires: Some(Millis(100)), claims_per_user: Some(1), ..Definition::default() }
@@ -82,7 +82,7 @@ mod tests {
     fn reason(definition: &Definition, top: i64, live: LiveClaimsKnown, now: i64) -> Option<Reason> {
         match claim_any(definition, &mut stock(top), live, Millis(now), 1) {
             Ruling::Refused(reason) => Some(reason),
-            Ruling::Given(_) | Ruling::Lacking => None,
+            Ruling::Given(_) | Ruling::Missing => None,
         }
     }
 
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_claim_is_not_decided_while_the_users_claims_are_unread() {
         let ruling = claim_any(&definition(), &mut stock(1), LiveClaimsKnown::Unread, Millis(1), 1);
-        assert_eq!(ruling, Ruling::Lacking);
+        assert_eq!(ruling, Ruling::Missing);
     }
 
     #[test]

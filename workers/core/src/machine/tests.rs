@@ -1,12 +1,12 @@
 //! One story at a time, with the world's answers given by hand. Random schedules are the simulation's business.
 
 use super::*;
-use crate::batch::{StockRow, Verdict};
-use crate::coupon::Definition;
-use crate::effect::{Answers, CodeEntry, LoadedCoupon, WriteResult};
-use crate::ids::{CodeNumber, RequestId};
-use crate::record::{Payload, Request};
-use crate::vocabulary::{Kind, Reason};
+use crate::domain::batch::{StockRow, Verdict};
+use crate::domain::coupon::Definition;
+use crate::domain::ids::{CodeNumber, RequestId};
+use crate::domain::record::{Payload, Request};
+use crate::domain::words::{Kind, Reason};
+use crate::interface::{CodeEntry, LookupResults, StoredCoupon, WriteResult};
 
 const NOW: i64 = 1_000_000;
 
@@ -40,23 +40,27 @@ impl Story {
     /// Answers loads and reservations as a ledger without claims would.
     fn answer_reads(&mut self) {
         while let Some(place) =
-            self.effects.iter().position(|e| matches!(e, Effect::Load { .. } | Effect::Reserve { .. }))
+            self.effects.iter().position(|e| matches!(e, Effect::Lookup { .. } | Effect::Reserve { .. }))
         {
             let input = match self.effects.remove(place) {
-                Effect::Load { token, wants } => {
-                    let coupons = wants.coupons.into_iter().filter(|id| &**id == "coupon").map(|coupon_id| {
-                        let definition = Definition { claims_per_user: Some(1), ..Definition::default() };
-                        LoadedCoupon {
-                            coupon_id,
-                            coupon: CouponNo(1),
-                            definition,
-                            stock: self.stock,
-                            ahead: vec![],
-                        }
-                    });
-                    Input::Loaded {
+                Effect::Lookup { token, lookups } => {
+                    let coupons =
+                        lookups.coupons.into_iter().filter(|id| &**id == "coupon").map(|coupon_id| {
+                            let definition = Definition { claims_per_user: Some(1), ..Definition::default() };
+                            StoredCoupon {
+                                coupon_id,
+                                coupon: CouponNo(1),
+                                definition,
+                                stock: self.stock,
+                                ahead: vec![],
+                            }
+                        });
+                    Input::LookedUp {
                         token,
-                        answers: Box::new(Answers { coupons: coupons.collect(), ..Answers::default() }),
+                        results: Box::new(LookupResults {
+                            coupons: coupons.collect(),
+                            ..LookupResults::default()
+                        }),
                     }
                 }
                 Effect::Reserve { token, pops, reads } => {
@@ -95,7 +99,7 @@ impl Story {
     }
 }
 
-use crate::batch::Fence;
+use crate::domain::batch::Fence;
 
 fn row(nonce: Nonce, write_no: i64, attempt: Option<Attempt>) -> PartitionRow {
     let position = Position { last_offset: Offset(-1), ..Position::default() };
@@ -141,9 +145,9 @@ fn claims_get_codes_in_order_until_none_is_left() {
     let batch = story.written();
     assert_eq!(verdicts(&batch), [None, None, None, Some(Reason::SoldOut), Some(Reason::SoldOut)]);
     assert_eq!(batch.position.next_offset, Offset(5));
-    assert_eq!(batch.stock[0].is, StockRow { top: 3, cursor: 3, claimed: 3, ..StockRow::default() });
+    assert_eq!(batch.stock[0].after, StockRow { top: 3, cursor: 3, claimed: 3, ..StockRow::default() });
     story.answer(&batch, WriteResult::Written);
-    assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Emit(_))));
+    assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Publish(_))));
 }
 
 #[test]
@@ -151,7 +155,10 @@ fn nothing_is_told_before_it_is_written() {
     let mut story = Story::begin(Config::default());
     story.claims(0..2);
     assert!(
-        !story.effects.iter().any(|effect| matches!(effect, Effect::Emit(_) | Effect::CommitOffset { .. }))
+        !story
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Publish(_) | Effect::CommitOffset { .. }))
     );
 }
 
@@ -163,7 +170,7 @@ fn a_write_whose_answer_is_lost_is_adopted_when_the_row_shows_it() {
     story.answer(&batch, WriteResult::Unknown);
     assert!(matches!(story.effects.last(), Some(Effect::ReadBack)));
     story.tell(Input::ReadBack(row(batch.fence.nonce, 1, Some(batch.fence.attempt))));
-    assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Emit(told) if *told == batch)));
+    assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Publish(told) if *told == batch)));
 }
 
 #[test]
@@ -228,11 +235,11 @@ fn a_record_that_postgres_refuses_as_data_ends_alone_as_unprocessable() {
             decision.offset == Offset(2) && decision.verdict != Verdict::Rejected(Reason::Unprocessable)
         });
         if poison {
-            story.answer(&batch, WriteResult::DataRefused("invalid byte sequence".into()));
+            story.answer(&batch, WriteResult::DataRejected("invalid byte sequence".into()));
             continue;
         }
         told.extend(batch.decisions.iter().map(|decision| (decision.offset.0, decision.user.clone())));
-        story.stock = batch.stock.last().map_or(story.stock, |change| change.is);
+        story.stock = batch.stock.last().map_or(story.stock, |change| change.after);
         story.answer(&batch, WriteResult::Written);
         if batch.position.next_offset == Offset(4) {
             break;
@@ -258,14 +265,14 @@ fn the_watermark_is_written_when_nothing_else_is() {
     story.claims(0..1);
     let batch = story.written();
     story.answer(&batch, WriteResult::Written);
-    story.tell(Input::Emitted(EmitSeq(1)));
+    story.tell(Input::Published(EmitSeq(1)));
     story.effects.clear();
-    story.tell(Input::Idle { quiet: Millis(0) });
+    story.tell(Input::Idle { since_last_record: Millis(0) });
     let idle = story.written();
     assert_eq!((idle.watermark, idle.emit_seq, idle.decisions.len()), (EmitSeq(1), None, 0));
     story.answer(&idle, WriteResult::Written);
     story.effects.clear();
-    story.tell(Input::Idle { quiet: Millis(0) });
+    story.tell(Input::Idle { since_last_record: Millis(0) });
     assert!(story.effects.is_empty(), "once is enough");
 }
 
@@ -274,10 +281,10 @@ fn letting_go_waits_for_the_write_and_its_acknowledgement() {
     let mut story = Story::begin(Config::default());
     story.claims(0..1);
     let batch = story.written();
-    story.tell(Input::LetGo);
+    story.tell(Input::HandOver);
     story.answer(&batch, WriteResult::Written);
     assert!(!story.effects.iter().any(|effect| matches!(effect, Effect::Released(_))));
-    story.tell(Input::Emitted(EmitSeq(1)));
+    story.tell(Input::Published(EmitSeq(1)));
     let watermark = story.written();
     assert_eq!(watermark.watermark, EmitSeq(1));
     story.answer(&watermark, WriteResult::Written);
@@ -295,7 +302,7 @@ fn a_backlog_past_its_bound_pauses_delivery_until_it_is_low() {
         let batch = story.written();
         story.answer(&batch, WriteResult::Written);
         let seq = batch.emit_seq.expect("claims are told");
-        story.tell(Input::Emitted(seq));
+        story.tell(Input::Published(seq));
         if story.effects.contains(&Effect::Resume) {
             return;
         }

@@ -5,16 +5,17 @@
 //! Whatever turns out to be lacking all the same cuts the batch short, and the rest is gathered anew.
 
 use super::codes::Codes;
-use super::planning::{Wanted, facts_wanted, orders_wanted, plan, rollbacks};
+use super::requirements::{Wanted, facts_wanted, orders_wanted, plan, rollbacks};
 use super::{Effect, Machine, Token};
-use crate::batch::{Batch, Decision};
-use crate::effect::{
-    Answers, CodeEntry, DueUntil, LoadedLoad, Pop, Popped, ReadCodes, ReturnedOf, UsersOf, Wants,
+use crate::domain::batch::{Batch, Decision};
+use crate::domain::ids::{LoadId, Millis, RequestId};
+use crate::domain::record::{Payload, Record};
+use crate::interface::{
+    CodeEntry, DueLookup, LookupResults, Lookups, Pop, Popped, ReadCodes, ReturnedLookup, StoredLoad,
+    UserLookup,
 };
-use crate::ids::{LoadId, Millis, RequestId};
+use crate::machine::stock::Source;
 use crate::planted::Bug;
-use crate::record::{Payload, Record};
-use crate::stock::Source;
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub(super) struct Gathering {
 /// What is known about the world for one batch, beyond what memory holds.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    pub(super) loads: HashMap<LoadId, LoadedLoad, FixedState>,
+    pub(super) loads: HashMap<LoadId, StoredLoad, FixedState>,
     /// Outcomes that the ledger holds under suspect identities.
     pub(super) decided: Earlier,
     /// The batch that was being written when this one began: no read is sure to show it.
@@ -174,10 +175,10 @@ impl Machine {
     fn may_be_repetition(&mut self, record: &Record, now: Millis) -> bool {
         match &record.payload {
             Payload::Request(request) => {
-                let suspect = self.recent.is_suspect(request.id, now);
+                let suspect = self.recent.is_possible_duplicate(request.id, now);
                 suspect || record.offset < self.suspect_below
             }
-            Payload::Unreadable { answer, .. } => answer.is_some(),
+            Payload::Unreadable { request, .. } => request.is_some(),
             Payload::StockAdded { .. } | Payload::Tick => false,
         }
     }
@@ -205,7 +206,7 @@ impl Machine {
             gathering.stage = Stage::Facts;
             let mut wants = facts_wanted(gathering, &self.memory);
             if gathering.codes.until() >= self.memory.none_lapse_before {
-                wants.due = Some(DueUntil { until: gathering.codes.until(), limit: gathering.due });
+                wants.due = Some(DueLookup { until: gathering.codes.until(), limit: gathering.due });
             }
             if self.ask(gathering, wants, effects) {
                 return false;
@@ -214,7 +215,7 @@ impl Machine {
         if gathering.stage == Stage::Facts {
             gathering.stage = Stage::Coupons;
             let lacking = gathering.codes.coupon_ids().filter(|id| self.memory.get(id).is_none());
-            let wants = Wants { coupons: lacking.cloned().collect(), ..Wants::default() };
+            let wants = Lookups { coupons: lacking.cloned().collect(), ..Lookups::default() };
             if self.ask(gathering, wants, effects) {
                 return false;
             }
@@ -231,19 +232,19 @@ impl Machine {
     }
 
     /// Asks the ledger, if there is anything to ask for.
-    fn ask(&mut self, gathering: &mut Gathering, wants: Wants, effects: &mut Vec<Effect>) -> bool {
+    fn ask(&mut self, gathering: &mut Gathering, wants: Lookups, effects: &mut Vec<Effect>) -> bool {
         let asks = !wants.is_empty();
         if asks {
             let token = self.token();
             gathering.load = Some(token);
-            effects.push(Effect::Load { token, wants });
+            effects.push(Effect::Lookup { token, lookups: wants });
         }
         asks
     }
 
     /// Asks for what is lacking; answers whether nothing is.
     fn reserve(&mut self, gathering: &mut Gathering, first: bool, effects: &mut Vec<Effect>) -> bool {
-        let mut wants = Wants::default();
+        let mut wants = Lookups::default();
         if first && !gathering.codes.is_empty() {
             wants.orders = orders_wanted(gathering, &self.memory);
         }
@@ -251,16 +252,20 @@ impl Machine {
         for wanted in &mut gathering.plan {
             if first && !wanted.users.is_empty() {
                 let (coupon, redemptions) = (wanted.coupon, wanted.redemptions);
-                wants.users.push(UsersOf { coupon, users: std::mem::take(&mut wanted.users), redemptions });
+                wants.users.push(UserLookup {
+                    coupon,
+                    users: std::mem::take(&mut wanted.users),
+                    redemptions,
+                });
             }
             let Some(coupon) = self.memory.by_no(wanted.coupon) else { continue };
             match coupon.stock.source(wanted.coupon, wanted.claims) {
-                Source::Hand => {}
+                Source::ReadAhead => {}
                 Source::Returned { limit } => {
-                    wants.returned.push(ReturnedOf { coupon: wanted.coupon, limit })
+                    wants.returned.push(ReturnedLookup { coupon: wanted.coupon, limit })
                 }
                 Source::List(list, count) => pops.push(Pop { list, count }),
-                Source::Filling => filling = true,
+                Source::Refilling => filling = true,
                 Source::Ledger(read) => reads.push(read),
             }
         }
@@ -281,7 +286,7 @@ impl Machine {
         false
     }
 
-    pub(super) fn loaded(&mut self, token: Token, mut answers: Answers) {
+    pub(super) fn loaded(&mut self, token: Token, mut answers: LookupResults) {
         let Some(gathering) = self.gathering.as_mut().filter(|gathering| gathering.load == Some(token))
         else {
             return;

@@ -3,13 +3,13 @@
 //! The driver performs every effect and feeds the answers back as inputs, in any order and as late as it likes.
 //! An answer carries the token of its question; the machine ignores answers to questions it has given up.
 
-use crate::batch::{Batch, Decision, Mark, Position, Redemption, StockRow};
-use crate::claim::Claim;
-use crate::coupon::Definition;
-use crate::ids::{
+use crate::domain::batch::{Batch, CodeFlags, Decision, Position, Redemption, StockRow};
+use crate::domain::claim::Claim;
+use crate::domain::coupon::Definition;
+use crate::domain::ids::{
     Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, RequestId, WriteNo,
 };
-use crate::record::Record;
+use crate::domain::record::Record;
 use std::sync::Arc;
 
 /// Names one question, so that a late answer is known to be late.
@@ -34,19 +34,19 @@ pub enum Effect {
         /// The first record wanted.
         from: Offset,
     },
-    /// Tell again what outbox entries `from..=to` say; each answered by [`Input::Emitted`].
-    Reemit {
+    /// Tell again what outbox entries `from..=to` say; each answered by [`Input::Published`].
+    Republish {
         /// First entry.
         from: EmitSeq,
         /// Last entry.
         to: EmitSeq,
     },
-    /// Read from the ledger; answered by [`Input::Loaded`]. Repeated until it succeeds.
-    Load {
+    /// Read from the ledger; answered by [`Input::LookedUp`]. Repeated until it succeeds.
+    Lookup {
         /// The question's token.
         token: Token,
         /// What is wanted.
-        wants: Wants,
+        lookups: Lookups,
     },
     /// Get codes: pops from Redis lists, reads from the ledger; answered by [`Input::Reserved`].
     Reserve {
@@ -57,8 +57,8 @@ pub enum Effect {
         /// From the ledger. Repeated until it succeeds.
         reads: Vec<ReadCodes>,
     },
-    /// Copy a window of codes from the ledger to the end of a list; answered by [`Input::Filled`]. Never retried.
-    Fill(Fill),
+    /// Copy a window of codes from the ledger to the end of a list; answered by [`Input::Refilled`]. Never retried.
+    Refill(Refill),
     /// Call the ledger; answered by [`Input::Written`]. `backoff` counts the failures before this call.
     Write {
         /// What to write.
@@ -68,8 +68,8 @@ pub enum Effect {
     },
     /// Read the partition's row, waiting for a write that is still running; answered by [`Input::ReadBack`].
     ReadBack,
-    /// Produce a batch's responses, events and dead letters; [`Input::Emitted`] once all are acknowledged.
-    Emit(Arc<Batch>),
+    /// Produce a batch's responses, events and dead letters; [`Input::Published`] once all are acknowledged.
+    Publish(Arc<Batch>),
     /// Commit the consumer group's offset, for lag monitoring.
     CommitOffset {
         /// The first record not told yet.
@@ -101,7 +101,7 @@ pub enum Release {
 
 /// What the ledger is asked to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
+pub struct Lookups {
     /// Coupons by id.
     pub coupons: Vec<Box<str>>,
     /// Outcomes of identities that may have been decided before.
@@ -109,20 +109,20 @@ pub struct Wants {
     /// Loads that were announced.
     pub loads: Vec<LoadId>,
     /// Live claims of users of a coupon.
-    pub users: Vec<UsersOf>,
+    pub users: Vec<UserLookup>,
     /// Returned numbers of a coupon, with their codes, lowest first.
-    pub returned: Vec<ReturnedOf>,
+    pub returned: Vec<ReturnedLookup>,
     /// Codes by name.
-    pub codes: Vec<CodeOf>,
+    pub codes: Vec<CodeLookup>,
     /// Redemptions by id, and the codes that they used.
     pub redemptions: Vec<RequestId>,
     /// Whether orders were paid for with codes that are shared by many.
-    pub orders: Vec<OrderOf>,
+    pub orders: Vec<OrderLookup>,
     /// Claims of this partition whose deadlines have passed.
-    pub due: Option<DueUntil>,
+    pub due: Option<DueLookup>,
 }
 
-impl Wants {
+impl Lookups {
     /// Whether nothing is wanted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -132,7 +132,7 @@ impl Wants {
 
 /// Users of one coupon whose live claims are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsersOf {
+pub struct UserLookup {
     /// The coupon.
     pub coupon: CouponNo,
     /// The users.
@@ -143,7 +143,7 @@ pub struct UsersOf {
 
 /// A code that a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CodeOf {
+pub struct CodeLookup {
     /// The code, normalised.
     pub key: Box<str>,
     /// Who asks: whether a claim of theirs lapsed is wanted, too.
@@ -152,7 +152,7 @@ pub struct CodeOf {
 
 /// An order and the code that it may have been paid with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OrderOf {
+pub struct OrderLookup {
     /// The coupon.
     pub coupon: CouponNo,
     /// The code.
@@ -163,7 +163,7 @@ pub struct OrderOf {
 
 /// Deadlines up to a time, earliest first (then by coupon and number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DueUntil {
+pub struct DueLookup {
     /// The last deadline wanted.
     pub until: Millis,
     /// How many at most.
@@ -172,7 +172,7 @@ pub struct DueUntil {
 
 /// Returned numbers of one coupon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReturnedOf {
+pub struct ReturnedLookup {
     /// The coupon.
     pub coupon: CouponNo,
     /// How many at most.
@@ -181,32 +181,32 @@ pub struct ReturnedOf {
 
 /// What the ledger answered; one answer to each want, in the same order where it is a list of lists.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answers {
+pub struct LookupResults {
     /// The coupons that exist.
-    pub coupons: Vec<LoadedCoupon>,
+    pub coupons: Vec<StoredCoupon>,
     /// Every outcome stored under the identities asked for.
     pub decided: Vec<Decision>,
     /// The loads that exist.
-    pub loads: Vec<LoadedLoad>,
+    pub loads: Vec<StoredLoad>,
     /// Live claims; users without any may be missing.
-    pub users: Vec<LiveClaims>,
+    pub users: Vec<UserCounts>,
     /// Returned codes by coupon.
     pub returned: Vec<(CouponNo, Vec<CodeEntry>)>,
     /// The codes that exist, each once; those of the redemptions, too.
-    pub codes: Vec<KnownCode>,
+    pub codes: Vec<StoredCode>,
     /// Of the codes and users asked for: those where a claim of that user lapsed.
     pub lapsed: Vec<(CouponNo, CodeNumber, Box<str>)>,
     /// The redemptions that exist.
     pub redemptions: Vec<StoredRedemption>,
     /// Of the orders asked for: those with a redemption that was not rolled back.
-    pub orders: Vec<OrderOf>,
+    pub orders: Vec<OrderLookup>,
     /// The due claims.
     pub due: Option<DueClaims>,
 }
 
 /// A code as the ledger knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownCode {
+pub struct StoredCode {
     /// The code, normalised.
     pub key: Box<str>,
     /// The code as shown to people.
@@ -222,7 +222,7 @@ pub struct KnownCode {
     /// Its live claim.
     pub claim: Option<Claim>,
     /// What is known of it beyond its claim.
-    pub mark: Mark,
+    pub flags: CodeFlags,
 }
 
 /// A redemption as the ledger knows it.
@@ -251,7 +251,7 @@ pub struct DueClaims {
 
 /// A coupon as the ledger knows it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LoadedCoupon {
+pub struct StoredCoupon {
     /// The id that was asked for.
     pub coupon_id: Box<str>,
     /// Its number.
@@ -266,7 +266,7 @@ pub struct LoadedCoupon {
 
 /// A load as the ledger knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadedLoad {
+pub struct StoredLoad {
     /// The load.
     pub load: LoadId,
     /// Whose codes they are.
@@ -279,13 +279,13 @@ pub struct LoadedLoad {
 
 /// How many live claims a user has of a coupon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveClaims {
+pub struct UserCounts {
     /// The coupon.
     pub coupon: CouponNo,
     /// The user.
     pub user: Box<str>,
     /// Claims that count for the limit of claims per user.
-    pub count: u32,
+    pub claims: u32,
     /// Redemptions that were not rolled back; 0 unless they were asked for.
     pub redemptions: u32,
 }
@@ -301,7 +301,7 @@ pub struct CodeEntry {
 
 /// A Redis list of one coupon: its name is unique to one filling by one ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListName {
+pub struct CacheListName {
     /// The coupon.
     pub coupon: CouponNo,
     /// The owner's epoch.
@@ -316,7 +316,7 @@ pub struct ListName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pop {
     /// The list.
-    pub list: ListName,
+    pub list: CacheListName,
     /// How many.
     pub count: usize,
 }
@@ -343,18 +343,18 @@ pub struct ReadCodes {
 
 /// Copy codes from the ledger to a list: as [`ReadCodes`], then append in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
+pub struct Refill {
     /// The list, made if it is not there.
-    pub list: ListName,
+    pub list: CacheListName,
     /// Which codes.
     pub codes: ReadCodes,
 }
 
 /// What became of a fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FillResult {
+pub enum RefillResult {
     /// The list ends with this number now, and has this many entries more.
-    Filled {
+    Refilled {
         /// Entries appended.
         count: usize,
         /// Number of the last one.
@@ -376,7 +376,7 @@ pub enum WriteResult {
     /// Nothing written; the identical call may succeed (serialization, lock timeout, shutdown, full disk …).
     Retry,
     /// Nothing written: Postgres refuses a value as data.
-    DataRefused(String),
+    DataRejected(String),
     /// Nothing written: an identity was decided before.
     AlreadyDecided,
     /// Nothing written: a row is not as the owner knew it.
@@ -416,11 +416,11 @@ pub enum Input {
     /// Records in the order of the log.
     Records(Vec<Record>),
     /// Answers of the ledger.
-    Loaded {
+    LookedUp {
         /// The question's token.
         token: Token,
         /// The answers.
-        answers: Box<Answers>,
+        results: Box<LookupResults>,
     },
     /// Codes; one result for each pop and each read, in order.
     Reserved {
@@ -432,11 +432,11 @@ pub enum Input {
         read: Vec<Vec<CodeEntry>>,
     },
     /// A list was filled, or not.
-    Filled {
+    Refilled {
         /// The list.
-        list: ListName,
+        list: CacheListName,
         /// What became of it.
-        result: FillResult,
+        result: RefillResult,
     },
     /// The ledger's answer to a write.
     Written {
@@ -450,13 +450,13 @@ pub enum Input {
     /// The partition's row as it is.
     ReadBack(PartitionRow),
     /// Every message of this outbox entry is acknowledged by the broker.
-    Emitted(EmitSeq),
+    Published(EmitSeq),
     /// Nothing has happened for a while.
     Idle {
         /// Milliseconds since the last record was taken in, by the process' monotonic clock. It decides nothing but
         /// whether to ask the broker for the time.
-        quiet: Millis,
+        since_last_record: Millis,
     },
     /// The assignment is lost, or the process stops: finish what is under way and let go.
-    LetGo,
+    HandOver,
 }

@@ -1,24 +1,24 @@
 //! Deciding a gathered batch: one record after another, in the order of the log, into one [`Batch`].
 
 use super::codes::Codes;
+use super::commit::Unsettled;
 use super::draft::Draft;
-use super::gathering::{Gathering, Ids};
-use super::planning::is_claim_of_any;
-use super::settling::Unsettled;
+use super::prefetch::{Gathering, Ids};
+use super::requirements::is_claim_of_any;
 use super::{Effect, Head, ListNames, Machine};
-use crate::batch::{Batch, Decision, EventKind, Fence, LoadApplied, StockChange, Verdict};
-use crate::decide::{LiveClaimsKnown, Ruling, claim_any};
-use crate::ids::{CodeNumber, LoadId, Offset, RequestId};
+use crate::domain::batch::{Batch, Decision, EventKind, Fence, LoadApplied, StockChange, Verdict};
+use crate::domain::ids::{CodeNumber, LoadId, Offset, RequestId};
+use crate::domain::record::{DeadLetter, Payload, Record, Request};
+use crate::domain::words::Reason;
+use crate::machine::decide::{LiveClaimsKnown, Ruling, claim_any};
 use crate::planted::Bug;
-use crate::record::{DeadLetter, Payload, Record, Request};
-use crate::vocabulary::Reason;
 use std::sync::Arc;
 
 /// Whether a record is decided, or must wait for a batch that has read more.
 #[derive(PartialEq, Eq)]
 pub(super) enum Step {
     Decided,
-    Lacking,
+    Missing,
 }
 
 /// What a repetition is answered.
@@ -44,7 +44,7 @@ impl Machine {
                 break;
             }
             draft.at = record.offset;
-            if self.decide_record(record, *suspect, &gathering, &mut draft) == Step::Lacking {
+            if self.decide_record(record, *suspect, &gathering, &mut draft) == Step::Missing {
                 break;
             }
             draft.consumed(record);
@@ -72,7 +72,7 @@ impl Machine {
         let mut names = ListNames { epoch: self.epoch, nonce: self.nonce, lists: &mut self.lists };
         let coupons = gathering.plan.iter().map(|wanted| wanted.coupon);
         let fills = self.memory.fills(coupons, self.head.position.time, &mut names);
-        effects.extend(fills.into_iter().map(Effect::Fill));
+        effects.extend(fills.into_iter().map(Effect::Refill));
     }
 
     /// A batch without records, to carry the watermark.
@@ -98,11 +98,11 @@ impl Machine {
             watermark: if early { self.outbox.sent() } else { self.outbox.watermark() },
             emit_seq: None,
             decisions: Vec::with_capacity(records),
-            repetitions: Vec::new(),
+            duplicates: Vec::new(),
             stock: Vec::new(),
             claims: Vec::new(),
             rolled_back: Vec::new(),
-            marks: Vec::new(),
+            code_flags: Vec::new(),
             ahead_taken: Vec::new(),
             ahead_freed: Vec::new(),
             returned_added: Vec::new(),
@@ -121,9 +121,9 @@ impl Machine {
         codes.write_to(&mut batch);
         for no in touched {
             let Some(coupon) = self.memory.by_no(no) else { continue };
-            let (is, moved) = (coupon.stock.row(), coupon.stock.moved(self.settled.ordinal));
-            if let Some(was) = coupon.before.take().filter(|was| *was != is) {
-                batch.stock.push(StockChange { coupon: no, was, is, passed: moved.passed });
+            let (after, moved) = (coupon.stock.row(), coupon.stock.moved(self.settled.ordinal));
+            if let Some(before) = coupon.before.take().filter(|was| *was != after) {
+                batch.stock.push(StockChange { coupon: no, before, after, passed: moved.passed });
             }
             let here = |numbers: Vec<CodeNumber>| numbers.into_iter().map(move |number| (no, number));
             batch.ahead_taken.extend(here(moved.ahead_taken));
@@ -131,13 +131,13 @@ impl Machine {
             batch.returned_added.extend(here(moved.returned_added));
             batch.returned_taken.extend(here(moved.returned_taken));
         }
-        batch.position.suspect_until = self.recent.suspect_until();
+        batch.position.possible_duplicates_until = self.recent.possible_duplicates_until();
         if self.config.planted.has(Bug::OffsetEarly)
             && let Some(last) = self.backlog.back()
         {
             batch.position.next_offset = last.offset.next();
         }
-        batch.emit_seq = batch.emits().then_some(self.head.next_emit_seq);
+        batch.emit_seq = batch.publishes().then_some(self.head.next_emit_seq);
         let after = Head {
             write_no: batch.fence.write_no,
             position: batch.position,
@@ -162,12 +162,12 @@ impl Machine {
                 self.add_stock(coupon_id, *load, offset, gathering, draft);
                 Step::Decided
             }
-            Payload::Unreadable { letter, answer } => {
-                draft.batch.dead_letters.push((offset, letter.clone()));
-                if let Some(answer) = answer {
+            Payload::Unreadable { dead_letter, request } => {
+                draft.batch.dead_letters.push((offset, dead_letter.clone()));
+                if let Some(answer) = request {
                     match self.repeated(answer.id, gathering, draft) {
                         Some(Repeated::Underway) => {}
-                        Some(Repeated::Stored(decision)) => draft.batch.repetitions.push(decision),
+                        Some(Repeated::Stored(decision)) => draft.batch.duplicates.push(decision),
                         Some(Repeated::KeyReused) if !self.refused.contains(&offset) => {
                             draft.refuse_unread(answer, offset, Reason::IdempotencyKeyReused);
                         }
@@ -194,7 +194,7 @@ impl Machine {
         match repeated {
             Some(Repeated::Underway) => return Step::Decided,
             Some(Repeated::Stored(decision)) => {
-                draft.batch.repetitions.push(decision);
+                draft.batch.duplicates.push(decision);
                 return Step::Decided;
             }
             Some(Repeated::KeyReused) | None => {}
@@ -224,7 +224,7 @@ impl Machine {
             _ => LiveClaimsKnown::Unread,
         };
         match claim_any(&coupon.definition, &mut coupon.stock, live, draft.now, draft.ordinal) {
-            Ruling::Lacking => return Step::Lacking,
+            Ruling::Missing => return Step::Missing,
             Ruling::Refused(reason) => {
                 let no = coupon.no;
                 draft.refuse(request, offset, Some(no), reason);

@@ -5,15 +5,17 @@
 //! has not been changed by anything that a read could have missed.
 
 use super::ListNames;
-use super::claimants::Claimants;
+mod claimants;
+
 use super::config::Config;
-use crate::batch::StockRow;
-use crate::coupon::Definition;
-use crate::decide::LiveClaimsKnown;
-use crate::effect::{Answers, FillResult, ListName};
-use crate::ids::{CouponNo, Millis};
+use crate::domain::batch::StockRow;
+use crate::domain::coupon::Definition;
+use crate::domain::ids::{CouponNo, Millis};
+use crate::interface::{CacheListName, LookupResults, RefillResult};
+use crate::machine::decide::LiveClaimsKnown;
+use crate::machine::stock::Stock;
 use crate::planted::{Bug, Planted};
-use crate::stock::Stock;
+use claimants::Claimants;
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,19 +25,19 @@ type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// One coupon as the owner knows it.
 #[derive(Debug)]
-pub(super) struct Coupon {
-    pub(super) id: Box<str>,
-    pub(super) no: CouponNo,
-    pub(super) definition: Definition,
-    pub(super) stock: Stock,
+pub(in crate::machine) struct Coupon {
+    pub(in crate::machine) id: Box<str>,
+    pub(in crate::machine) no: CouponNo,
+    pub(in crate::machine) definition: Definition,
+    pub(in crate::machine) stock: Stock,
     users: Map<Box<str>, User>,
     claimants: Claimants,
     /// The batch that changed it last.
-    pub(super) changed: u64,
+    pub(in crate::machine) changed: u64,
     /// The batch for which its users' live claims were read.
-    pub(super) planned: u64,
+    pub(in crate::machine) planned: u64,
     /// Its counters before the batch that is being decided, if that changes it.
-    pub(super) before: Option<StockRow>,
+    pub(in crate::machine) before: Option<StockRow>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +51,7 @@ struct User {
 
 impl Coupon {
     /// What is known of a user; `read` tells whether those not remembered were read and have none.
-    pub(super) fn live_claims(&self, user: &str, read: bool) -> LiveClaimsKnown {
+    pub(in crate::machine) fn live_claims(&self, user: &str, read: bool) -> LiveClaimsKnown {
         match self.users.get(user) {
             Some(user) => LiveClaimsKnown::Count(user.claims),
             None if read || !self.may_have(user) => LiveClaimsKnown::Count(0),
@@ -58,27 +60,27 @@ impl Coupon {
     }
 
     /// How often a user has redeemed; `None` if that was not read.
-    pub(super) fn redemptions(&self, user: &str, read: bool) -> Option<u32> {
+    pub(in crate::machine) fn redemptions(&self, user: &str, read: bool) -> Option<u32> {
         let unknown = || (read || !self.may_have(user)).then_some(0);
         self.users.get(user).map_or_else(unknown, |user| Some(user.redemptions))
     }
 
     /// Whether the claims of each user are counted.
-    pub(super) const fn counts_claims(&self) -> bool {
+    pub(in crate::machine) const fn counts_claims(&self) -> bool {
         self.definition.claims_per_user.is_some()
     }
 
     /// Whether the redemptions of each user are counted.
-    pub(super) const fn counts_redemptions(&self) -> bool {
+    pub(in crate::machine) const fn counts_redemptions(&self) -> bool {
         self.definition.redemptions_per_user.is_some()
     }
 
-    pub(super) fn remembers(&self, user: &str) -> bool {
+    pub(in crate::machine) fn remembers(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
 
     /// Whether only the ledger can tell what a user has.
-    pub(super) fn must_read(&self, user: &str) -> bool {
+    pub(in crate::machine) fn must_read(&self, user: &str) -> bool {
         !self.remembers(user) && self.may_have(user)
     }
 
@@ -87,17 +89,17 @@ impl Coupon {
     }
 
     /// One more live claim of this user; answers whether the user was not remembered before.
-    pub(super) fn claimed(&mut self, user: &str, batch: u64) -> bool {
+    pub(in crate::machine) fn claimed(&mut self, user: &str, batch: u64) -> bool {
         self.counts_claims() && self.change(user, batch, |user| user.claims += 1)
     }
 
     /// One live claim of this user less, of which it was read that they have it.
-    pub(super) fn gave_up(&mut self, user: &str, batch: u64) -> bool {
+    pub(in crate::machine) fn gave_up(&mut self, user: &str, batch: u64) -> bool {
         self.counts_claims() && self.change(user, batch, |user| user.claims = user.claims.saturating_sub(1))
     }
 
     /// One redemption of this user more, or one less.
-    pub(super) fn redeemed(&mut self, user: &str, by: i32, batch: u64) -> bool {
+    pub(in crate::machine) fn redeemed(&mut self, user: &str, by: i32, batch: u64) -> bool {
         self.counts_redemptions()
             && self.change(user, batch, |user| user.redemptions = user.redemptions.saturating_add_signed(by))
     }
@@ -119,7 +121,7 @@ impl Coupon {
 
 /// The coupons of a partition that were needed lately.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(in crate::machine) struct Memory {
     hasher: FixedState,
     /// Codes kept ahead for a busy coupon.
     window: usize,
@@ -129,47 +131,47 @@ pub(super) struct Memory {
     /// Claimants noted, at most.
     claimants: usize,
     /// No live claim lapses before this, unsettled batches included.
-    pub(super) none_lapse_before: Millis,
+    pub(in crate::machine) none_lapse_before: Millis,
 }
 
 impl Memory {
-    pub(super) fn new(seed: u64, window: usize) -> Self {
+    pub(in crate::machine) fn new(seed: u64, window: usize) -> Self {
         let hasher = FixedState::with_seed(seed);
         let (by_id, ids) = (Map::with_hasher(hasher.clone()), Map::with_hasher(hasher.clone()));
         // Until it was looked for, anything may have lapsed.
         Self { hasher, window, by_id, ids, users: 0, claimants: 0, none_lapse_before: Millis(i64::MIN) }
     }
 
-    pub(super) fn coupons(&self) -> usize {
+    pub(in crate::machine) fn coupons(&self) -> usize {
         self.by_id.len()
     }
 
-    pub(super) const fn users(&self) -> usize {
+    pub(in crate::machine) const fn users(&self) -> usize {
         self.users
     }
 
-    pub(super) fn get(&self, coupon_id: &str) -> Option<&Coupon> {
+    pub(in crate::machine) fn get(&self, coupon_id: &str) -> Option<&Coupon> {
         self.by_id.get(coupon_id)
     }
 
-    pub(super) fn get_mut(&mut self, coupon_id: &str) -> Option<&mut Coupon> {
+    pub(in crate::machine) fn get_mut(&mut self, coupon_id: &str) -> Option<&mut Coupon> {
         self.by_id.get_mut(coupon_id)
     }
 
-    pub(super) fn at(&self, coupon: CouponNo) -> Option<&Coupon> {
+    pub(in crate::machine) fn at(&self, coupon: CouponNo) -> Option<&Coupon> {
         self.by_id.get(self.ids.get(&coupon)?)
     }
 
-    pub(super) fn by_no(&mut self, coupon: CouponNo) -> Option<&mut Coupon> {
+    pub(in crate::machine) fn by_no(&mut self, coupon: CouponNo) -> Option<&mut Coupon> {
         self.by_id.get_mut(self.ids.get(&coupon)?)
     }
 
-    pub(super) const fn one_user_more(&mut self) {
+    pub(in crate::machine) const fn one_user_more(&mut self) {
         self.users += 1;
         self.claimants += 1;
     }
 
-    pub(super) fn filled(&mut self, list: ListName, result: FillResult, now: Millis) {
+    pub(in crate::machine) fn filled(&mut self, list: CacheListName, result: RefillResult, now: Millis) {
         if let Some(coupon) = self.by_no(list.coupon) {
             coupon.stock.filled(list, result, now);
         }
@@ -177,7 +179,7 @@ impl Memory {
 
     /// Takes in what was read. What is remembered already stays: it is newer.
     /// The read shows every batch up to `shown`.
-    pub(super) fn learn(&mut self, answers: &mut Answers, shown: u64) {
+    pub(in crate::machine) fn learn(&mut self, answers: &mut LookupResults, shown: u64) {
         for loaded in answers.coupons.drain(..) {
             if self.by_id.contains_key(&loaded.coupon_id) {
                 continue;
@@ -201,7 +203,7 @@ impl Memory {
                 continue;
             };
             if let Entry::Vacant(vacant) = coupon.users.entry(live.user) {
-                vacant.insert(User { claims: live.count, redemptions: live.redemptions, changed: 0 });
+                vacant.insert(User { claims: live.claims, redemptions: live.redemptions, changed: 0 });
                 self.users += 1;
             }
         }
@@ -214,21 +216,21 @@ impl Memory {
 
     /// Forgets what batches up to `settled` left behind, where there is too much of it. Only while no read is
     /// under way.
-    pub(super) fn forget(&mut self, settled: u64, config: &Config) {
-        if self.by_id.len() > config.coupons_remembered {
+    pub(in crate::machine) fn forget(&mut self, settled: u64, config: &Config) {
+        if self.by_id.len() > config.max_cached_coupons {
             self.by_id.retain(|_, coupon| coupon.changed > settled);
             let by_id = &self.by_id;
             self.ids.retain(|_, id| by_id.contains_key(id));
             self.count_users();
         }
-        if self.users > config.users_remembered {
+        if self.users > config.max_cached_users {
             for coupon in self.by_id.values_mut() {
                 coupon.users.retain(|_, user| user.changed > settled);
             }
             self.count_users();
         }
-        if self.claimants > config.claimants_remembered {
-            self.forget_claimants(config.claimants_remembered, config.planted);
+        if self.claimants > config.max_tracked_claimants {
+            self.forget_claimants(config.max_tracked_claimants, config.planted);
         }
     }
 
@@ -252,12 +254,12 @@ impl Memory {
     }
 
     /// What lists are to be filled now, of these coupons.
-    pub(super) fn fills(
+    pub(in crate::machine) fn fills(
         &mut self,
         coupons: impl Iterator<Item = CouponNo>,
         now: Millis,
         names: &mut ListNames<'_>,
-    ) -> Vec<crate::effect::Fill> {
+    ) -> Vec<crate::interface::Refill> {
         let mut fills = Vec::new();
         for no in coupons {
             if let Some(coupon) = self.by_no(no) {

@@ -1,7 +1,7 @@
 //! A claim as its row stands, and when it lapses.
 
-use crate::ids::{CodeNumber, CouponNo, Millis, RequestId};
-use crate::vocabulary::ClaimState;
+use crate::domain::ids::{CodeNumber, CouponNo, Millis, RequestId};
+use crate::domain::words::ClaimState;
 
 /// A claim: who has which code, since when, and on what terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Claim {
     /// When it was claimed.
     pub claimed: Millis,
     /// What changes in its life.
-    pub terms: Terms,
+    pub status: ClaimStatus,
 }
 
 /// What changes in the life of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct ClaimStatus {
     /// Where it stands.
     pub state: ClaimState,
     /// When its hold ends; `None` without one.
@@ -37,7 +37,7 @@ pub struct Terms {
     pub lapsed: Option<Millis>,
 }
 
-impl Terms {
+impl ClaimStatus {
     /// Of a claim that was just made.
     #[must_use]
     pub const fn claimed(hold_until: Option<Millis>) -> Self {

@@ -1,7 +1,7 @@
 //! What the owner of a partition consumes: one record of the log, decoded as far as it can be.
 
-use crate::ids::{LoadId, Millis, Offset, RequestId};
-use crate::vocabulary::Kind;
+use crate::domain::ids::{LoadId, Millis, Offset, RequestId};
+use crate::domain::words::Kind;
 use rust_decimal::Decimal;
 
 /// One record of `coupon.requests`.
@@ -33,12 +33,12 @@ pub enum Payload {
     },
     /// Moves the partition's time, and says nothing else.
     Tick,
-    /// Nothing that an owner can decide. `answer` is there when the headers said who asked.
+    /// Nothing that an owner can decide. `request` is present if the headers name the request and its user.
     Unreadable {
         /// What goes to `coupon.dead-letters`.
-        letter: DeadLetter,
+        dead_letter: DeadLetter,
         /// Whom to tell `unprocessable`.
-        answer: Option<Unanswered>,
+        request: Option<UnreadableRequest>,
     },
 }
 
@@ -74,7 +74,7 @@ pub struct Details {
 
 /// Who is behind a record that cannot be read: from its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unanswered {
+pub struct UnreadableRequest {
     /// The request's id.
     pub id: RequestId,
     /// Its user.

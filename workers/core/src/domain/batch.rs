@@ -1,12 +1,12 @@
 //! What a batch is: decisions in order, and everything that one call of the ledger writes for them.
 
-use crate::claim::Claim;
-use crate::ids::{
+use crate::domain::claim::Claim;
+use crate::domain::ids::{
     Attempt, CodeNumber, CouponNo, EmitSeq, Epoch, LoadId, Millis, Nonce, Offset, Partition, RequestId,
     WriteNo,
 };
-use crate::record::DeadLetter;
-use crate::vocabulary::{ClaimState, Kind, Reason};
+use crate::domain::record::DeadLetter;
+use crate::domain::words::{ClaimState, Kind, Reason};
 use rust_decimal::Decimal;
 
 /// The final outcome of one request; what its row and its response event say.
@@ -92,7 +92,7 @@ pub struct Redemption {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimChange {
     /// State and deadline before the batch; `None` for a claim that the same batch made.
-    pub was: Option<(ClaimState, Option<Millis>)>,
+    pub before: Option<(ClaimState, Option<Millis>)>,
     /// The claim afterwards.
     pub claim: Claim,
 }
@@ -110,7 +110,7 @@ pub struct RolledBack {
 
 /// What is known of a code itself, beyond its claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct CodeFlags {
     /// Live redemptions of a code that is shared by many; always 0 for any other.
     pub uses: i64,
     /// Whether it was withdrawn.
@@ -119,15 +119,15 @@ pub struct Mark {
 
 /// How the mark of a code changes: written only over the old one. A code without a row has the default mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MarkChange {
+pub struct CodeFlagsChange {
     /// The coupon.
     pub coupon: CouponNo,
     /// The code.
     pub number: CodeNumber,
     /// Before this batch.
-    pub was: Mark,
+    pub before: CodeFlags,
     /// After this batch.
-    pub is: Mark,
+    pub after: CodeFlags,
 }
 
 /// How one coupon's stock row changes: absolute values, written only over the old ones.
@@ -136,9 +136,9 @@ pub struct StockChange {
     /// The coupon.
     pub coupon: CouponNo,
     /// What the owner knew before this batch.
-    pub was: StockRow,
+    pub before: StockRow,
     /// What it is after this batch.
-    pub is: StockRow,
+    pub after: StockRow,
     /// How many of the numbers that were ahead before this batch the cursor has passed.
     pub passed: i64,
 }
@@ -262,7 +262,7 @@ pub struct Position {
     /// The partition's time.
     pub time: Millis,
     /// Ids minted up to here may be repetitions that memory does not know.
-    pub suspect_until: Millis,
+    pub possible_duplicates_until: Millis,
 }
 
 /// Everything one call of the ledger writes, and what is told once it is written.
@@ -279,7 +279,7 @@ pub struct Batch {
     /// New decisions, in the order of the log.
     pub decisions: Vec<Decision>,
     /// Decided before; told once more, exactly as then.
-    pub repetitions: Vec<Decision>,
+    pub duplicates: Vec<Decision>,
     /// Stock rows that change.
     pub stock: Vec<StockChange>,
     /// Claims whose terms changed; of those that this batch made, only those that did not stay as they were made.
@@ -287,7 +287,7 @@ pub struct Batch {
     /// Redemptions that were rolled back.
     pub rolled_back: Vec<RolledBack>,
     /// Codes whose marks were changed; one may be as it was again, and says so to the batch on top of this one.
-    pub marks: Vec<MarkChange>,
+    pub code_flags: Vec<CodeFlagsChange>,
     /// Numbers above the cursor that were taken.
     pub ahead_taken: Vec<(CouponNo, CodeNumber)>,
     /// Numbers above the cursor that are free again.
@@ -307,9 +307,9 @@ pub struct Batch {
 impl Batch {
     /// Whether there is anything to tell once this is written.
     #[must_use]
-    pub fn emits(&self) -> bool {
+    pub fn publishes(&self) -> bool {
         !(self.decisions.is_empty()
-            && self.repetitions.is_empty()
+            && self.duplicates.is_empty()
             && self.dead_letters.is_empty()
             && self.events.is_empty())
     }

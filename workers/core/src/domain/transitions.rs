@@ -14,12 +14,12 @@
 //! That coupon and code exist (`code_unknown`) has been checked by then, and every deadline up to now has fired.
 //! The window of a code that is claimed already ends with `code_expired`.
 
-use crate::batch::{EventKind, Mark};
-use crate::claim::{Claim, Terms};
-use crate::coupon::Definition;
-use crate::ids::Millis;
-use crate::money::Price;
-use crate::vocabulary::{ClaimState, Reason};
+use crate::domain::batch::{CodeFlags, EventKind};
+use crate::domain::claim::{Claim, ClaimStatus};
+use crate::domain::coupon::Definition;
+use crate::domain::ids::Millis;
+use crate::domain::money::Price;
+use crate::domain::words::{ClaimState, Reason};
 use rust_decimal::Decimal;
 
 /// What a request about a code can depend on.
@@ -30,7 +30,7 @@ pub struct Known<'a> {
     /// The code's live claim.
     pub claim: Option<&'a Claim>,
     /// What is known of the code beyond that.
-    pub mark: Mark,
+    pub flags: CodeFlags,
     /// Who asks.
     pub user: &'a str,
     /// Whether a claim of theirs to this code has lapsed.
@@ -67,7 +67,7 @@ impl<'a> Known<'a> {
             Some(claim) if &*claim.user == self.user => Ok(claim),
             _ if self.lapsed => Err(Reason::HoldLapsed),
             Some(_) => Err(Reason::NotYourCode),
-            None if self.mark.revoked => Err(Reason::CodeRevoked),
+            None if self.flags.revoked => Err(Reason::CodeRevoked),
             None => Err(Reason::NotClaimed),
         }
     }
@@ -78,7 +78,7 @@ impl<'a> Known<'a> {
     /// Why it is not to be had.
     pub fn claim(&self) -> Result<(), Reason> {
         self.definition.open_at(self.now)?;
-        if self.mark.revoked {
+        if self.flags.revoked {
             return Err(Reason::CodeRevoked);
         }
         if self.claim.is_some() || self.definition.is_shared() {
@@ -91,37 +91,37 @@ impl<'a> Known<'a> {
     ///
     /// # Errors
     /// Why not; also of the other methods.
-    pub fn lock(&self, order: Option<&str>) -> Result<Terms, Reason> {
+    pub fn lock(&self, order: Option<&str>) -> Result<ClaimStatus, Reason> {
         let claim = self.own_and_usable()?;
         self.open()?;
-        match claim.terms.state {
+        match claim.status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => Err(Reason::AlreadyLocked),
-            _ => Ok(Terms {
+            _ => Ok(ClaimStatus {
                 state: ClaimState::Locked,
                 lock_until: Some(Millis(self.now.0 + self.definition.lock)),
                 order: order.map(Into::into),
-                ..claim.terms.clone()
+                ..claim.status.clone()
             }),
         }
     }
 
     /// The release of a lock. A claim whose hold has ended meanwhile goes back to stock.
-    pub fn unlock(&self) -> Result<Terms, Reason> {
+    pub fn unlock(&self) -> Result<ClaimStatus, Reason> {
         let claim = self.own_and_usable()?;
-        match claim.terms.state {
+        match claim.status.state {
             ClaimState::Redeemed => return Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => {}
-            _ => return Err(without_a_lock(&claim.terms)),
+            _ => return Err(without_a_lock(&claim.status)),
         }
-        let released = Terms { lock_until: None, ..unlocked(&claim.terms) };
-        Ok(lapse(&released, self.now).map_or(released, |(terms, _)| terms))
+        let released = ClaimStatus { lock_until: None, ..unlocked(&claim.status) };
+        Ok(lapse(&released, self.now).map_or(released, |(status, _)| status))
     }
 
     /// The code is given back.
-    pub fn give_back(&self) -> Result<Terms, Reason> {
+    pub fn give_back(&self) -> Result<ClaimStatus, Reason> {
         let claim = self.own_and_usable()?;
-        match claim.terms.state {
+        match claim.status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => Err(Reason::AlreadyLocked),
             _ => Ok(ended(ClaimState::Returned)),
@@ -129,7 +129,7 @@ impl<'a> Known<'a> {
     }
 
     /// A redemption: the terms of the claim afterwards (none for a code that is shared), and the price.
-    pub fn redeem(&self, checkout: &Checkout<'_>) -> Result<(Option<Terms>, Price), Reason> {
+    pub fn redeem(&self, checkout: &Checkout<'_>) -> Result<(Option<ClaimStatus>, Price), Reason> {
         let shared = self.definition.is_shared();
         let claim = if shared { None } else { Some(self.own()?) };
         self.usable()?;
@@ -138,33 +138,33 @@ impl<'a> Known<'a> {
             return Err(Reason::OrderAlreadyUsed);
         }
         if let Some(claim) = claim {
-            self.lock_allows(&claim.terms, checkout.order)?;
+            self.lock_allows(&claim.status, checkout.order)?;
         }
         let price = self.definition.discount.price(checkout.amount, checkout.currency)?;
         let reached = |limit: Option<i64>, count: i64| limit.is_some_and(|limit| count >= limit);
-        if shared && reached(self.definition.redemptions_per_code.map(i64::from), self.mark.uses)
+        if shared && reached(self.definition.redemptions_per_code.map(i64::from), self.flags.uses)
             || reached(self.definition.redemptions_per_user.map(i64::from), checkout.by_user.into())
             || reached(self.definition.redemptions_total, checkout.in_all)
         {
             return Err(Reason::UsageLimitReached);
         }
-        let paid = Terms { order: Some(checkout.order.into()), ..ended(ClaimState::Redeemed) };
+        let paid = ClaimStatus { order: Some(checkout.order.into()), ..ended(ClaimState::Redeemed) };
         Ok((claim.map(|_| paid), price))
     }
 
     /// The code is withdrawn: the terms of its claim afterwards, if it has one.
-    pub fn revoke(&self) -> Result<Option<Terms>, Reason> {
+    pub fn revoke(&self) -> Result<Option<ClaimStatus>, Reason> {
         self.usable()?;
-        let exhausted = self.definition.is_shared() && is_exhausted(self.definition, self.mark);
+        let exhausted = self.definition.is_shared() && is_exhausted(self.definition, self.flags);
         match self.claim {
             _ if exhausted => Err(Reason::AlreadyRedeemed),
-            Some(claim) if claim.terms.state == ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
+            Some(claim) if claim.status.state == ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
             claim => Ok(claim.map(|_| ended(ClaimState::Revoked))),
         }
     }
 
     fn usable(&self) -> Result<(), Reason> {
-        if self.mark.revoked { Err(Reason::CodeRevoked) } else { Ok(()) }
+        if self.flags.revoked { Err(Reason::CodeRevoked) } else { Ok(()) }
     }
 
     fn own_and_usable(&self) -> Result<&'a Claim, Reason> {
@@ -180,14 +180,14 @@ impl<'a> Known<'a> {
         })
     }
 
-    fn lock_allows(&self, terms: &Terms, order: &str) -> Result<(), Reason> {
-        match terms.state {
+    fn lock_allows(&self, status: &ClaimStatus, order: &str) -> Result<(), Reason> {
+        match status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
-            ClaimState::Locked if terms.order.as_deref().is_some_and(|named| named != order) => {
+            ClaimState::Locked if status.order.as_deref().is_some_and(|named| named != order) => {
                 Err(Reason::AlreadyLocked)
             }
             ClaimState::Locked => Ok(()),
-            _ if self.definition.requires_lock => Err(without_a_lock(terms)),
+            _ if self.definition.requires_lock => Err(without_a_lock(status)),
             _ => Ok(()),
         }
     }
@@ -195,40 +195,40 @@ impl<'a> Known<'a> {
 
 /// Whether a code that is shared was used as often as allowed.
 #[must_use]
-pub fn is_exhausted(definition: &Definition, mark: Mark) -> bool {
-    definition.redemptions_per_code.is_some_and(|most| mark.uses >= i64::from(most))
+pub fn is_exhausted(definition: &Definition, flags: CodeFlags) -> bool {
+    definition.redemptions_per_code.is_some_and(|most| flags.uses >= i64::from(most))
 }
 
 /// A redeemed claim after its redemption was rolled back: claimed again, with a fresh hold.
 #[must_use]
-pub fn rolled_back(definition: &Definition, now: Millis) -> Terms {
-    Terms::claimed(definition.hold_from(now))
+pub fn rolled_back(definition: &Definition, now: Millis) -> ClaimStatus {
+    ClaimStatus::claimed(definition.hold_from(now))
 }
 
 /// One step of lapsing, and its event: a lock that has ended, then a hold that has. `None`: nothing has ended.
 #[must_use]
-pub fn lapse(terms: &Terms, now: Millis) -> Option<(Terms, EventKind)> {
-    let deadline = terms.deadline().filter(|deadline| *deadline <= now)?;
-    Some(match terms.state {
-        ClaimState::Locked => (unlocked(terms), EventKind::LockLapsed),
-        _ => (Terms { lapsed: Some(deadline), ..ended(ClaimState::Returned) }, EventKind::HoldLapsed),
+pub fn lapse(status: &ClaimStatus, now: Millis) -> Option<(ClaimStatus, EventKind)> {
+    let deadline = status.deadline().filter(|deadline| *deadline <= now)?;
+    Some(match status.state {
+        ClaimState::Locked => (unlocked(status), EventKind::LockLapsed),
+        _ => (ClaimStatus { lapsed: Some(deadline), ..ended(ClaimState::Returned) }, EventKind::HoldLapsed),
     })
 }
 
 /// Claimed again, as it was but for the order: a lock's end is kept, to tell one that lapsed from none at all.
-fn unlocked(terms: &Terms) -> Terms {
-    Terms { state: ClaimState::Claimed, order: None, ..terms.clone() }
+fn unlocked(status: &ClaimStatus) -> ClaimStatus {
+    ClaimStatus { state: ClaimState::Claimed, order: None, ..status.clone() }
 }
 
 /// A state in which nothing can lapse.
-const fn ended(state: ClaimState) -> Terms {
-    Terms { state, hold_until: None, lock_until: None, order: None, lapsed: None }
+const fn ended(state: ClaimState) -> ClaimStatus {
+    ClaimStatus { state, hold_until: None, lock_until: None, order: None, lapsed: None }
 }
 
-const fn without_a_lock(terms: &Terms) -> Reason {
-    if terms.lock_until.is_some() { Reason::LockLapsed } else { Reason::NotLocked }
+const fn without_a_lock(status: &ClaimStatus) -> Reason {
+    if status.lock_until.is_some() { Reason::LockLapsed } else { Reason::NotLocked }
 }
 
 #[cfg(test)]
-#[path = "life_tests.rs"]
+#[path = "transitions_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ids::{Epoch, Nonce};
+use crate::domain::ids::{Epoch, Nonce};
 
 fn entry(number: i64) -> CodeEntry {
     CodeEntry { number: CodeNumber(number), code: format!("CODE-{number}").into() }
@@ -9,8 +9,8 @@ fn entries(numbers: impl IntoIterator<Item = i64>) -> Vec<CodeEntry> {
     numbers.into_iter().map(entry).collect()
 }
 
-fn list(generation: u64) -> ListName {
-    ListName { coupon: CouponNo(1), epoch: Epoch(1), nonce: Nonce(1), generation }
+fn list(generation: u64) -> CacheListName {
+    CacheListName { coupon: CouponNo(1), epoch: Epoch(1), nonce: Nonce(1), generation }
 }
 
 fn stock(top: i64, ahead: &[i64]) -> Stock {
@@ -22,7 +22,7 @@ fn with_list(top: i64) -> Stock {
     let mut stock = stock(top, &[]);
     stock.expect_batches_of(SMALLEST_FILL);
     assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
-    stock.filled(list(1), FillResult::Filled { count: 10, last: CodeNumber(10) }, Millis(0));
+    stock.filled(list(1), RefillResult::Refilled { count: 10, last: CodeNumber(10) }, Millis(0));
     stock
 }
 
@@ -66,12 +66,12 @@ fn small_batches_live_on_one_pop_and_a_large_one_takes_no_more_than_it_needs() {
     stock.busy = true;
     stock.expect_batches_of(2);
     assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
-    stock.filled(list(1), FillResult::Filled { count: 1_000, last: CodeNumber(1_000) }, Millis(0));
+    stock.filled(list(1), RefillResult::Refilled { count: 1_000, last: CodeNumber(1_000) }, Millis(0));
     assert_eq!(stock.source(CouponNo(1), 100), Source::List(list(1), 100));
     assert_eq!(stock.source(CouponNo(1), 2), Source::List(list(1), 2 * BATCHES_A_POP));
     stock.popped(list(1), 32, Popped::Codes(entries(1..=32)), Millis(0));
     for batch in 1..=16 {
-        assert_eq!(stock.source(CouponNo(1), 2), Source::Hand);
+        assert_eq!(stock.source(CouponNo(1), 2), Source::ReadAhead);
         assert!(matches!((stock.take(batch), stock.take(batch)), (Take::Sequence(_), Take::Sequence(_))));
     }
     assert!(matches!(stock.source(CouponNo(1), 2), Source::List(_, 32)));
@@ -102,7 +102,7 @@ fn an_empty_or_unknown_pop_abandons_the_list() {
 fn what_an_abandoned_list_answers_late_is_ignored() {
     let mut stock = with_list(10);
     stock.popped(list(1), 1, Popped::Unknown, Millis(0));
-    stock.filled(list(1), FillResult::Filled { count: 5, last: CodeNumber(15) }, Millis(0));
+    stock.filled(list(1), RefillResult::Refilled { count: 5, last: CodeNumber(15) }, Millis(0));
     stock.popped(list(1), 1, Popped::Codes(entries([1])), Millis(0));
     assert!(stock.list.is_none() && stock.hand.is_empty());
 }
@@ -113,13 +113,13 @@ fn a_claim_waits_for_a_list_that_is_being_filled_rather_than_running_past_it() {
     stock.expect_batches_of(SMALLEST_FILL);
     let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
     assert!(fill.is_some());
-    assert_eq!(stock.source(CouponNo(1), 1), Source::Filling);
+    assert_eq!(stock.source(CouponNo(1), 1), Source::Refilling);
 }
 
 #[test]
 fn no_more_is_wanted_than_is_there() {
     let stock = stock(0, &[]);
-    assert_eq!(stock.source(CouponNo(1), 5), Source::Hand);
+    assert_eq!(stock.source(CouponNo(1), 5), Source::ReadAhead);
 }
 
 #[test]

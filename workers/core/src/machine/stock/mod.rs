@@ -6,10 +6,10 @@
 //! it is exactly the next free number (one that was taken by name meanwhile is passed over); anything else and the
 //! list is abandoned, never repaired.
 
-use crate::batch::StockRow;
-use crate::effect::{CodeEntry, Fill, FillResult, ListName, Popped, ReadCodes};
-use crate::ids::{CodeNumber, CouponNo, Millis};
-use crate::vocabulary::ClaimState;
+use crate::domain::batch::StockRow;
+use crate::domain::ids::{CodeNumber, CouponNo, Millis};
+use crate::domain::words::ClaimState;
+use crate::interface::{CacheListName, CodeEntry, Popped, ReadCodes, Refill, RefillResult};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Codes read from the ledger at least, where there is no list: more than one batch may need.
@@ -71,7 +71,7 @@ pub struct Moved {
 
 #[derive(Clone, Copy, Debug)]
 struct List {
-    name: ListName,
+    name: CacheListName,
     /// Confirmed entries not popped yet.
     remaining: usize,
     /// The number of the last confirmed entry.
@@ -89,23 +89,23 @@ pub enum Take {
     /// No code is free.
     SoldOut,
     /// A code is free, but its text is not at hand.
-    Lacking,
+    Missing,
 }
 
 /// Where the codes that a batch needs can come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Enough is at hand.
-    Hand,
+    ReadAhead,
     /// Returned codes, from the ledger.
     Returned {
         /// How many to read.
         limit: usize,
     },
     /// From the head of the list.
-    List(ListName, usize),
+    List(CacheListName, usize),
     /// The list is being filled: wait.
-    Filling,
+    Refilling,
     /// From the ledger, in sequence.
     Ledger(ReadCodes),
 }
@@ -149,13 +149,13 @@ impl Stock {
             return Take::SoldOut;
         }
         if self.row.returned > 0 {
-            let Some(entry) = self.returned.pop_front() else { return Take::Lacking };
+            let Some(entry) = self.returned.pop_front() else { return Take::Missing };
             self.row.returned -= 1;
             self.row.claimed += 1;
             self.move_returned(entry.number.0, batch, None);
             return Take::Returned(entry);
         }
-        let Some(entry) = self.hand.pop_front() else { return Take::Lacking };
+        let Some(entry) = self.hand.pop_front() else { return Take::Missing };
         self.row.cursor = entry.number.0;
         self.row.claimed += 1;
         while let Some(passed) = self.ahead.first().copied().filter(|first| *first <= entry.number.0) {
@@ -266,14 +266,14 @@ impl Stock {
         }
         let want = want.min(usize::try_from(self.row.available()).unwrap_or(0)).saturating_sub(returned);
         let Some(missing) = want.checked_sub(self.hand.len()).filter(|missing| *missing > 0) else {
-            return Source::Hand;
+            return Source::ReadAhead;
         };
         match &self.list {
             Some(list) if list.remaining > 0 => {
                 let ahead = (BATCHES_A_POP * self.wanted).min(SMALLEST_FILL);
                 Source::List(list.name, missing.max(ahead).min(list.remaining))
             }
-            Some(list) if list.filling => Source::Filling,
+            Some(list) if list.filling => Source::Refilling,
             _ => {
                 let count = missing.max(self.fewest_read());
                 Source::Ledger(ReadCodes { coupon, after: CodeNumber(self.hand_end()), count })
@@ -291,7 +291,7 @@ impl Stock {
     }
 
     /// What a pop gave. Entries count as long as each is the next free number and none is missing.
-    pub fn popped(&mut self, list: ListName, asked: usize, popped: Popped, now: Millis) {
+    pub fn popped(&mut self, list: CacheListName, asked: usize, popped: Popped, now: Millis) {
         let Some(known) = self.list.as_mut().filter(|known| known.name == list) else { return };
         known.remaining = known.remaining.saturating_sub(asked);
         let Popped::Codes(entries) = popped else { return self.abandon(now) };
@@ -321,7 +321,12 @@ impl Stock {
     }
 
     /// What to copy to the list now, ahead of need.
-    pub fn fill(&mut self, coupon: CouponNo, now: Millis, name: impl FnOnce() -> ListName) -> Option<Fill> {
+    pub fn fill(
+        &mut self,
+        coupon: CouponNo,
+        now: Millis,
+        name: impl FnOnce() -> CacheListName,
+    ) -> Option<Refill> {
         if !self.busy || now < self.without_list_until {
             return None;
         }
@@ -338,7 +343,7 @@ impl Stock {
         }
         let name = self.list.map_or_else(name, |list| list.name);
         self.list = Some(List { name, remaining, last, filling: true });
-        Some(Fill { list: name, codes: ReadCodes { coupon, after: CodeNumber(last), count } })
+        Some(Refill { list: name, codes: ReadCodes { coupon, after: CodeNumber(last), count } })
     }
 
     /// A batch wants so many codes at once: the list is filled for several of its like.
@@ -348,15 +353,15 @@ impl Stock {
     }
 
     /// What became of a fill.
-    pub fn filled(&mut self, name: ListName, result: FillResult, now: Millis) {
+    pub fn filled(&mut self, name: CacheListName, result: RefillResult, now: Millis) {
         let Some(list) = self.list.as_mut().filter(|list| list.name == name) else { return };
         match result {
-            FillResult::Filled { count, last } => {
+            RefillResult::Refilled { count, last } => {
                 list.remaining += count;
                 list.last = last.0.max(list.last);
                 list.filling = false;
             }
-            FillResult::Unknown => self.abandon(now),
+            RefillResult::Unknown => self.abandon(now),
         }
     }
 
@@ -409,5 +414,4 @@ impl Stock {
 }
 
 #[cfg(test)]
-#[path = "stock_tests.rs"]
 mod tests;

@@ -1,20 +1,20 @@
 //! Deciding what is asked of a code that exists: named claims, and everything that is done to a code afterwards.
 
 use super::Machine;
+use super::cache::Coupon;
 use super::codes::{Named, Place};
-use super::deciding::Step;
 use super::draft::Draft;
-use super::memory::Coupon;
-use crate::batch::{Changed, EventKind, Mark, Redemption, Verdict};
-use crate::claim::{Claim, Terms};
-use crate::decide::LiveClaimsKnown;
-use crate::effect::CodeEntry;
-use crate::ids::{CouponNo, Offset};
-use crate::life::{Checkout, Known, is_exhausted, rolled_back};
-use crate::money::is_amount_of;
+use super::execute::Step;
+use crate::domain::batch::{Changed, CodeFlags, EventKind, Redemption, Verdict};
+use crate::domain::claim::{Claim, ClaimStatus};
+use crate::domain::ids::{CouponNo, Offset};
+use crate::domain::money::is_amount_of;
+use crate::domain::record::{Details, Request};
+use crate::domain::transitions::{Checkout, Known, is_exhausted, rolled_back};
+use crate::domain::words::{ClaimState, Kind, Reason};
+use crate::interface::CodeEntry;
+use crate::machine::decide::LiveClaimsKnown;
 use crate::planted::Bug;
-use crate::record::{Details, Request};
-use crate::vocabulary::{ClaimState, Kind, Reason};
 
 /// Why there is no accepted outcome.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Refusal {
     /// It is rejected.
     Rejected(Option<CouponNo>, Reason),
     /// It depends on something that was not read.
-    Lacking,
+    Missing,
 }
 
 type Ruling = Result<(CouponNo, Verdict), Refusal>;
@@ -49,7 +49,7 @@ impl Machine {
             Kind::Unknown => Err(Refusal::Rejected(None, Reason::Unprocessable)),
         };
         match ruling {
-            Err(Refusal::Lacking) => return Step::Lacking,
+            Err(Refusal::Missing) => return Step::Missing,
             Err(Refusal::Rejected(coupon, reason)) => draft.refuse(request, offset, coupon, reason),
             Ok((coupon, verdict)) => {
                 draft.decide(request, offset, Some(coupon), verdict);
@@ -77,10 +77,10 @@ impl Machine {
                     return Err(refuse(Reason::UserLimitReached));
                 }
                 LiveClaimsKnown::Count(_) => {}
-                LiveClaimsKnown::Unread => return Err(Refusal::Lacking),
+                LiveClaimsKnown::Unread => return Err(Refusal::Missing),
             }
         }
-        let code = draft.codes.standing(place).ok_or(Refusal::Lacking)?.code.clone();
+        let code = draft.codes.standing(place).ok_or(Refusal::Missing)?.code.clone();
         draft.touch(coupon);
         coupon.stock.take_number(place.1, draft.ordinal);
         coupon.stock.count(None, Some(ClaimState::Claimed));
@@ -95,35 +95,35 @@ impl Machine {
 
     fn change_code(&mut self, request: &Request, draft: &mut Draft) -> Ruling {
         let Found { coupon: no, place } = self.find(request, draft)?;
-        let coupon = self.memory.by_no(no).ok_or(Refusal::Lacking)?;
+        let coupon = self.memory.by_no(no).ok_or(Refusal::Missing)?;
         let refuse = |reason| Refusal::Rejected(Some(no), reason);
         let known = known(coupon, place, request, draft)?;
         if coupon.definition.is_shared() && request.kind != Kind::Revoke {
             return Err(refuse(Reason::Unprocessable));
         }
         let order = request.details.as_ref().and_then(|details| details.order.as_deref());
-        let terms = match request.kind {
+        let status = match request.kind {
             Kind::Lock => known.lock(order).map(Some),
             Kind::Unlock => known.unlock().map(Some),
             Kind::Return => known.give_back().map(Some),
             _ => known.revoke(),
         };
-        let terms = terms.map_err(refuse)?;
-        let mark = known.mark;
-        let changed = match terms {
-            Some(terms) => changed(&self.change_claim(place, terms, draft)?),
+        let status = status.map_err(refuse)?;
+        let flags = known.flags;
+        let changed = match status {
+            Some(status) => changed(&self.change_claim(place, status, draft)?),
             None => self.withdraw_free_code(place, draft)?,
         };
         if request.kind == Kind::Revoke {
-            draft.codes.mark(place, Mark { revoked: true, ..mark });
+            draft.codes.flags(place, CodeFlags { revoked: true, ..flags });
         }
         Ok((no, Verdict::Changed(Box::new(changed))))
     }
 
     /// A code that nobody has leaves the stock for good.
     fn withdraw_free_code(&mut self, place: Place, draft: &mut Draft) -> Result<Changed, Refusal> {
-        let coupon = self.memory.by_no(place.0).ok_or(Refusal::Lacking)?;
-        let code = draft.codes.standing(place).ok_or(Refusal::Lacking)?.code.clone();
+        let coupon = self.memory.by_no(place.0).ok_or(Refusal::Missing)?;
+        let code = draft.codes.standing(place).ok_or(Refusal::Missing)?.code.clone();
         draft.touch(coupon);
         coupon.stock.take_number(place.1, draft.ordinal);
         coupon.stock.count(None, Some(ClaimState::Revoked));
@@ -136,21 +136,22 @@ impl Machine {
             return Err(Refusal::Rejected(self.coupon_no(request), Reason::Unprocessable));
         };
         let Found { coupon: no, place } = self.find(request, draft)?;
-        let coupon = self.memory.by_no(no).ok_or(Refusal::Lacking)?;
+        let coupon = self.memory.by_no(no).ok_or(Refusal::Missing)?;
         let by_user = match coupon.definition.redemptions_per_user {
             Some(_) => coupon.redemptions(&request.user, coupon.planned == draft.ordinal),
             None => Some(0),
         };
-        let by_user = by_user.ok_or(Refusal::Lacking)?;
+        let by_user = by_user.ok_or(Refusal::Missing)?;
         let order_used = draft.codes.order_used(place, order);
         let in_all = coupon.stock.row().redemptions;
         let checkout = Checkout { order, amount, currency, order_used, by_user, in_all };
         let known = known(coupon, place, request, draft)?;
-        let (terms, price) = known.redeem(&checkout).map_err(|reason| Refusal::Rejected(Some(no), reason))?;
-        let mark = known.mark;
-        let changed_claim = match terms {
-            Some(terms) => changed(&self.change_claim(place, terms, draft)?),
-            None => self.use_shared(place, mark, 1, draft)?,
+        let (status, price) =
+            known.redeem(&checkout).map_err(|reason| Refusal::Rejected(Some(no), reason))?;
+        let flags = known.flags;
+        let changed_claim = match status {
+            Some(status) => changed(&self.change_claim(place, status, draft)?),
+            None => self.use_shared(place, flags, 1, draft)?,
         };
         self.count_redemption(no, &request.user, 1, draft)?;
         let redemption = Redemption {
@@ -176,18 +177,18 @@ impl Machine {
             return Err(Refusal::Rejected(Some(no), Reason::AlreadyRolledBack));
         }
         let place = (no, stored.number);
-        let coupon = self.memory.by_no(no).ok_or(Refusal::Lacking)?;
+        let coupon = self.memory.by_no(no).ok_or(Refusal::Missing)?;
         let counted = coupon.definition.redemptions_per_user.is_some();
         if counted && coupon.redemptions(&stored.user, coupon.planned == draft.ordinal).is_none() {
-            return Err(Refusal::Lacking);
+            return Err(Refusal::Missing);
         }
-        let standing = draft.codes.standing(place).ok_or(Refusal::Lacking)?;
+        let standing = draft.codes.standing(place).ok_or(Refusal::Missing)?;
         let changed = if coupon.definition.is_shared() {
-            let mark = standing.mark;
-            self.use_shared(place, mark, -1, draft)?
+            let flags = standing.flags;
+            self.use_shared(place, flags, -1, draft)?
         } else {
-            let terms = rolled_back(&coupon.definition, draft.now);
-            changed(&self.change_claim(place, terms, draft)?)
+            let status = rolled_back(&coupon.definition, draft.now);
+            changed(&self.change_claim(place, status, draft)?)
         };
         self.count_redemption(no, &stored.user, -1, draft)?;
         draft.codes.roll_back(stored.redemption.id, draft.now);
@@ -199,24 +200,24 @@ impl Machine {
     fn use_shared(
         &mut self,
         place: Place,
-        mark: Mark,
+        flags: CodeFlags,
         by: i64,
         draft: &mut Draft,
     ) -> Result<Changed, Refusal> {
-        let coupon = self.memory.by_no(place.0).ok_or(Refusal::Lacking)?;
-        let code = draft.codes.standing(place).ok_or(Refusal::Lacking)?.code.clone();
-        let is = Mark { uses: mark.uses + by, ..mark };
+        let coupon = self.memory.by_no(place.0).ok_or(Refusal::Missing)?;
+        let code = draft.codes.standing(place).ok_or(Refusal::Missing)?.code.clone();
+        let after = CodeFlags { uses: flags.uses + by, ..flags };
         let (was_out, is_out) =
-            (is_exhausted(&coupon.definition, mark), is_exhausted(&coupon.definition, is));
+            (is_exhausted(&coupon.definition, flags), is_exhausted(&coupon.definition, after));
         draft.touch(coupon);
-        if is_out && !was_out && !mark.revoked {
+        if is_out && !was_out && !flags.revoked {
             coupon.stock.take_number(place.1, draft.ordinal);
             coupon.stock.count(None, Some(ClaimState::Redeemed));
-        } else if was_out && !is_out && !mark.revoked {
+        } else if was_out && !is_out && !flags.revoked {
             coupon.stock.count(Some(ClaimState::Redeemed), None);
             coupon.stock.put_back(CodeEntry { number: place.1, code: code.clone() }, draft.ordinal);
         }
-        draft.codes.mark(place, is);
+        draft.codes.flags(place, after);
         Ok(unclaimed(place, code))
     }
 
@@ -227,7 +228,7 @@ impl Machine {
         by: i32,
         draft: &mut Draft,
     ) -> Result<(), Refusal> {
-        let coupon = self.memory.by_no(no).ok_or(Refusal::Lacking)?;
+        let coupon = self.memory.by_no(no).ok_or(Refusal::Missing)?;
         draft.touch(coupon);
         coupon.stock.count_redemption(by.into());
         let limited = coupon.definition.redemptions_per_user.is_some();
@@ -241,29 +242,29 @@ impl Machine {
     pub(super) fn change_claim(
         &mut self,
         place: Place,
-        terms: Terms,
+        status: ClaimStatus,
         draft: &mut Draft,
     ) -> Result<Claim, Refusal> {
-        let coupon = self.memory.by_no(place.0).ok_or(Refusal::Lacking)?;
-        let standing = draft.codes.standing(place).ok_or(Refusal::Lacking)?;
-        let claim = standing.claim.as_ref().ok_or(Refusal::Lacking)?;
-        let returned = terms.state == ClaimState::Returned;
+        let coupon = self.memory.by_no(place.0).ok_or(Refusal::Missing)?;
+        let standing = draft.codes.standing(place).ok_or(Refusal::Missing)?;
+        let claim = standing.claim.as_ref().ok_or(Refusal::Missing)?;
+        let returned = status.state == ClaimState::Returned;
         let limited = coupon.definition.claims_per_user.is_some();
         if returned && limited && !coupon.remembers(&claim.user) {
-            return Err(Refusal::Lacking);
+            return Err(Refusal::Missing);
         }
-        let from = claim.terms.state;
+        let from = claim.status.state;
         let (entry, user) = (CodeEntry { number: place.1, code: claim.code.clone() }, claim.user.clone());
         draft.touch(coupon);
-        coupon.stock.count(Some(from), Some(terms.state));
+        coupon.stock.count(Some(from), Some(status.state));
         if returned && !self.config.planted.has(Bug::ReturnedCodeLost) {
             coupon.stock.put_back(entry, draft.ordinal);
         }
         if returned && limited {
             coupon.gave_up(&user, draft.ordinal);
         }
-        let claim = draft.codes.change(place, terms).ok_or(Refusal::Lacking)?;
-        if let Some(at) = claim.terms.lapsed {
+        let claim = draft.codes.change(place, status).ok_or(Refusal::Missing)?;
+        if let Some(at) = claim.status.lapsed {
             draft.lapse(EventKind::HoldLapsed, coupon, &claim, at);
         }
         if returned && coupon.stock.row().available() == 1 {
@@ -291,7 +292,7 @@ fn find(coupon: &Coupon, request: &Request, draft: &Draft) -> Result<Place, Refu
     match draft.codes.named(code, coupon.no, applied) {
         Named::Place(place) => Ok(place),
         Named::Unknown => Err(Refusal::Rejected(Some(coupon.no), Reason::CodeUnknown)),
-        Named::NotYet => Err(Refusal::Lacking),
+        Named::NotYet => Err(Refusal::Missing),
     }
 }
 
@@ -301,11 +302,11 @@ fn known<'a>(
     request: &'a Request,
     draft: &'a Draft,
 ) -> Result<Known<'a>, Refusal> {
-    let standing = draft.codes.standing(place).ok_or(Refusal::Lacking)?;
+    let standing = draft.codes.standing(place).ok_or(Refusal::Missing)?;
     Ok(Known {
         definition: &coupon.definition,
         claim: standing.claim.as_ref(),
-        mark: standing.mark,
+        flags: standing.flags,
         user: &request.user,
         lapsed: draft.codes.has_lapsed(place, &request.user),
         now: draft.now,
@@ -335,7 +336,7 @@ const fn unclaimed(place: Place, code: Box<str>) -> Changed {
 
 /// What is told of a claim: a lock only while it lasts.
 fn changed(claim: &Claim) -> Changed {
-    let Terms { state, hold_until, lock_until, order, .. } = &claim.terms;
+    let ClaimStatus { state, hold_until, lock_until, order, .. } = &claim.status;
     let locked = *state == ClaimState::Locked;
     Changed {
         number: claim.number,

@@ -1,7 +1,7 @@
-//! How long the consumer group waits for a member that says nothing.
+//! The session timeout of the consumer group: how long it keeps the partitions of a silent member.
 //!
-//! With the classic protocol every member says so itself. With the other one (KIP-848) it is the group's own
-//! configuration, which the brokers keep.
+//! With the classic protocol each member sends its own. With the consumer protocol (KIP-848) it is a configuration of
+//! the group, which the brokers store.
 
 use std::time::Duration;
 
@@ -14,27 +14,28 @@ use thiserror::Error;
 use crate::config::{GroupProtocol, KafkaArgs};
 use crate::kafka;
 
-const ASK: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The brokers keep the session timeout that they have.
+/// The session timeout was not changed; the brokers keep the previous one.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// Kafka cannot be asked.
-    #[error("Kafka cannot be asked: {0}")]
+    /// The request to Kafka failed.
+    #[error("request to Kafka failed: {0}")]
     Kafka(#[from] KafkaError),
-    /// Kafka refuses.
+    /// Kafka rejected the values.
     #[error(
-        "Kafka refuses ({0}); its brokers allow a session timeout between group.consumer.min.session.timeout.ms and \
-         group.consumer.max.session.timeout.ms, and a heartbeat between group.consumer.min.heartbeat.interval.ms and max"
+        "Kafka rejected the values ({0}); its brokers allow a session timeout between \
+         group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms, and a heartbeat between \
+         group.consumer.min.heartbeat.interval.ms and group.consumer.max.heartbeat.interval.ms"
     )]
-    Refused(RDKafkaErrorCode),
+    Rejected(RDKafkaErrorCode),
 }
 
-/// Sets the session timeout of a group, in milliseconds, and the heartbeat that fits: in the settings of a member with
-/// the classic protocol, else with the brokers.
+/// Sets the session timeout of a group, in milliseconds, and the matching heartbeat interval: in the member's settings
+/// with the classic protocol, at the brokers with the consumer protocol.
 ///
 /// # Errors
-/// [`SessionError`]: the group goes on with what the brokers have.
+/// [`SessionError`]: the group keeps the values that the brokers have.
 pub async fn set_session(
     args: &KafkaArgs,
     membership: &mut ClientConfig,
@@ -50,12 +51,14 @@ pub async fn set_session(
         }
         GroupProtocol::Consumer => {
             let admin: AdminClient<DefaultClientContext> = kafka::client(args, "stampede-group").create()?;
-            let wanted = AlterConfig::new(ResourceSpecifier::Group(group))
+            let change = AlterConfig::new(ResourceSpecifier::Group(group))
                 .set("consumer.session.timeout.ms", &session)
                 .set("consumer.heartbeat.interval.ms", &heartbeat);
-            let options = AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK));
-            for answer in admin.alter_configs([&wanted], &options).await? {
-                answer.map_err(|(_, code)| SessionError::Refused(code))?;
+            let options = AdminOptions::new()
+                .request_timeout(Some(REQUEST_TIMEOUT))
+                .operation_timeout(Some(REQUEST_TIMEOUT));
+            for result in admin.alter_configs([&change], &options).await? {
+                result.map_err(|(_, code)| SessionError::Rejected(code))?;
             }
             Ok(())
         }
@@ -68,7 +71,7 @@ mod tests {
     use rdkafka::consumer::BaseConsumer;
 
     #[tokio::test]
-    async fn members_of_the_classic_protocol_carry_the_session_timeout_themselves() {
+    async fn the_session_timeout_of_the_classic_protocol_is_set_in_the_members_settings() {
         let args = KafkaArgs { kafka_brokers: "127.0.0.1:1".to_owned(), partitions: 8, replication: 1 };
         for (session, heartbeat) in [(1_000, "100"), (6_000, "250"), (30_000, "1250"), (60_000, "5000")] {
             let classic = GroupProtocol::Classic;
@@ -77,8 +80,8 @@ mod tests {
             assert!(set.is_ok(), "{set:?}");
             assert_eq!(member.get("session.timeout.ms"), Some(session.to_string().as_str()));
             assert_eq!(member.get("heartbeat.interval.ms"), Some(heartbeat));
-            let made: Result<BaseConsumer, _> = member.create();
-            assert!(made.is_ok(), "{:?}", made.err());
+            let created: Result<BaseConsumer, _> = member.create();
+            assert!(created.is_ok(), "{:?}", created.err());
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Settings of Kafka's clients. librdkafka's defaults are made for bulk; these are made for a claim that waits.
-//! A program may set more on top of what it gets here.
+//! Settings of the Kafka clients. librdkafka's defaults favour throughput; these favour the latency of a single claim.
+//! A program may override settings of the configurations returned here.
 
 use rdkafka::ClientConfig;
 
 use crate::config::{GroupProtocol, KafkaArgs};
 
-/// What every client has.
+/// Settings of every client.
 #[must_use]
 pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -16,13 +16,13 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("socket.connection.setup.timeout.ms", "5000")
         .set("reconnect.backoff.ms", "50")
-        // A broker that restarts is back after seconds: ten seconds between attempts would double its outage.
+        // A broker restarts within seconds: with the default of ten seconds between attempts, its outage would double.
         .set("reconnect.backoff.max.ms", "1000")
-        // A leader that has moved is looked for at the first error; this is for those that nobody asks at the moment.
+        // A moved leader is found at the first error of a request; this refresh covers idle partitions.
         .set("topic.metadata.refresh.interval.ms", "10000")
-        // A cluster that froze tells who asks as soon as it wakes that it has no broker. The client forgets them all then,
-        // and asks nobody until it begins anew with `bootstrap.servers`: by default after five minutes, and sometimes
-        // never (see `renewable`).
+        // The first metadata response of a cluster that resumes after a freeze lists no brokers. The client then drops
+        // all of them and connects again only when it re-bootstraps from `bootstrap.servers`: by default after five
+        // minutes, and sometimes never (see `supervised`).
         .set("metadata.recovery.rebootstrap.trigger.ms", "2000")
         .set("log.connection.close", "false");
     config
@@ -30,19 +30,18 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
 
 /// A producer whose acknowledgement means that the record is durable.
 ///
-/// It is not idempotent, so a retry may leave a copy. Readers recognise copies anyway: the owner of a partition those of
-/// requests, which users repeat as well, and whoever reads outcomes those of outcomes, which a takeover repeats as well.
-/// An idempotent client has at most five *records* of a partition under way: it waits for an acknowledgement between
-/// batches, with its thread spinning (librdkafka 2.12, `rd_kafka_toppar_producer_serve`), and can break for good when
-/// it has lost its place.
+/// It is not idempotent, so a retry may append a record twice. Readers deduplicate in any case: partition owners
+/// deduplicate requests, because users repeat them, and readers of outcomes deduplicate outcomes, because a takeover
+/// republishes them. An idempotent client has at most five *records* of a partition in flight: it waits for an
+/// acknowledgement between batches while its thread spins (librdkafka 2.12, `rd_kafka_toppar_producer_serve`), and can
+/// fail permanently when it loses its sequence number.
 #[must_use]
 pub fn producer(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     let mut config = client(args, client_id);
     config
         .set("acks", "all")
         .set("enable.idempotence", "false")
-        // So long a record waits for company; one that stays alone waits for a millisecond, in which librdkafka's thread
-        // sleeps.
+        // How long a batch waits for more records; a single record waits for 1 ms, the sleep of librdkafka's thread.
         .set("linger.ms", "0.5")
         .set("message.timeout.ms", "30000")
         .set("retry.backoff.ms", "50")
@@ -50,13 +49,13 @@ pub fn producer(args: &KafkaArgs, client_id: &str) -> ClientConfig {
         .set("queue.buffering.max.messages", "200000")
         .set("queue.buffering.max.kbytes", "131072")
         .set("compression.type", "lz4")
-        // Producers set the partition themselves; this is for those by hand.
+        // Programs set the partition themselves; this covers records produced by hand.
         .set("partitioner", "murmur2_random");
     config
 }
 
-/// A consumer that is told what to read and from where, and belongs to no group. Librdkafka wants a group id even
-/// so; nobody ever joins or commits to this one.
+/// A consumer that reads assigned partitions from given offsets, outside of any group. librdkafka requires a group id
+/// all the same; this one is never joined and never committed to.
 #[must_use]
 pub fn reader(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     let mut config = client(args, client_id);
@@ -64,12 +63,12 @@ pub fn reader(args: &KafkaArgs, client_id: &str) -> ClientConfig {
         .set("group.id", format!("{client_id}-reads-without-a-group"))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // An offset that is gone must be an error: any other answer skips records, or decides them twice.
+        // An offset outside the log must be an error: any reset would skip records, or decide them twice.
         .set("auto.offset.reset", "error")
         .set("check.crcs", "true")
-        // The default of a second is how long a consumer sleeps after its queue was full.
+        // How long a consumer pauses after its queue was full; the default is 1 s.
         .set("fetch.queue.backoff.ms", "5")
-        // Bounds how long a partition that was just assigned waits for the fetch under way.
+        // Bounds how long a newly assigned partition waits for the fetch in flight.
         .set("fetch.wait.max.ms", "50")
         .set("fetch.error.backoff.ms", "50")
         .set("fetch.max.bytes", "16777216")
@@ -79,14 +78,14 @@ pub fn reader(args: &KafkaArgs, client_id: &str) -> ClientConfig {
     config
 }
 
-/// A consumer that joins a group to learn which partitions are its own. Offsets are Postgres' business: what is
-/// committed here is for monitoring only.
+/// A consumer that joins a group to be assigned partitions. Offsets are kept in Postgres; those committed to the group
+/// serve monitoring only.
 #[must_use]
 pub fn membership(args: &KafkaArgs, client_id: &str, group: &str, protocol: GroupProtocol) -> ClientConfig {
     let mut config = reader(args, client_id);
     config.set("group.id", group);
     match protocol {
-        // Session, heartbeat and assignor are the broker's business here; setting them is an error.
+        // The broker decides session timeout, heartbeat and assignor; setting them here is an error.
         GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
         GroupProtocol::Classic => config
             .set("group.protocol", "classic")
@@ -97,20 +96,19 @@ pub fn membership(args: &KafkaArgs, client_id: &str, group: &str, protocol: Grou
     config
 }
 
-/// How long a group of the classic protocol waits for a member that says nothing, unless another time is set:
-/// milliseconds.
+/// Default session timeout with the classic protocol, in milliseconds.
 pub const SESSION_MS: u32 = 6_000;
 
-/// How often a member tells that it is there, where the group waits so long for it; also how late the others may hear
-/// that it has gone, which is most of what an orderly hand-over takes. Milliseconds.
+/// Heartbeat interval that matches a session timeout, both in milliseconds. It also bounds how late the other members
+/// learn that a member has left, which is most of the time that an orderly hand-over takes.
 #[must_use]
 pub const fn heartbeat_ms(session_ms: u32) -> u32 {
     match session_ms / 24 {
-        // What brokers allow with KIP-848 unless they are told otherwise: 45 s at least, and 5 s.
+        // The brokers' default minima with KIP-848: session 45 s, heartbeat 5 s.
         _ if session_ms >= 45_000 => 5_000,
-        often if often < 100 => 100,
-        often if often > 3_000 => 3_000,
-        often => often,
+        interval if interval < 100 => 100,
+        interval if interval > 3_000 => 3_000,
+        interval => interval,
     }
 }
 
@@ -120,19 +118,19 @@ mod tests {
     use rdkafka::consumer::BaseConsumer;
     use rdkafka::producer::{DefaultProducerContext, ThreadedProducer};
 
-    /// librdkafka refuses unknown names and contradictions when a client is made, before any connection.
+    /// librdkafka rejects unknown and contradictory settings when a client is created, before it connects.
     #[test]
     fn librdkafka_accepts_every_setting() {
         let args = KafkaArgs { kafka_brokers: "127.0.0.1:1".to_owned(), partitions: 8, replication: 1 };
-        let made: Result<ThreadedProducer<DefaultProducerContext>, _> = producer(&args, "test").create();
-        assert!(made.is_ok(), "{:?}", made.err());
+        let created: Result<ThreadedProducer<DefaultProducerContext>, _> = producer(&args, "test").create();
+        assert!(created.is_ok(), "{:?}", created.err());
         for config in [
             reader(&args, "test"),
             membership(&args, "test", "group", GroupProtocol::Consumer),
             membership(&args, "test", "group", GroupProtocol::Classic),
         ] {
-            let made: Result<BaseConsumer, _> = config.create();
-            assert!(made.is_ok(), "{:?}", made.err());
+            let created: Result<BaseConsumer, _> = config.create();
+            assert!(created.is_ok(), "{:?}", created.err());
         }
     }
 }

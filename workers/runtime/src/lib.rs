@@ -1,28 +1,28 @@
-//! The shell kit that every program of Stampede starts with: what is configured, how it tells what it does, when it
-//! stops, and how it talks to Kafka, Postgres and Redis. Nothing here knows what a coupon is.
+//! What every Stampede program shares: configuration, telemetry, start and shutdown, and the settings of the Kafka,
+//! Postgres and Redis clients. Nothing here depends on coupons.
 //!
-//! Guarantees: whatever cannot work is refused at start in one line that says what to do; whatever is not up *yet* is
-//! waited for, with a line saying what, for a bounded time.
+//! Guarantees: an invalid setting ends the start with a one-line error that names the remedy; a server that is not up
+//! *yet* is waited for, for a bounded time, with log lines that name it.
 //!
 //! Reading order:
-//! 1. [`config`]: the arguments that programs share, each with its environment variable.
-//! 2. [`telemetry`], [`lifecycle`], [`probes`]: logs and metrics, signals and readiness, and the port that shows both.
-//! 3. [`postgres`], [`redis`], [`kafka`]: settings of the clients, with the reason for each. [`renewable`]: clients of Kafka
-//!    that cannot find back to it.
-//! 4. [`topics`], [`registry`]: what must exist before the first record: topics and schemas. [`group`]: how long the
-//!    consumer group waits for a silent member.
-//! 5. [`patience`]: waiting for a server, bounded. `nodelay`: what sqlx forgets about its sockets.
+//! 1. [`config`]: the shared command-line arguments, each with its environment variable.
+//! 2. [`telemetry`], [`lifecycle`], [`probes`]: logs and metrics, signals and readiness, the probe port.
+//! 3. [`postgres`], [`redis`], [`kafka`]: client settings, with the reason for each. [`supervised`]: replaces Kafka
+//!    clients that cannot reconnect.
+//! 4. [`topics`], [`registry`]: topics and schemas, which must exist before the first record. [`group`]: the session
+//!    timeout of the consumer group.
+//! 5. [`retry`]: bounded waiting for a server. `nodelay`: sets `TCP_NODELAY` on sqlx's sockets.
 
 pub mod config;
 pub mod group;
 pub mod kafka;
 pub mod lifecycle;
 mod nodelay;
-pub mod patience;
 pub mod postgres;
 pub mod probes;
 pub mod redis;
 pub mod registry;
-pub mod renewable;
+pub mod retry;
+pub mod supervised;
 pub mod telemetry;
 pub mod topics;

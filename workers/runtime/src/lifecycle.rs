@@ -1,4 +1,4 @@
-//! When a program stops, and whether it is ready to serve.
+//! Shutdown by signal, and readiness.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. Call it within a Tokio runtime.
+/// A token that is cancelled by the first SIGTERM or SIGINT. Must be called within a Tokio runtime.
 #[must_use]
 pub fn shutdown_on_signal() -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
-    // Installed before this returns: a signal that comes during a slow start must not kill the process outright.
+    // Installed before this function returns: a signal during a slow start must not kill the process.
     let signals =
         signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
     drop(tokio::spawn(async move {
@@ -21,53 +21,53 @@ pub fn shutdown_on_signal() -> CancellationToken {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
                 };
-                tracing::info!(signal = name, "stopping in order");
+                tracing::info!(signal = name, "shutting down");
             }
-            Err(error) => tracing::error!(%error, "signals cannot be received: stopping"),
+            Err(error) => tracing::error!(%error, "signal handlers cannot be installed: shutting down"),
         }
         cancelled.cancel();
     }));
     token
 }
 
-/// Whether every part that a program needs for its work is there. Each begins as not ready.
+/// The state of each component that a program depends on. A program is ready when all of them are.
 #[derive(Debug)]
 pub struct Readiness {
-    parts: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    components: Mutex<BTreeMap<&'static str, Result<(), String>>>,
 }
 
 impl Readiness {
-    /// Waits for these parts.
+    /// Readiness of these components, each of them not ready.
     #[must_use]
-    pub fn new(parts: &[&'static str]) -> Arc<Self> {
-        let parts = parts.iter().map(|part| (*part, Err("starting".to_owned()))).collect();
-        Arc::new(Self { parts: Mutex::new(parts) })
+    pub fn new(components: &[&'static str]) -> Arc<Self> {
+        let components = components.iter().map(|name| (*name, Err("starting".to_owned()))).collect();
+        Arc::new(Self { components: Mutex::new(components) })
     }
 
-    /// Says how a part is; a change is logged.
-    pub fn set(&self, part: &'static str, state: Result<(), String>) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if parts.get(part) == Some(&state) {
+    /// Sets the state of a component, with the reason while it is not ready; a change is logged.
+    pub fn set(&self, component: &'static str, state: Result<(), String>) {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        if components.get(component) == Some(&state) {
             return;
         }
         match &state {
-            Ok(()) => tracing::info!(part, "ready"),
-            Err(why) => tracing::warn!(part, why, "not ready"),
+            Ok(()) => tracing::info!(component, "ready"),
+            Err(reason) => tracing::warn!(component, reason, "not ready"),
         }
-        parts.insert(part, state);
+        components.insert(component, state);
     }
 
-    /// Whether all parts are ready.
+    /// Whether all components are ready.
     ///
     /// # Errors
-    /// One line for each part that is not.
+    /// One line per component that is not ready.
     pub fn check(&self) -> Result<(), Vec<String>> {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing: Vec<String> = parts
+        let components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_ready: Vec<String> = components
             .iter()
-            .filter_map(|(part, state)| state.as_ref().err().map(|why| format!("{part}: {why}")))
+            .filter_map(|(name, state)| state.as_ref().err().map(|reason| format!("{name}: {reason}")))
             .collect();
-        if missing.is_empty() { Ok(()) } else { Err(missing) }
+        if not_ready.is_empty() { Ok(()) } else { Err(not_ready) }
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_means_that_every_part_is() {
+    fn a_program_is_ready_when_every_component_is() {
         let readiness = Readiness::new(&["postgres", "kafka"]);
         readiness.set("kafka", Ok(()));
         assert_eq!(readiness.check(), Err(vec!["postgres: starting".to_owned()]));

@@ -1,12 +1,12 @@
-//! Switches Nagle's algorithm off on connections to Postgres.
+//! Disables Nagle's algorithm on connections to Postgres.
 //!
-//! sqlx 0.9.0 lost that (its issue 4335; mended there, but not released): a call of more than some 16 KB goes out in
-//! two pieces, the second waits for the acknowledgement of the first, and the server delays that by 40 ms. Batches
-//! of 200 claims took 44 ms instead of 4.
+//! sqlx 0.9.0 no longer does (its issue 4335; fixed, not yet released): a call of more than about 16 KB is sent in two
+//! segments, the second waits for the acknowledgement of the first, and the server delays that by 40 ms. Batches of 200
+//! claims took 44 ms instead of 4.
 //!
-//! sqlx gives no access to its sockets, so the process asks the kernel for second handles to its own, by number
-//! (`pidfd_getfd`), and sets the option through those. Where the kernel refuses (before Linux 5.6, or a strict
-//! sandbox) things are as slow as without. Drop this module with the next release of sqlx.
+//! sqlx gives no access to its sockets. The process duplicates its own descriptors by number (`pidfd_getfd`) and sets
+//! the option on the duplicates. Where the kernel denies this (before Linux 5.6, or in a strict sandbox), the delay
+//! remains. Remove this module with the next release of sqlx.
 
 use std::fs::{read_dir, read_link};
 use std::io;
@@ -17,15 +17,15 @@ use std::sync::Once;
 use rustix::net::{getpeername, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-static TOLD: Once = Once::new();
+static WARNED: Once = Once::new();
 
-/// Sets `TCP_NODELAY` on every socket of this process whose other end has this port.
+/// Sets `TCP_NODELAY` on every TCP socket of this process that is connected to this port.
 pub(crate) async fn set(port: u16) {
-    // A program with tens of thousands of clients has as many descriptors to look at.
-    let looked = tokio::task::spawn_blocking(move || set_now(port)).await;
-    if let Err(error) = looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        TOLD.call_once(
-            || tracing::warn!(%error, "TCP_NODELAY cannot be set: calls to Postgres may take 40 ms more"),
+    // Blocking: a program with tens of thousands of clients has as many descriptors to read.
+    let done = tokio::task::spawn_blocking(move || set_now(port)).await;
+    if let Err(error) = done.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        WARNED.call_once(
+            || tracing::warn!(%error, "TCP_NODELAY cannot be set: calls to Postgres may take 40 ms longer"),
         );
     }
 }
@@ -35,14 +35,14 @@ fn set_now(port: u16) -> io::Result<()> {
     for entry in read_dir("/proc/self/fd")? {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Descriptors come and go meanwhile: what cannot be read is gone.
+        // Other threads open and close descriptors: one that cannot be read was closed.
         let is_socket =
             read_link(entry.path()).is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
         if !is_socket {
             continue;
         }
         match pidfd_getfd(&this, number, PidfdGetfdFlags::empty()) {
-            // It fails only on a socket that was cut meanwhile.
+            // Setting the option fails only on a socket that was closed in between.
             Ok(socket) if peer_port(&socket) == Some(port) => {
                 let _ = sockopt::set_tcp_nodelay(&socket, true);
             }
@@ -53,7 +53,7 @@ fn set_now(port: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// The port at the other end; none for a socket that has none, or is no TCP.
+/// The remote port; `None` for a socket that is not connected or not TCP.
 fn peer_port(socket: &OwnedFd) -> Option<u16> {
     let peer = getpeername(socket).ok().flatten()?;
     let is_tcp = sockopt::socket_type(socket).ok()? == rustix::net::SocketType::STREAM;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn sockets_to_that_port_no_longer_wait_and_others_stay_as_they_are() -> io::Result<()> {
+    async fn nodelay_is_set_on_sockets_to_that_port_and_on_no_others() -> io::Result<()> {
         let (one, other) = (
             tokio::net::TcpListener::bind("127.0.0.1:0").await?,
             tokio::net::TcpListener::bind("127.0.0.1:0").await?,

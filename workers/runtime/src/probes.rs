@@ -1,4 +1,4 @@
-//! The port for operators: `/healthz` (the process runs), `/readyz` (it can do its work), `/metrics` (Prometheus).
+//! The probe port: `/healthz` (the process runs), `/readyz` (it can do its work), `/metrics` (Prometheus).
 
 use std::io;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use tokio_util::sync::CancellationToken;
 use crate::lifecycle::Readiness;
 use crate::telemetry;
 
-/// Serves the probes until shutdown, and keeps the metrics recorder in shape meanwhile.
+/// Serves the probes and runs [`telemetry::upkeep`] until shutdown.
 ///
 /// # Errors
-/// Whatever the listener reports.
+/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,
     readiness: Arc<Readiness>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, "probes listen");
+    tracing::info!(address = %listener.local_addr()?, "probe port open");
     let metrics = handle.clone();
     let router = router(readiness).route("/metrics", get(move || async move { render(&metrics) }));
     let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
@@ -35,7 +35,7 @@ pub async fn serve(
     }
 }
 
-/// `/healthz` and `/readyz` alone, for a program that shows them on its main port too.
+/// `/healthz` and `/readyz` alone, for a program that serves them on its main port as well.
 pub fn router(readiness: Arc<Readiness>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -46,7 +46,7 @@ pub fn router(readiness: Arc<Readiness>) -> Router {
 async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) {
     match readiness.check() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
+        Err(not_ready) => (StatusCode::SERVICE_UNAVAILABLE, not_ready.join("\n") + "\n"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The client of Redis. It connects when first used and again by itself; Redis being down never keeps a program
-//! from starting, because losing Redis costs speed and nothing else.
+//! The Redis client. It connects when it is first used and reconnects by itself. A program starts without Redis, because
+//! losing Redis costs speed and nothing else.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use thiserror::Error;
 
 use crate::config::RedisArgs;
 
-/// A pop that takes longer is abandoned (and its list with it): reading the codes from Postgres is faster.
+/// A pop that takes longer is abandoned, and its list with it: reading the codes from Postgres is faster.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The settings of the client make no sense.
+/// The URL is invalid.
 #[derive(Debug, Error)]
-#[error("STAMPEDE_REDIS_URL cannot be used: {0}; it looks like redis://host:6379/")]
+#[error("STAMPEDE_REDIS_URL is invalid: {0}; expected redis://host:6379/")]
 pub struct RedisUrlError(#[from] RedisError);
 
-/// A connection that is shared by cloning. Commands are never sent twice: what fails after it was sent may have
-/// happened, and the caller must know.
+/// A connection that is shared by cloning. Commands are never sent twice: one that fails after it was sent may have been
+/// executed, and the caller must treat it as unknown.
 ///
 /// # Errors
-/// [`RedisUrlError`] for an address that is none.
+/// [`RedisUrlError`] when the URL is invalid.
 pub fn connect_lazily(args: &RedisArgs) -> Result<ConnectionManager, RedisUrlError> {
     let info = args.redis_url.expose_secret().into_connection_info()?;
     let client = Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))?;

@@ -1,10 +1,10 @@
-//! The schema registry, kept in Postgres: a program stores the schemas it writes with before it writes with them, so
-//! a reader can always fetch the schema of a record that it has.
+//! The schema registry, stored in Postgres. A program stores its writer schemas before it produces with them, so that a
+//! reader can fetch the schema of every record.
 
 use schemas::{OwnSchema, SchemaId, Subject};
 use sqlx::PgPool;
 
-/// The ids of the schemas that this program writes with.
+/// The ids of the schemas that this program produces with.
 #[derive(Clone, Debug)]
 pub struct Registry {
     request: SchemaId,
@@ -13,10 +13,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Stores what this program writes with, unless it is stored already.
+    /// Stores the newest schema of each subject, unless it is stored already.
     ///
     /// # Errors
-    /// Whatever Postgres reports.
+    /// When Postgres fails.
     pub async fn register(pool: &PgPool) -> Result<Self, sqlx::Error> {
         Ok(Self {
             request: register(pool, Subject::Request.newest()).await?,
@@ -36,11 +36,11 @@ impl Registry {
     }
 }
 
-/// A schema by its id; `None` is the proof that nobody ever registered it.
+/// The definition of a schema by its id; `None` proves that the id was never registered.
 ///
 /// # Errors
-/// Whatever Postgres reports: then nothing is known, ask again.
-pub async fn definition_of(pool: &PgPool, id: SchemaId) -> Result<Option<String>, sqlx::Error> {
+/// When Postgres fails. The id may be registered: retry.
+pub async fn schema_definition(pool: &PgPool, id: SchemaId) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("select definition from stampede.schemas where schema_id = $1")
         .bind(id.0)
         .fetch_optional(pool)
@@ -48,10 +48,10 @@ pub async fn definition_of(pool: &PgPool, id: SchemaId) -> Result<Option<String>
 }
 
 async fn register(pool: &PgPool, schema: &OwnSchema) -> Result<SchemaId, sqlx::Error> {
-    // Looked up first: an insert that conflicts would use up an id at every start.
-    let known = "select schema_id from stampede.schemas where fingerprint = $1";
-    let known = sqlx::query_scalar(known).bind(schema.fingerprint.as_slice());
-    if let Some(id) = known.fetch_optional(pool).await? {
+    // Selected first: an insert with a conflict would consume an id at every start.
+    let stored = "select schema_id from stampede.schemas where fingerprint = $1";
+    let stored = sqlx::query_scalar(stored).bind(schema.fingerprint.as_slice());
+    if let Some(id) = stored.fetch_optional(pool).await? {
         return Ok(SchemaId(id));
     }
     let insert = "insert into stampede.schemas (subject, fingerprint, definition) values ($1, $2, $3)

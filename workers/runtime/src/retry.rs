@@ -1,4 +1,4 @@
-//! Waiting for a server that is not up yet: with back-off, with a line that says what is waited for, not for ever.
+//! Bounded waiting for a server that is not up yet, with back-off and log lines that name it.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -6,61 +6,61 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-/// How long a start waits for a server before it gives up; whoever supervises the process starts it again.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a start waits for a server. After that the process ends, and its supervisor starts it again.
+pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-const BETWEEN_LINES: Duration = Duration::from_secs(5);
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What an attempt says when it fails.
+/// Why an attempt failed.
 #[derive(Debug)]
 pub enum Failure<E> {
-    /// May work later.
+    /// A later attempt may succeed.
     Transient(E),
-    /// Will never work: give up at once.
-    Lasting(E),
+    /// No later attempt can succeed: waiting ends at once.
+    Permanent(E),
 }
 
-/// What was waited for did not come.
+/// The wait ended without success.
 #[derive(Debug, Error)]
-#[error("gave up waiting for {what} after {seconds} s: {error}", seconds = waited.as_secs())]
-pub struct GaveUp<E: Display> {
-    /// What it was.
+#[error("{what} not available after {seconds} s: {error}", seconds = waited.as_secs())]
+pub struct TimedOut<E: Display> {
+    /// What was waited for.
     pub what: String,
-    /// For how long.
+    /// How long.
     pub waited: Duration,
-    /// The last attempt's error.
+    /// The error of the last attempt.
     pub error: E,
 }
 
-/// Repeats `attempt` until it succeeds, fails for good, or `patience` is over.
+/// Repeats `attempt` until it succeeds, fails permanently, or `timeout` has passed.
 ///
 /// # Errors
-/// [`GaveUp`] with the last attempt's error.
+/// [`TimedOut`] with the error of the last attempt.
 pub async fn wait_for<T, E: Display>(
     what: &str,
-    patience: Duration,
+    timeout: Duration,
     mut attempt: impl AsyncFnMut() -> Result<T, Failure<E>>,
-) -> Result<T, GaveUp<E>> {
+) -> Result<T, TimedOut<E>> {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
-    let mut told = None;
+    let mut logged = None;
     loop {
         let error = match attempt().await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Lasting(error)) => {
-                return Err(GaveUp { what: what.to_owned(), waited: started.elapsed(), error });
+            Ok(value) => return Ok(value),
+            Err(Failure::Permanent(error)) => {
+                return Err(TimedOut { what: what.to_owned(), waited: started.elapsed(), error });
             }
             Err(Failure::Transient(error)) => error,
         };
         let waited = started.elapsed();
-        if waited >= patience {
-            return Err(GaveUp { what: what.to_owned(), waited, error });
+        if waited >= timeout {
+            return Err(TimedOut { what: what.to_owned(), waited, error });
         }
-        if told.is_none_or(|told: Instant| told.elapsed() >= BETWEEN_LINES) {
+        if logged.is_none_or(|logged: Instant| logged.elapsed() >= LOG_INTERVAL) {
             tracing::warn!(%error, waited_s = waited.as_secs(), "waiting for {what}");
-            told = Some(Instant::now());
+            logged = Some(Instant::now());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -72,21 +72,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_ends_with_success_with_a_lasting_failure_or_with_patience() {
-        let mut tries = 0;
-        let answer = wait_for("it", PATIENCE, async || {
-            tries += 1;
-            if tries == 4 { Ok(tries) } else { Err(Failure::Transient("not yet")) }
+    async fn waiting_ends_with_a_success_a_permanent_failure_or_the_timeout() {
+        let mut attempts = 0;
+        let succeeds = wait_for("Kafka", STARTUP_TIMEOUT, async || {
+            attempts += 1;
+            if attempts == 4 { Ok(attempts) } else { Err(Failure::Transient("not yet")) }
         });
-        assert_eq!(answer.await.ok(), Some(4));
+        assert_eq!(succeeds.await.ok(), Some(4));
 
-        let never = wait_for("it", PATIENCE, async || Err::<(), _>(Failure::Transient("down"))).await;
-        assert!(never.is_err_and(|error| error.waited >= PATIENCE));
+        let never =
+            wait_for("Kafka", STARTUP_TIMEOUT, async || Err::<(), _>(Failure::Transient("down"))).await;
+        assert!(never.is_err_and(|error| error.waited >= STARTUP_TIMEOUT));
 
-        let refused = wait_for("it", PATIENCE, async || Err::<(), _>(Failure::Lasting("no"))).await;
-        assert_eq!(
-            refused.map_err(|e| e.to_string()),
-            Err("gave up waiting for it after 0 s: no".to_owned())
-        );
+        let rejected =
+            wait_for("Kafka", STARTUP_TIMEOUT, async || Err::<(), _>(Failure::Permanent("no"))).await;
+        assert_eq!(rejected.map_err(|e| e.to_string()), Err("Kafka not available after 0 s: no".to_owned()));
     }
 }

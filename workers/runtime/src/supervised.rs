@@ -1,9 +1,11 @@
-//! Clients of Kafka that are made anew when they cannot find back to it.
+//! Kafka clients that are recreated when they cannot reconnect.
 //!
-//! A cluster all of whose brokers slept answers the first question after it wakes with an empty list of brokers.
-//! librdkafka then forgets those that it knew, its bootstrap servers among them, and may lose its own order to begin anew
-//! with these (confluentinc/librdkafka#5301, not mended in 2.12): such a client never connects again, and says
-//! nothing. It shows only in questions that stay without an answer while a newcomer gets one.
+//! The first metadata response of a cluster whose brokers were all frozen lists no brokers. librdkafka then drops every
+//! broker it had, the bootstrap servers included, and may lose its own request to bootstrap again
+//! (confluentinc/librdkafka#5301, not fixed in 2.12): such a client never connects again, and reports nothing.
+//!
+//! Guarantee: a client that fails [`MAX_MISSES`] probes in a row while a newly created probe client succeeds is replaced.
+//! While the probe client fails too, Kafka itself is unreachable and no client is replaced.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,188 +20,190 @@ use schemas::topics::REQUESTS;
 use crate::config::KafkaArgs;
 use crate::kafka;
 
-/// How often every client is asked.
-const RHYTHM: Duration = Duration::from_secs(2);
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Questions in a row that a client may leave unanswered while others are answered.
-const MISSES: u32 = 2;
+/// Time between two probes of a client.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// Time limit of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Consecutive failed probes after which a client is recreated.
+const MAX_MISSES: u32 = 2;
 
-/// Counts clients that were made anew, by `client`.
-pub const RENEWED: &str = "stampede_kafka_clients_renewed_total";
+/// Counter of recreated clients, by `client`.
+pub const CLIENTS_RECREATED: &str = "stampede_kafka_clients_recreated_total";
 
-/// A client that can say whether it reaches a broker.
+/// A Kafka client that can be probed.
 pub trait Client: Send + Sync + 'static {
-    /// Asks a broker for something small. Blocks.
+    /// Sends a broker a small request. Blocks.
     ///
     /// # Errors
-    /// When none answers within `patience`.
-    fn reach(&self, patience: Duration) -> KafkaResult<()>;
+    /// When no broker responds within `timeout`.
+    fn probe(&self, timeout: Duration) -> KafkaResult<()>;
 }
 
 impl<C: ConsumerContext + 'static> Client for BaseConsumer<C> {
-    fn reach(&self, patience: Duration) -> KafkaResult<()> {
-        self.fetch_metadata(Some(REQUESTS), patience).map(drop)
+    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
+        self.fetch_metadata(Some(REQUESTS), timeout).map(drop)
     }
 }
 
 impl<C: ProducerContext + 'static> Client for ThreadedProducer<C> {
-    fn reach(&self, patience: Duration) -> KafkaResult<()> {
-        self.client().fetch_metadata(Some(REQUESTS), patience).map(drop)
+    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
+        self.client().fetch_metadata(Some(REQUESTS), timeout).map(drop)
     }
 }
 
-/// What [`watch`] keeps alive.
-pub trait Watched: Send + Sync {
-    /// For the log and for metrics.
+/// A client that [`supervise`] probes and recreates.
+pub trait SupervisedClient: Send + Sync {
+    /// Name in logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// As [`Client::reach`].
+    /// As [`Client::probe`].
     ///
     /// # Errors
-    /// As [`Client::reach`].
-    fn reach(&self, patience: Duration) -> KafkaResult<()>;
+    /// As [`Client::probe`].
+    fn probe(&self, timeout: Duration) -> KafkaResult<()>;
 
-    /// Begins anew. What the old client still had to do fails, or is done twice.
+    /// Replaces the client with a new one. Unfinished work of the previous client fails, or is done twice.
     ///
     /// # Errors
-    /// What librdkafka has against it.
-    fn renew(&self) -> KafkaResult<()>;
+    /// When librdkafka rejects the settings.
+    fn recreate(&self) -> KafkaResult<()>;
 }
 
-/// A client, and how to make another one.
-pub struct Renewable<C> {
+/// A client together with the function that creates a replacement.
+pub struct Supervised<C> {
     name: &'static str,
     current: ArcSwap<C>,
-    make: Box<dyn Fn() -> KafkaResult<C> + Send + Sync>,
+    create: Box<dyn Fn() -> KafkaResult<C> + Send + Sync>,
 }
 
-impl<C> Renewable<C> {
-    /// Makes the first one.
+impl<C> Supervised<C> {
+    /// Creates the first client.
     ///
     /// # Errors
-    /// What librdkafka has against the settings.
+    /// When librdkafka rejects the settings.
     pub fn new(
         name: &'static str,
-        make: impl Fn() -> KafkaResult<C> + Send + Sync + 'static,
+        create: impl Fn() -> KafkaResult<C> + Send + Sync + 'static,
     ) -> KafkaResult<Arc<Self>> {
-        let current = ArcSwap::from_pointee(make()?);
-        Ok(Arc::new(Self { name, current, make: Box::new(make) }))
+        let current = ArcSwap::from_pointee(create()?);
+        Ok(Arc::new(Self { name, current, create: Box::new(create) }))
     }
 
-    /// The client of this moment, for one use.
-    pub fn now(&self) -> Guard<Arc<C>> {
+    /// The current client, for one call.
+    pub fn current(&self) -> Guard<Arc<C>> {
         self.current.load()
     }
 
-    /// The client of this moment, to be kept until [`Self::is_now`] denies it.
+    /// The current client, to be kept for as long as [`Self::is_current`] holds.
     #[must_use]
-    pub fn keep(&self) -> Arc<C> {
+    pub fn current_owned(&self) -> Arc<C> {
         self.current.load_full()
     }
 
-    /// Whether this is still the client to use.
+    /// Whether this client has not been replaced.
     #[must_use]
-    pub fn is_now(&self, kept: &Arc<C>) -> bool {
-        Arc::ptr_eq(&self.current.load(), kept)
+    pub fn is_current(&self, client: &Arc<C>) -> bool {
+        Arc::ptr_eq(&self.current.load(), client)
     }
 
-    /// Puts another client in the place of this one, which ends when the last one that keeps it lets go.
+    /// Replaces the current client, which is closed when its last `Arc` is dropped.
     ///
     /// # Errors
-    /// What librdkafka has against the settings.
+    /// When librdkafka rejects the settings.
     pub fn replace(&self) -> KafkaResult<()> {
-        self.current.store(Arc::new((self.make)()?));
+        self.current.store(Arc::new((self.create)()?));
         Ok(())
     }
 }
 
-impl<C: ProducerContext + Clone + 'static> Renewable<ThreadedProducer<C>> {
-    /// A producer with these settings, and another one like it whenever that is needed.
+impl<C: ProducerContext + Clone + 'static> Supervised<ThreadedProducer<C>> {
+    /// A producer with these settings; replacements get the same settings.
     ///
     /// # Errors
-    /// What librdkafka has against the settings.
+    /// When librdkafka rejects the settings.
     pub fn producer(name: &'static str, config: ClientConfig, context: C) -> KafkaResult<Arc<Self>> {
         Self::new(name, move || ThreadedProducer::from_config_and_context(&config, context.clone()))
     }
 }
 
-impl<C: Client> Renewable<C> {
-    /// This one, among others of other kinds.
+impl<C: Client> Supervised<C> {
+    /// This client as a trait object, to be passed to [`supervise`].
     #[must_use]
-    pub fn watched(self: &Arc<Self>) -> Arc<dyn Watched> {
+    pub fn as_supervised(self: &Arc<Self>) -> Arc<dyn SupervisedClient> {
         Arc::<Self>::clone(self)
     }
 }
 
-impl<C: Client> Watched for Renewable<C> {
+impl<C: Client> SupervisedClient for Supervised<C> {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn reach(&self, patience: Duration) -> KafkaResult<()> {
-        self.keep().reach(patience)
+    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
+        self.current_owned().probe(timeout)
     }
 
-    fn renew(&self) -> KafkaResult<()> {
+    fn recreate(&self) -> KafkaResult<()> {
         self.replace()
     }
 }
 
-/// Asks all clients from time to time, and renews those that are not answered while a newcomer is. Never ends by itself.
-pub async fn watch(args: KafkaArgs, clients: Vec<Arc<dyn Watched>>) {
+/// Probes all clients periodically, and recreates those that cannot reconnect. Returns only after a panic.
+pub async fn supervise(args: KafkaArgs, clients: Vec<Arc<dyn SupervisedClient>>) {
     let mut watched: Vec<Watch> = clients.into_iter().map(|client| Watch { client, misses: 0 }).collect();
     loop {
-        tokio::time::sleep(RHYTHM).await;
-        let config = kafka::client(&args, "stampede-newcomer");
-        // A round that panicked says so, and nobody is watched any more.
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        let config = kafka::client(&args, "stampede-probe");
         let round = tokio::task::spawn_blocking(move || {
-            look_after(&mut watched, || newcomer_is_answered(&config));
+            probe_all(&mut watched, || new_client_connects(&config));
             watched
         });
         match round.await {
-            Ok(looked_after) => watched = looked_after,
-            Err(error) => return tracing::error!(%error, "Kafka's clients are not watched any more"),
+            Ok(probed) => watched = probed,
+            Err(error) => return tracing::error!(%error, "supervision of the Kafka clients has ended"),
         }
     }
 }
 
-/// One client, and how many questions in a row it left unanswered while others were answered.
+/// A client, and its consecutive failed probes in rounds in which Kafka was reachable.
 struct Watch {
-    client: Arc<dyn Watched>,
+    client: Arc<dyn SupervisedClient>,
     misses: u32,
 }
 
-/// One round. Blocks.
-fn look_after(watched: &mut [Watch], newcomer_is_answered: impl Fn() -> bool) {
+/// One round of probes. Blocks.
+fn probe_all(watched: &mut [Watch], new_client_connects: impl Fn() -> bool) {
     for Watch { client, misses } in &mut *watched {
-        *misses = if client.reach(PATIENCE).is_ok() { 0 } else { *misses + 1 };
+        *misses = if client.probe(PROBE_TIMEOUT).is_ok() { 0 } else { *misses + 1 };
     }
     let any_missed = watched.iter().any(|watch| watch.misses > 0);
-    if any_missed && !newcomer_is_answered() {
-        // Kafka is away, for everybody.
+    if any_missed && !new_client_connects() {
+        // Kafka itself is unreachable: a replacement could not connect either.
         watched.iter_mut().for_each(|watch| watch.misses = 0);
     }
-    for Watch { client, misses } in watched.iter_mut().filter(|watch| watch.misses >= MISSES) {
+    for Watch { client, misses } in watched.iter_mut().filter(|watch| watch.misses >= MAX_MISSES) {
         *misses = 0;
-        let client_name = client.name();
-        match client.renew() {
+        let name = client.name();
+        match client.recreate() {
             Ok(()) => {
-                metrics::counter!(RENEWED, "client" => client_name).increment(1);
-                tracing::warn!(client = client_name, "cut off from Kafka while others are not: begun anew");
+                metrics::counter!(CLIENTS_RECREATED, "client" => name).increment(1);
+                tracing::warn!(
+                    client = name,
+                    "Kafka client recreated: it did not reconnect, a new client did"
+                );
             }
             Err(error) => {
-                tracing::error!(client = client_name, %error, "cut off from Kafka, and cannot begin anew")
+                tracing::error!(client = name, %error, "Kafka client does not reconnect and cannot be recreated");
             }
         }
     }
 }
 
-fn newcomer_is_answered(config: &ClientConfig) -> bool {
-    let asked = config
+fn new_client_connects(config: &ClientConfig) -> bool {
+    let brokers = config
         .create::<BaseConsumer>()
-        .and_then(|newcomer| Ok(newcomer.fetch_metadata(Some(REQUESTS), PATIENCE)?.brokers().len()));
-    asked.is_ok_and(|brokers| brokers > 0)
+        .and_then(|client| Ok(client.fetch_metadata(Some(REQUESTS), PROBE_TIMEOUT)?.brokers().len()));
+    brokers.is_ok_and(|brokers| brokers > 0)
 }
 
 #[cfg(test)]
@@ -210,47 +214,47 @@ mod tests {
 
     use super::*;
 
-    /// Reaches Kafka unless it is the first of its kind.
-    struct Made(u32);
+    /// Reaches Kafka unless it is the first one created.
+    struct Numbered(u32);
 
-    impl Client for Made {
-        fn reach(&self, _: Duration) -> KafkaResult<()> {
+    impl Client for Numbered {
+        fn probe(&self, _: Duration) -> KafkaResult<()> {
             if self.0 == 0 { Err(KafkaError::Canceled) } else { Ok(()) }
         }
     }
 
-    fn cut_off() -> (Arc<Renewable<Made>>, [Watch; 1]) {
-        let made = AtomicU32::new(0);
-        let client = Renewable::new("test", move || Ok(Made(made.fetch_add(1, Ordering::Relaxed))));
-        let client = client.expect("nothing is against it");
-        let watch = Watch { client: client.watched(), misses: 0 };
+    fn disconnected() -> (Arc<Supervised<Numbered>>, [Watch; 1]) {
+        let created = AtomicU32::new(0);
+        let client = Supervised::new("test", move || Ok(Numbered(created.fetch_add(1, Ordering::Relaxed))));
+        let client = client.expect("creation does not fail");
+        let watch = Watch { client: client.as_supervised(), misses: 0 };
         (client, [watch])
     }
 
     #[test]
-    fn a_client_that_is_cut_off_while_a_newcomer_is_not_begins_anew() {
-        let (client, mut watched) = cut_off();
-        let kept = client.keep();
-        look_after(&mut watched, || true);
-        assert!(client.is_now(&kept), "once may be chance");
-        look_after(&mut watched, || true);
-        assert!(!client.is_now(&kept));
-        let renewed = client.keep();
+    fn a_client_is_recreated_when_it_does_not_reconnect_and_a_new_client_connects() {
+        let (client, mut watched) = disconnected();
+        let first = client.current_owned();
+        probe_all(&mut watched, || true);
+        assert!(client.is_current(&first), "one failed probe may be a coincidence");
+        probe_all(&mut watched, || true);
+        assert!(!client.is_current(&first));
+        let second = client.current_owned();
         for _ in 0..5 {
-            look_after(&mut watched, || true);
+            probe_all(&mut watched, || true);
         }
-        assert!(client.is_now(&renewed), "one that is answered stays");
+        assert!(client.is_current(&second), "a connected client is kept");
     }
 
     #[test]
-    fn nobody_begins_anew_while_kafka_itself_is_away() {
-        let (client, mut watched) = cut_off();
-        let kept = client.keep();
+    fn no_client_is_recreated_while_kafka_is_unreachable() {
+        let (client, mut watched) = disconnected();
+        let first = client.current_owned();
         for _ in 0..5 {
-            look_after(&mut watched, || false);
+            probe_all(&mut watched, || false);
         }
-        assert!(client.is_now(&kept));
-        look_after(&mut watched, || true);
-        assert!(client.is_now(&kept), "what it missed with everybody does not count");
+        assert!(client.is_current(&first));
+        probe_all(&mut watched, || true);
+        assert!(client.is_current(&first), "failed probes during an outage do not count");
     }
 }

@@ -1,4 +1,4 @@
-//! Logs to standard error and metrics for Prometheus. Called once, first thing in `main`.
+//! Logs to standard error, and metrics for Prometheus. Initialised once, at the beginning of `main`.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use tracing_subscriber::util::TryInitError;
 
 use crate::config::{LogFormat, TelemetryArgs};
 
-/// From a quarter of a millisecond, where a claim alone ends, to the half minute after which nobody waits.
+/// From 0.25 ms, the latency of a single claim without load, to 30 s, after which every client has timed out.
 const SECONDS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2,
     0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
-/// Sizes of batches.
+/// Batch sizes.
 const COUNTS: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 50_000.0];
-/// Without it, histograms grow until somebody scrapes.
+/// Without upkeep, histograms grow until the next scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Why telemetry cannot start.
+/// Telemetry cannot be initialised.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
-    #[error("STAMPEDE_LOG is no filter: {0}; try `info` or `info,workers=debug`")]
+    /// The log filter is invalid.
+    #[error("STAMPEDE_LOG is invalid: {0}; expected a level or directives, such as `info,workers=debug`")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Logging was set up before.
-    #[error("logging was set up before: {0}")]
+    /// Logging was initialised before.
+    #[error("logging is initialised already: {0}")]
     Logging(#[from] TryInitError),
-    /// The metrics recorder was installed before, or its buckets are wrong.
-    #[error("metrics cannot be recorded: {0}")]
+    /// The metrics recorder was installed before, or its buckets are invalid.
+    #[error("the metrics recorder cannot be installed: {0}")]
     Metrics(#[from] BuildError),
 }
 
-/// Installs logging and the metrics recorder. Metrics whose names end in `_seconds` become histograms of seconds,
-/// those that end in `_records` histograms of counts. Run [`upkeep`] beside (`probes::serve` does).
+/// Installs logging and the metrics recorder. Histograms whose names end in `_seconds` get buckets of
+/// seconds, those that end in `_records` buckets of counts. [`upkeep`] must run alongside (`probes::serve` runs it).
 ///
 /// # Errors
-/// [`TelemetryError`], in one line that says what to do.
+/// [`TelemetryError`], in one line with the remedy.
 pub fn init(args: &TelemetryArgs) -> Result<PrometheusHandle, TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let subscriber = tracing_subscriber::fmt()
@@ -56,7 +56,7 @@ pub fn init(args: &TelemetryArgs) -> Result<PrometheusHandle, TelemetryError> {
         .install_recorder()?)
 }
 
-/// Keeps the recorder's memory bounded while nobody scrapes. Never ends by itself.
+/// Keeps the recorder's memory bounded between scrapes. Never returns.
 pub async fn upkeep(handle: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {

@@ -1,8 +1,8 @@
-//! The topics: made where they are missing, and held against what Postgres recorded at the very first start.
+//! The topics: missing ones are created, and all are compared with what Postgres recorded at the first start.
 //!
-//! Guarantees: the numbers that programs work with are the recorded ones (a coupon never moves, whatever is done to
-//! a topic later); another cluster, a topic that is gone or has lost partitions, and a topic whose times are not the
-//! broker's are refused in one line.
+//! Guarantees: programs use the recorded partition counts, so a coupon stays in its partition even if partitions are
+//! added later. Another cluster, a missing topic, a topic with fewer partitions, and a topic without LogAppendTime are
+//! one-line errors.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use thiserror::Error;
 
 use crate::config::KafkaArgs;
 use crate::kafka;
-use crate::patience::{Failure, GaveUp, PATIENCE, wait_for};
+use crate::retry::{Failure, STARTUP_TIMEOUT, TimedOut, wait_for};
 
-const ASK: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many partitions each topic has, as recorded at first start.
+/// The partition count of each topic, as recorded at the first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topics {
     /// Of `coupon.requests`.
@@ -34,80 +34,82 @@ pub struct Topics {
     pub dead_letters: i32,
 }
 
-/// Why the topics cannot be used.
+/// The topics cannot be used.
 #[derive(Debug, Error)]
 pub enum TopicsError {
-    /// Kafka does not answer.
-    #[error("{0}; is STAMPEDE_KAFKA_BROKERS right and the broker up?")]
-    Kafka(#[from] GaveUp<KafkaError>),
-    /// Kafka refuses to make a topic.
-    #[error("topic {topic} cannot be made: {code}; make it by hand, or allow this user to create topics")]
-    Refused {
-        /// Which topic.
+    /// Kafka does not respond.
+    #[error("{0}; check STAMPEDE_KAFKA_BROKERS and that the brokers are up")]
+    Kafka(#[from] TimedOut<KafkaError>),
+    /// Kafka rejected the creation of a topic.
+    #[error(
+        "topic {topic} cannot be created: {code}; create it by hand, or allow this user to create topics"
+    )]
+    NotCreated {
+        /// The topic.
         topic: String,
-        /// Kafka's answer.
+        /// Kafka's error code.
         code: RDKafkaErrorCode,
     },
     /// The cluster is not the one that was recorded.
     #[error(
-        "this is Kafka cluster {found}, but Postgres has worked with {recorded}: point STAMPEDE_KAFKA_BROKERS to it"
+        "STAMPEDE_KAFKA_BROKERS is Kafka cluster {found}, but Postgres recorded {recorded}: connect to the recorded cluster"
     )]
     OtherCluster {
-        /// The id of the cluster that answered.
+        /// The id of the connected cluster.
         found: String,
-        /// The id in Postgres.
+        /// The id recorded in Postgres.
         recorded: String,
     },
-    /// A topic that was recorded is gone, or has fewer partitions.
+    /// A recorded topic is missing, or has fewer partitions.
     #[error(
-        "topic {topic} had {recorded} partitions and has {found}: its records are lost; restore it before going on"
+        "topic {topic} had {recorded} partitions and has {found}: records are lost; restore the topic first"
     )]
     Lost {
-        /// Which topic.
+        /// The topic.
         topic: &'static str,
         /// Partitions at first start.
         recorded: i32,
         /// Partitions now.
         found: i32,
     },
-    /// Append times are what every deadline hangs on.
+    /// Deadlines depend on the broker's append times.
     #[error("topic {topic} has message.timestamp.type={found}: set it to LogAppendTime")]
     NotAppendTime {
-        /// Which topic.
+        /// The topic.
         topic: &'static str,
-        /// What is set.
+        /// The value that is set.
         found: String,
     },
-    /// Postgres does not answer.
+    /// Postgres failed.
     #[error("the recorded topics cannot be read: {0}")]
     Postgres(#[from] sqlx::Error),
 }
 
-/// Makes what is missing, records it if this is the first start, and answers what is recorded.
+/// Creates missing topics, records all of them at the first start, and returns the recorded partition counts.
 ///
 /// # Errors
-/// [`TopicsError`], in one line that says what to do.
+/// [`TopicsError`], in one line with the remedy.
 pub async fn ensure(args: &KafkaArgs, pool: &PgPool) -> Result<Topics, TopicsError> {
     let admin: AdminClient<DefaultClientContext> =
-        kafka::client(args, "stampede-topics").create().map_err(gave_up)?;
-    let cluster = Cluster::look(args).await?;
+        kafka::client(args, "stampede-topics").create().map_err(no_client)?;
+    let cluster = Cluster::fetch(args).await?;
     let recorded = recorded(pool).await?;
-    refuse_another(&cluster, &recorded)?;
+    check_recorded(&cluster, &recorded)?;
     let missing: Vec<&Topic> =
         ALL.iter().filter(|topic| !cluster.partitions.contains_key(topic.name)).collect();
     let cluster = if missing.is_empty() {
         cluster
     } else {
         create(&admin, args, &missing).await?;
-        Cluster::look_until(args, |cluster| {
+        Cluster::fetch_until(args, |cluster| {
             ALL.iter().all(|topic| cluster.partitions.contains_key(topic.name))
         })
         .await?
     };
-    refuse_other_times(&admin).await?;
+    check_timestamp_types(&admin).await?;
     record(pool, &cluster).await?;
     let recorded = self::recorded(pool).await?;
-    refuse_another(&cluster, &recorded)?;
+    check_recorded(&cluster, &recorded)?;
     let count = |name| recorded.iter().find(|row| row.0 == name).map_or(0, |row| row.1);
     Ok(Topics {
         requests: count(REQUESTS),
@@ -117,37 +119,37 @@ pub async fn ensure(args: &KafkaArgs, pool: &PgPool) -> Result<Topics, TopicsErr
     })
 }
 
-/// What the brokers say.
+/// The connected cluster.
 struct Cluster {
     id: String,
     partitions: HashMap<String, i32>,
 }
 
 impl Cluster {
-    async fn look(args: &KafkaArgs) -> Result<Self, TopicsError> {
-        Self::look_until(args, |_| true).await
+    async fn fetch(args: &KafkaArgs) -> Result<Self, TopicsError> {
+        Self::fetch_until(args, |_| true).await
     }
 
-    /// A topic that was just made takes a moment until every broker knows it.
-    async fn look_until(args: &KafkaArgs, enough: impl Fn(&Self) -> bool) -> Result<Self, TopicsError> {
-        let seen = wait_for("Kafka", PATIENCE, async || {
+    /// Repeats until `complete`: a new topic is not in the metadata of every broker at once.
+    async fn fetch_until(args: &KafkaArgs, complete: impl Fn(&Self) -> bool) -> Result<Self, TopicsError> {
+        let fetched = wait_for("Kafka", STARTUP_TIMEOUT, async || {
             let config = kafka::client(args, "stampede-topics");
-            let asked = tokio::task::spawn_blocking(move || Self::ask(&config)).await;
-            let cluster = asked.unwrap_or(Err(KafkaError::Canceled)).map_err(Failure::Transient)?;
-            if enough(&cluster) {
+            let cluster = tokio::task::spawn_blocking(move || Self::fetch_blocking(&config)).await;
+            let cluster = cluster.unwrap_or(Err(KafkaError::Canceled)).map_err(Failure::Transient)?;
+            if complete(&cluster) {
                 Ok(cluster)
             } else {
                 Err(Failure::Transient(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)))
             }
         });
-        Ok(seen.await?)
+        Ok(fetched.await?)
     }
 
-    /// Blocks; a client of its own, because one that has looked once keeps what it saw.
-    fn ask(config: &rdkafka::ClientConfig) -> Result<Self, KafkaError> {
+    /// Blocks. Uses a new client, because a client caches metadata.
+    fn fetch_blocking(config: &rdkafka::ClientConfig) -> Result<Self, KafkaError> {
         let admin: AdminClient<DefaultClientContext> = config.create()?;
-        let metadata = admin.inner().fetch_metadata(None, ASK)?;
-        let id = admin.inner().fetch_cluster_id(ASK).ok_or(KafkaError::Canceled)?;
+        let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT)?;
+        let id = admin.inner().fetch_cluster_id(REQUEST_TIMEOUT).ok_or(KafkaError::Canceled)?;
         let partitions = metadata.topics().iter().filter(|topic| topic.error().is_none());
         let partitions = partitions
             .map(|topic| (topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(0)));
@@ -164,16 +166,16 @@ async fn create(
         .iter()
         .map(|topic| [topic.retention_ms.to_string(), topic.max_message_bytes.to_string()])
         .collect();
-    // With three replicas one may be away; with fewer, waiting for two would stop all writes when one is.
+    // With three replicas one may be down; with fewer, requiring two in sync would stop all writes when one is down.
     let in_sync = if args.replication >= 3 { "2" } else { "1" };
     let new: Vec<NewTopic<'_>> = missing
         .iter()
         .zip(&settings)
-        .map(|(topic, [retention, largest])| {
+        .map(|(topic, [retention, max_bytes])| {
             NewTopic::new(topic.name, args.partitions, TopicReplication::Fixed(args.replication))
                 .set("cleanup.policy", "delete")
                 .set("retention.ms", retention)
-                .set("max.message.bytes", largest)
+                .set("max.message.bytes", max_bytes)
                 .set(
                     "message.timestamp.type",
                     if topic.log_append_time { "LogAppendTime" } else { "CreateTime" },
@@ -182,29 +184,31 @@ async fn create(
                 .set("unclean.leader.election.enable", "false")
         })
         .collect();
-    let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK * 2));
-    let made = wait_for("Kafka to make the topics", PATIENCE, async || {
+    let options = AdminOptions::new()
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(REQUEST_TIMEOUT * 2));
+    let created = wait_for("topic creation in Kafka", STARTUP_TIMEOUT, async || {
         admin.create_topics(&new, &options).await.map_err(Failure::Transient)
     });
-    for result in made.await? {
+    for result in created.await? {
         match result {
-            Ok(topic) => tracing::info!(topic, partitions = args.partitions, "topic made"),
-            // Another program was faster.
+            Ok(topic) => tracing::info!(topic, partitions = args.partitions, "topic created"),
+            // Another program created it first.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(TopicsError::Refused { topic, code }),
+            Err((topic, code)) => return Err(TopicsError::NotCreated { topic, code }),
         }
     }
     Ok(())
 }
 
-async fn refuse_other_times(admin: &AdminClient<DefaultClientContext>) -> Result<(), TopicsError> {
+async fn check_timestamp_types(admin: &AdminClient<DefaultClientContext>) -> Result<(), TopicsError> {
     for topic in ALL.iter().filter(|topic| topic.log_append_time) {
-        let asked = wait_for("Kafka to describe its topics", PATIENCE, async || {
+        let described = wait_for("topic configuration in Kafka", STARTUP_TIMEOUT, async || {
             let specifier = [ResourceSpecifier::Topic(topic.name)];
             admin.describe_configs(&specifier, &AdminOptions::new()).await.map_err(Failure::Transient)
         });
-        // A resource that may not be described is no reason to stop: every record carries the type of its time.
-        for resource in asked.await?.into_iter().flatten() {
+        // A topic that this user may not describe passes: every record carries its timestamp type.
+        for resource in described.await?.into_iter().flatten() {
             let found = resource.get("message.timestamp.type").and_then(|entry| entry.value.clone());
             if let Some(found) = found.filter(|found| found != "LogAppendTime") {
                 return Err(TopicsError::NotAppendTime { topic: topic.name, found });
@@ -220,7 +224,7 @@ async fn recorded(pool: &PgPool) -> Result<Vec<Recorded>, sqlx::Error> {
     sqlx::query_as("select name, partitions, cluster_id from stampede.topics").fetch_all(pool).await
 }
 
-/// Whoever comes first records; the others live with it.
+/// The first program to start records the topics; later inserts do nothing.
 async fn record(pool: &PgPool, cluster: &Cluster) -> Result<(), sqlx::Error> {
     for topic in &ALL {
         sqlx::query(
@@ -236,7 +240,7 @@ async fn record(pool: &PgPool, cluster: &Cluster) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-fn refuse_another(cluster: &Cluster, recorded: &[Recorded]) -> Result<(), TopicsError> {
+fn check_recorded(cluster: &Cluster, recorded: &[Recorded]) -> Result<(), TopicsError> {
     for (name, partitions, id) in recorded {
         if *id != cluster.id {
             return Err(TopicsError::OtherCluster { found: cluster.id.clone(), recorded: id.clone() });
@@ -249,8 +253,8 @@ fn refuse_another(cluster: &Cluster, recorded: &[Recorded]) -> Result<(), Topics
     Ok(())
 }
 
-fn gave_up(error: KafkaError) -> GaveUp<KafkaError> {
-    GaveUp { what: "a Kafka client".to_owned(), waited: Duration::ZERO, error }
+fn no_client(error: KafkaError) -> TimedOut<KafkaError> {
+    TimedOut { what: "a Kafka client".to_owned(), waited: Duration::ZERO, error }
 }
 
 #[cfg(test)]
@@ -262,16 +266,16 @@ mod tests {
     }
 
     #[test]
-    fn more_partitions_change_nothing_and_fewer_or_another_cluster_are_refused() {
+    fn added_partitions_are_accepted_and_fewer_partitions_or_another_cluster_are_rejected() {
         let recorded = |id: &str| vec![(REQUESTS.to_owned(), 8, id.to_owned())];
-        assert!(refuse_another(&cluster(8), &recorded("one")).is_ok());
-        assert!(refuse_another(&cluster(9), &recorded("one")).is_ok());
+        assert!(check_recorded(&cluster(8), &recorded("one")).is_ok());
+        assert!(check_recorded(&cluster(9), &recorded("one")).is_ok());
         assert!(matches!(
-            refuse_another(&cluster(7), &recorded("one")),
+            check_recorded(&cluster(7), &recorded("one")),
             Err(TopicsError::Lost { topic: REQUESTS, recorded: 8, found: 7 })
         ));
         assert!(matches!(
-            refuse_another(&cluster(8), &recorded("two")),
+            check_recorded(&cluster(8), &recorded("two")),
             Err(TopicsError::OtherCluster { .. })
         ));
     }

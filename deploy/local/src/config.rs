@@ -1,4 +1,4 @@
-//! What a stack can be asked for.
+//! What a stack consists of.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,52 +6,53 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Detour, Programs};
+use crate::programs::Programs;
+use crate::proxy::ProxiedLink;
 
-/// What to start. Use [`StackConfig::full`] or [`StackConfig::servers_only`] with struct update syntax.
+/// Configuration of a stack. Use [`StackConfig::full`] or [`StackConfig::servers_only`] with struct update syntax.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
-    /// Where all data and logs go. `None`: a temporary directory, removed at the end whatever happens.
+    /// Directory of all data and logs. `None`: a temporary directory, removed at the end in every case.
     pub data_dir: Option<PathBuf>,
-    /// Drops what an earlier stack left in `data_dir`.
+    /// Deletes the data of an earlier stack in `data_dir`.
     pub fresh: bool,
     /// Our own programs. `None`: the three servers only.
     pub programs: Option<Programs>,
     /// Address the APIs listen on.
     pub api_host: IpAddr,
-    /// Port of `api-0`; `None`: a free one. Every other port is always a free one.
+    /// Port of `api-0`; `None`: a free port. All other ports are free ports.
     pub api_port: Option<u16>,
-    /// How many `ingest-api` to start.
+    /// Number of `ingest-api` processes.
     pub api_instances: usize,
-    /// How many `workers` to start.
+    /// Number of `workers` processes.
     pub workers: usize,
-    /// Partitions of the request topic; only the first start on a data directory uses it.
+    /// Partitions of each topic; applies at the first start on a data directory only.
     pub partitions: u32,
-    /// How many Kafka brokers to start, each of them a controller as well; topics have as many replicas, up to three.
+    /// Number of Kafka brokers, each of them a controller as well; topics have as many replicas, up to three.
     pub brokers: usize,
     /// Heap of each broker in MiB.
     pub kafka_heap_mb: u32,
-    /// Added to each broker's `server.properties`, or replacing what is there.
+    /// Added to each broker's `server.properties`; overrides the defaults.
     pub kafka_properties: Vec<(String, String)>,
-    /// How long the broker waits for a silent consumer before it gives its partitions away; 1 s or more.
+    /// Session timeout of consumer groups; 1 s or more.
     pub group_session_timeout: Duration,
-    /// How often a consumer has to be heard; 100 ms or more.
+    /// Heartbeat interval of consumer groups; 100 ms or more.
     pub group_heartbeat: Duration,
-    /// Added to Postgres' settings, or replacing them.
+    /// Added to Postgres' settings; overrides the defaults.
     pub postgres_settings: Vec<(String, String)>,
-    /// Megabytes of the disk on which Postgres has its tables, to be filled; `None`: where everything is. Needs root.
+    /// Size in MB of a separate disk for the tables of Postgres, which a test can fill; needs root. `None`: no such disk.
     pub postgres_disk_mb: Option<u32>,
-    /// Added to Redis' settings (without dashes), or replacing them.
+    /// Added to Redis' settings (names without dashes); overrides the defaults.
     pub redis_settings: Vec<(String, String)>,
     /// Added to the environment of every `ingest-api`.
     pub api_env: Vec<(String, String)>,
-    /// Added to the environment of every worker.
+    /// Added to the environment of every `workers` process.
     pub worker_env: Vec<(String, String)>,
-    /// Lines on which a proxy stands between our programs and a server: see [`crate::Stack::detour`].
-    pub detours: Vec<Detour>,
+    /// Connections between our programs and a server that pass through a proxy: see [`crate::Stack::proxy`].
+    pub proxied_links: Vec<ProxiedLink>,
     /// How long each child may take to become healthy.
-    pub patience: Duration,
-    /// Where lines about starts, deaths and restarts go.
+    pub startup_timeout: Duration,
+    /// Receives messages about starts, exits and restarts.
     pub report: Reporter,
 }
 
@@ -78,8 +79,8 @@ impl StackConfig {
             redis_settings: Vec::new(),
             api_env: Vec::new(),
             worker_env: Vec::new(),
-            detours: Vec::new(),
-            patience: Duration::from_secs(300),
+            proxied_links: Vec::new(),
+            startup_timeout: Duration::from_secs(300),
             report: Reporter::silent(),
         }
     }
@@ -91,54 +92,29 @@ impl StackConfig {
     }
 }
 
-/// Where a launcher keeps its data if it is not told: `/var/lib/stampede` for root, because Postgres' own user must get
-/// there, and `$XDG_DATA_HOME/stampede` (by default below `~/.local/share`) for everybody else.
-#[must_use]
-pub fn default_data_dir() -> PathBuf {
-    if nix::unistd::geteuid().is_root() {
-        return PathBuf::from("/var/lib/stampede");
-    }
-    xdg_dir("XDG_DATA_HOME", ".local/share").join("stampede")
-}
-
-/// Where `deploy/provision` keeps what it fetches: `$STAMPEDE_CACHE`, by default below `$XDG_CACHE_HOME` or `~/.cache`.
-pub(crate) fn cache_dir() -> PathBuf {
-    match std::env::var_os("STAMPEDE_CACHE") {
-        Some(dir) => PathBuf::from(dir),
-        None => xdg_dir("XDG_CACHE_HOME", ".cache").join("stampede"),
-    }
-}
-
-fn xdg_dir(variable: &str, below_home: &str) -> PathBuf {
-    if let Some(dir) = std::env::var_os(variable).filter(|dir| !dir.is_empty()) {
-        return PathBuf::from(dir);
-    }
-    std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from).join(below_home)
-}
-
-/// Where lines about the stack go: "kafka is up after 2.9 s".
+/// Receives messages about the stack, one line each: "kafka is up after 2.9 s".
 #[derive(Clone)]
 pub struct Reporter(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl Reporter {
-    /// Says nothing.
+    /// Discards messages.
     #[must_use]
     pub fn silent() -> Self {
         Self::new(|_| ())
     }
 
-    /// Writes to standard error.
+    /// Writes messages to standard error.
     #[must_use]
     pub fn stderr() -> Self {
         Self::new(|line| eprintln!("{line}"))
     }
 
-    /// Hands each line (without its end) to `write`.
+    /// Passes each line (without its end) to `write`.
     pub fn new(write: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
 
-    pub(crate) fn say(&self, line: &str) {
+    pub(crate) fn report(&self, line: &str) {
         (self.0)(line);
     }
 }

@@ -1,4 +1,4 @@
-//! The three real servers: they come up, survive what is done to them, and leave nothing behind.
+//! The three real servers: they start, survive injected faults, and leave nothing behind.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -11,14 +11,14 @@ use sqlx::{Connection, PgConnection, Row};
 
 const SERVERS: [Child; 3] = [Child::Kafka, Child::Redis, Child::Postgres];
 
-fn lives(pid: i32) -> bool {
+fn is_running(pid: i32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 15 s: {what}");
+        assert!(Instant::now() < deadline, "not within 120 s: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -28,7 +28,7 @@ async fn postgres(stack: &Stack) -> PgConnection {
 }
 
 #[tokio::test]
-async fn a_killed_server_comes_back_on_its_port_with_its_data() {
+async fn a_killed_server_restarts_on_its_port_with_its_data() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     let before = stack.endpoints();
     sqlx::raw_sql("CREATE TABLE t (n int); INSERT INTO t VALUES (7)")
@@ -52,7 +52,7 @@ async fn a_killed_server_comes_back_on_its_port_with_its_data() {
 }
 
 #[tokio::test]
-async fn postgres_is_durable_and_never_root() {
+async fn postgres_is_durable_and_does_not_run_as_root() {
     let stack = testing::shared_servers().await.unwrap();
     let mut connection = postgres(&stack).await;
     for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
@@ -69,10 +69,10 @@ async fn postgres_is_durable_and_never_root() {
 }
 
 #[tokio::test]
-async fn an_immediate_shutdown_under_open_connections_is_survived() {
+async fn postgres_survives_an_immediate_shutdown_under_open_connections() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     let mut open = postgres(&stack).await;
-    stack.stop_immediate().unwrap();
+    stack.stop_postgres_immediately().unwrap();
     stack.wait_exit(Child::Postgres, Duration::from_secs(120)).await.unwrap();
     assert!(sqlx::query("SELECT 1").execute(&mut open).await.is_err());
     stack.restart(Child::Postgres).await.unwrap();
@@ -80,13 +80,13 @@ async fn an_immediate_shutdown_under_open_connections_is_survived() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_answers_nobody_until_it_is_resumed_and_can_be_stopped() {
+async fn a_frozen_server_does_not_respond_until_it_is_resumed_and_can_be_stopped() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     for child in SERVERS {
         stack.freeze(child).unwrap();
         assert!(stack.is_running(child));
-        let answer = tokio::time::timeout(Duration::from_secs(1), stack.wait_healthy(child)).await;
-        assert!(answer.is_err(), "{child} answered: {answer:?}");
+        let healthy = tokio::time::timeout(Duration::from_secs(1), stack.wait_healthy(child)).await;
+        assert!(healthy.is_err(), "{child} responded: {healthy:?}");
         stack.resume(child).unwrap();
         stack.wait_healthy(child).await.unwrap();
     }
@@ -98,8 +98,8 @@ async fn a_frozen_server_answers_nobody_until_it_is_resumed_and_can_be_stopped()
 }
 
 #[tokio::test]
-async fn a_supervisor_starts_the_dead_again_but_not_the_stopped() {
-    let (lines, heard) = std::sync::mpsc::channel();
+async fn a_supervisor_restarts_children_that_exit_but_not_those_that_were_stopped() {
+    let (lines, reported) = std::sync::mpsc::channel();
     let report = Reporter::new(move |line| lines.send(line.to_owned()).unwrap_or_default());
     let stack = Stack::start(StackConfig { report, ..StackConfig::servers_only() }).await.unwrap();
     let supervisor = stack.supervise();
@@ -110,33 +110,33 @@ async fn a_supervisor_starts_the_dead_again_but_not_the_stopped() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!stack.is_running(Child::Redis));
     drop(supervisor);
-    let said: Vec<String> = heard.try_iter().collect();
+    let messages: Vec<String> = reported.try_iter().collect();
     assert!(
-        said.contains(&"redis was killed by SIGKILL; starting it again (restart 1)".to_owned()),
-        "{said:?}"
+        messages.contains(&"redis was killed by SIGKILL; starting it again (restart 1)".to_owned()),
+        "{messages:?}"
     );
     stack.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_start_is_named_with_its_last_words_and_its_log() {
+async fn a_server_that_cannot_start_is_reported_with_its_last_line_and_its_log() {
     let settings = vec![("shared_buffers".to_owned(), "plenty".to_owned())];
     let dir = tempfile::Builder::new().prefix("stampede-test-").tempdir_in("/var/tmp").unwrap();
     let data_dir = Some(dir.path().to_path_buf());
     let config = StackConfig { data_dir, postgres_settings: settings, ..StackConfig::servers_only() };
-    let refused = Stack::start(config).await.err().unwrap().to_string();
+    let error = Stack::start(config).await.err().unwrap().to_string();
     let log = dir.path().join("logs/postgres.log");
     assert!(
-        refused.starts_with("postgres did not come up: ended with exit code 1; its last line was "),
-        "{refused}"
+        error.starts_with("postgres did not come up: ended with exit code 1; its last line was "),
+        "{error}"
     );
-    assert!(refused.contains("invalid value for parameter \"shared_buffers\": \"plenty\""), "{refused}");
-    assert!(refused.ends_with(&format!("(log: {})", log.display())), "{refused}");
-    assert!(!refused.contains('\n') && log.exists());
+    assert!(error.contains("invalid value for parameter \"shared_buffers\": \"plenty\""), "{error}");
+    assert!(error.ends_with(&format!("(log: {})", log.display())), "{error}");
+    assert!(!error.contains('\n') && log.exists());
 }
 
 #[tokio::test]
-async fn data_ports_and_secrets_are_kept_from_run_to_run_and_dropped_when_fresh() {
+async fn data_ports_and_secrets_are_kept_from_run_to_run_unless_fresh_is_set() {
     let dir = tempfile::Builder::new().prefix("stampede-test-").tempdir_in("/var/tmp").unwrap();
     let config = || StackConfig { data_dir: Some(dir.path().to_path_buf()), ..StackConfig::servers_only() };
     let first = Stack::start(config()).await.unwrap();
@@ -155,7 +155,7 @@ async fn data_ports_and_secrets_are_kept_from_run_to_run_and_dropped_when_fresh(
     assert!(sqlx::raw_sql("SELECT FROM kept").execute(&mut postgres(&third).await).await.is_err());
 }
 
-/// Not a test of its own: the process that the next one kills. Prints its children and waits.
+/// Not a test: the process that the tests below kill. Prints its children and waits.
 #[tokio::test]
 #[ignore = "started by another test"]
 async fn launcher_to_be_killed() {
@@ -173,7 +173,7 @@ async fn launcher_to_be_killed() {
     }
 }
 
-/// The System V segment of a stack's Postgres, as the kernel lists it.
+/// The System V segment of a stack's Postgres: key and id.
 fn shared_memory(data_dir: &Path) -> String {
     let pid_file = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")).unwrap();
     let words: Vec<&str> = pid_file.lines().nth(6).unwrap().split_whitespace().collect();
@@ -186,7 +186,7 @@ fn is_allocated(segment: &str) -> bool {
 }
 
 #[tokio::test]
-async fn shared_memory_of_a_killed_postgres_is_given_back() {
+async fn shared_memory_of_a_killed_postgres_is_removed() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     let segment = shared_memory(stack.data_dir());
     assert!(is_allocated(&segment), "{segment}");
@@ -219,9 +219,9 @@ fn leaves_nothing_behind(environment: &[&str], kill: bool) {
     }
     launcher.wait().unwrap();
     for pid in pids {
-        soon("the child is gone", || !lives(pid.parse().unwrap()));
+        eventually("the child has ended", || !is_running(pid.parse().unwrap()));
     }
-    soon("the directory is gone", || !Path::new(dir).exists());
+    eventually("the directory is removed", || !Path::new(dir).exists());
     assert!(!segment.is_some_and(|segment| is_allocated(&segment)));
 }
 

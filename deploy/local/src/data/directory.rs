@@ -1,7 +1,7 @@
-//! The one directory in which a stack keeps everything.
+//! The directory in which a stack keeps all its data.
 //!
-//! One launcher at a time (a lock file), nothing of others is ever touched (a marker file), and processes that an
-//! earlier launcher left behind are ended before new ones start.
+//! Guarantees: one launcher at a time uses it (a lock file); a directory with other files is never touched (a marker
+//! file); processes that an earlier launcher left running are killed before new ones start.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -10,24 +10,25 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
-use nix::unistd::Pid;
 
-use crate::{Child, StackError, procfs};
+use crate::child::Child;
+use crate::error::StackError;
+use crate::process::{PidFile, end_postgres_in};
 
 const MARKER: &str = "stampede-data";
 const LOCK: &str = "lock";
-/// Where temporary stacks go unless told otherwise: a disk by convention, unlike /tmp, so that fsync means something.
+/// Default parent of temporary directories: a disk by convention, unlike /tmp, so that fsync takes effect.
 const TEMPORARY: &str = "/var/tmp";
 
 pub(crate) struct DataDir {
     path: PathBuf,
     temporary: bool,
-    /// Held as long as the stack lives; the kernel lets go of it when the launcher dies.
+    /// Held as long as the stack exists; the kernel releases it when the launcher dies.
     _lock: File,
 }
 
 impl DataDir {
-    /// Opens, or creates, a directory that is kept.
+    /// Opens or creates a directory that is kept.
     pub(crate) fn open(path: &Path, fresh: bool) -> Result<Self, StackError> {
         fs::create_dir_all(path).map_err(StackError::io("cannot create", path))?;
         let path = fs::canonicalize(path).map_err(StackError::io("cannot resolve", path))?;
@@ -39,33 +40,36 @@ impl DataDir {
         Self::occupy(path, fresh, false)
     }
 
-    /// A new directory that goes when the stack goes.
+    /// Creates a directory that is removed with the stack.
     pub(crate) fn temporary() -> Result<Self, StackError> {
         let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(TEMPORARY), PathBuf::from);
-        let made = tempfile::Builder::new()
+        let created = tempfile::Builder::new()
             .prefix("stampede-")
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir_in(&parent)
             .map_err(StackError::io("cannot create a directory in", &parent))?;
-        let path = fs::canonicalize(made.keep()).map_err(StackError::io("cannot resolve", &parent))?;
+        let path = fs::canonicalize(created.keep()).map_err(StackError::io("cannot resolve", &parent))?;
         Self::occupy(path, false, true)
     }
 
     fn occupy(path: PathBuf, fresh: bool, temporary: bool) -> Result<Self, StackError> {
         let here = |error| StackError::io("cannot prepare", &path)(error);
-        // Postgres' own user has to pass through when root starts it.
+        // Postgres' own user must be able to traverse it when root starts the stack.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(here)?;
-        fs::write(path.join(MARKER), "Data of a local Stampede stack; made and dropped by its launcher.\n")
-            .map_err(here)?;
+        fs::write(
+            path.join(MARKER),
+            "Data of a local Stampede stack; created and deleted by its launcher.\n",
+        )
+        .map_err(here)?;
         let lock = File::create(path.join(LOCK)).map_err(here)?;
         match lock.try_lock() {
             Ok(()) => (),
             Err(TryLockError::WouldBlock) => return Err(StackError::InUse(path)),
             Err(TryLockError::Error(error)) => return Err(here(error)),
         }
-        end_leftovers(&path);
+        kill_leftovers(&path);
         if fresh {
-            drop_contents(&path).map_err(|error| StackError::io("cannot empty", &path)(error))?;
+            delete_contents(&path).map_err(|error| StackError::io("cannot empty", &path)(error))?;
         }
         for name in ["logs", "run"] {
             fs::create_dir_all(path.join(name)).map_err(here)?;
@@ -93,10 +97,10 @@ impl DataDir {
         self.path.join("run").join(format!("{child}.pid"))
     }
 
-    /// Removes a temporary directory; leaves any other alone.
+    /// Removes the directory if it is temporary.
     pub(crate) fn remove_if_temporary(&self) {
         if self.temporary {
-            // What cannot be removed now, the watchdog tries again.
+            // The watchdog retries what cannot be removed now.
             fs::remove_dir_all(&self.path).ok();
         }
     }
@@ -106,7 +110,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
 }
 
-fn drop_contents(dir: &Path) -> io::Result<()> {
+fn delete_contents(dir: &Path) -> io::Result<()> {
     for entry in entries(dir)? {
         if entry.ends_with(MARKER) || entry.ends_with(LOCK) {
             continue;
@@ -120,35 +124,32 @@ fn drop_contents(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the children of a launcher that died without ending them. We hold the lock, so they are nobody's.
-fn end_leftovers(dir: &Path) {
+/// Kills the children of a launcher that died. We hold the lock, so no other launcher owns them.
+fn kill_leftovers(dir: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     for file in entries(&dir.join("run")).unwrap_or_default() {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        let mut words = text.split_whitespace();
-        let pid = words.next().and_then(|word| word.parse().ok()).map(Pid::from_raw);
-        let started: Option<u64> = words.next().and_then(|word| word.parse().ok());
-        let (Some(pid), Some(started)) = (pid, started) else { continue };
-        let lives = || procfs::start_time(pid) == Some(started);
-        if lives() {
-            signal::kill(pid, Signal::SIGKILL).ok();
+        let Some(leftover) = PidFile::read(&file) else { continue };
+        if leftover.runs() {
+            signal::kill(leftover.pid, Signal::SIGKILL).ok();
         }
-        while lives() && Instant::now() < deadline {
+        while leftover.runs() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
         fs::remove_file(&file).ok();
     }
-    procfs::end_postgres_in(&dir.join("postgres"), Duration::from_secs(2));
+    end_postgres_in(&dir.join("postgres"), Duration::from_secs(2));
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[test]
-    fn a_directory_with_files_of_others_is_never_touched() {
+    fn a_directory_with_other_files_is_never_touched() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "years of work").unwrap();
         let refused = DataDir::open(dir.path(), true).err().map(|error| error.to_string()).unwrap();
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn two_stacks_never_share_a_directory() {
+    fn a_directory_has_one_stack_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path(), false).unwrap();
         assert!(matches!(DataDir::open(dir.path(), true), Err(StackError::InUse(_))));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_drops_the_data_and_nothing_else_does() {
+    fn data_is_kept_unless_fresh_is_set() {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path(), false).unwrap());
         fs::create_dir(dir.path().join("postgres")).unwrap();
@@ -177,19 +178,18 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_launcher_left_running_is_ended_but_not_a_stranger_with_its_pid() {
+    fn leftover_processes_are_killed_but_not_another_process_with_the_same_pid() {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path(), false).unwrap());
         let sleeper = || Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
-        let (mut leftover, mut stranger) = (sleeper(), sleeper());
-        let pid = |child: &std::process::Child| Pid::from_raw(i32::try_from(child.id()).unwrap());
-        let started = procfs::start_time(pid(&leftover)).unwrap();
-        fs::write(dir.path().join("run/a.pid"), format!("{} {started}\n", leftover.id())).unwrap();
-        fs::write(dir.path().join("run/b.pid"), format!("{} 1\n", stranger.id())).unwrap();
+        let (mut leftover, mut unrelated) = (sleeper(), sleeper());
+        let pid = Pid::from_raw(i32::try_from(leftover.id()).unwrap());
+        PidFile::write(&dir.path().join("run/a.pid"), pid).unwrap();
+        fs::write(dir.path().join("run/b.pid"), format!("{} 1\n", unrelated.id())).unwrap();
         drop(DataDir::open(dir.path(), false).unwrap());
         assert!(!leftover.wait().unwrap().success());
-        assert!(stranger.try_wait().unwrap().is_none());
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
+        assert!(unrelated.try_wait().unwrap().is_none());
+        unrelated.kill().unwrap();
+        unrelated.wait().unwrap();
     }
 }

@@ -1,8 +1,8 @@
-//! Free ports by name, the same from run to run as long as nobody else takes them.
+//! Free ports by name. A name keeps its port from run to run, unless another process has taken it.
 //!
-//! They lie below the range from which the kernel takes ports for outgoing connections. Inside that range a client that
-//! keeps connecting to a server that is down sooner or later connects to itself, and the server can never bind again.
-//! A port is held open until its child is started, so that two stacks do not choose the same one.
+//! Ports lie below the range from which the kernel assigns ports to outgoing connections. Inside that range, a client
+//! that keeps connecting to a server that is down eventually connects to itself, and the server cannot bind any more.
+//! A port is kept bound until its child is started, so that two stacks do not choose the same one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,39 +10,39 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::StackError;
-use crate::secrets::random_bytes;
+use super::secrets::random_bytes;
+use crate::error::StackError;
 
 const LOWEST: u16 = 15_000;
-/// What Linux uses unless told otherwise, if `/proc` cannot be read.
-const USUAL_EPHEMERAL_START: u16 = 32_768;
+/// The default of Linux, for when `/proc` cannot be read.
+const DEFAULT_EPHEMERAL_START: u16 = 32_768;
 
 pub(crate) struct Ports {
     file: PathBuf,
-    /// Of earlier runs and this one, as in the file.
-    remembered: BTreeMap<String, u16>,
-    /// Of this run: from here on they do not change.
+    /// Of earlier runs and this one, as stored in the file.
+    stored: BTreeMap<String, u16>,
+    /// Of this run.
     chosen: BTreeMap<String, u16>,
-    /// Those whose child was not started yet.
-    held: BTreeMap<String, TcpListener>,
+    /// Bound ports whose child was not started yet.
+    bound: BTreeMap<String, TcpListener>,
 }
 
 impl Ports {
-    /// Remembers the ports of earlier runs from `file`; a file that cannot be read only means new ports.
+    /// Loads the ports of earlier runs; if `file` cannot be read, new ports are chosen.
     pub(crate) fn load(file: PathBuf) -> Self {
         let text = fs::read(&file).unwrap_or_default();
-        let remembered = serde_json::from_slice(&text).unwrap_or_default();
-        Self { file, remembered, chosen: BTreeMap::new(), held: BTreeMap::new() }
+        let stored = serde_json::from_slice(&text).unwrap_or_default();
+        Self { file, stored, chosen: BTreeMap::new(), bound: BTreeMap::new() }
     }
 
-    /// The port of `name` for this run: the one of the run before, if nobody has taken it.
+    /// Reserves a port for `name`: the one of the previous run, if it is still free.
     pub(crate) fn reserve(&mut self, name: &str) -> Result<u16, StackError> {
         if let Some(port) = self.chosen.get(name) {
             return Ok(*port);
         }
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let last_time = self.remembered.get(name).filter(|port| !self.is_chosen(**port));
-        let listener = match last_time.map(|port| TcpListener::bind((localhost, *port))) {
+        let previous = self.stored.get(name).filter(|port| !self.is_chosen(**port));
+        let listener = match previous.map(|port| TcpListener::bind((localhost, *port))) {
             Some(Ok(listener)) => listener,
             _ => self.free_listener(localhost)?,
         };
@@ -51,7 +51,7 @@ impl Ports {
         Ok(port)
     }
 
-    /// Takes exactly this port, or says that it is taken.
+    /// Reserves exactly this port, or fails with [`StackError::PortTaken`].
     pub(crate) fn reserve_exactly(&mut self, name: &str, host: IpAddr, port: u16) -> Result<(), StackError> {
         let listener = TcpListener::bind((host, port)).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => StackError::PortTaken { port },
@@ -65,21 +65,21 @@ impl Ports {
         self.chosen.get(name).copied().unwrap_or(0)
     }
 
-    /// Lets go of the port, for the child that is about to listen there.
+    /// Releases the port for the child that is about to listen on it.
     pub(crate) fn release(&mut self, name: &str) {
-        self.held.remove(name);
+        self.bound.remove(name);
     }
 
-    /// Hands over the port with its listener, to who listens there in this process.
+    /// The bound listener of the port, for a server within this process.
     pub(crate) fn take(&mut self, name: &str) -> Option<TcpListener> {
-        self.held.remove(name)
+        self.bound.remove(name)
     }
 
     fn choose(&mut self, name: &str, port: u16, listener: TcpListener) -> Result<(), StackError> {
-        self.held.insert(name.to_owned(), listener);
+        self.bound.insert(name.to_owned(), listener);
         self.chosen.insert(name.to_owned(), port);
-        self.remembered.insert(name.to_owned(), port);
-        let text = serde_json::to_vec_pretty(&self.remembered).map_err(io::Error::other);
+        self.stored.insert(name.to_owned(), port);
+        let text = serde_json::to_vec_pretty(&self.stored).map_err(io::Error::other);
         text.and_then(|text| fs::write(&self.file, text)).map_err(StackError::io("cannot write", &self.file))
     }
 
@@ -91,7 +91,7 @@ impl Ports {
         let range = LOWEST..ephemeral_start();
         let random = random_bytes().map_err(StackError::io("cannot read", Path::new("/dev/urandom")))?;
         let start = usize::from(u16::from_le_bytes(random)) % range.len().max(1);
-        // From a random place, so that two stacks that start at once do not run after one another.
+        // From a random offset, so that two stacks that start at the same time do not try the same ports.
         let candidates = range.clone().skip(start).chain(range.clone().take(start));
         candidates
             .filter(|port| !self.is_chosen(*port))
@@ -103,7 +103,7 @@ impl Ports {
 fn ephemeral_start() -> u16 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let start = range.split_whitespace().next().and_then(|first| first.parse().ok());
-    start.filter(|start| *start > LOWEST + 1_000).unwrap_or(USUAL_EPHEMERAL_START)
+    start.filter(|start| *start > LOWEST + 1_000).unwrap_or(DEFAULT_EPHEMERAL_START)
 }
 
 #[cfg(test)]
@@ -115,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_keeps_its_port_from_run_to_run_unless_somebody_took_it() {
+    fn a_name_keeps_its_port_from_run_to_run_unless_it_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let first = ports(&dir).reserve("kafka").unwrap();
         let mut second = ports(&dir);
         assert_eq!(second.reserve("kafka").unwrap(), first);
-        assert_ne!(ports(&dir).reserve("kafka").unwrap(), first, "still held by the second");
+        assert_ne!(ports(&dir).reserve("kafka").unwrap(), first, "still bound by the second");
     }
 
     #[test]
@@ -131,14 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_named() {
+    fn the_error_names_a_taken_port() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = ports(&dir);
         let port = first.reserve("x").unwrap();
-        let refused =
-            ports(&dir).reserve_exactly("api-0", IpAddr::V4(Ipv4Addr::LOCALHOST), port).unwrap_err();
+        let error = ports(&dir).reserve_exactly("api-0", IpAddr::V4(Ipv4Addr::LOCALHOST), port).unwrap_err();
         assert_eq!(
-            refused.to_string(),
+            error.to_string(),
             format!("port {port} is taken: stop what listens there, or choose another one with --port")
         );
         first.release("x");

@@ -1,4 +1,4 @@
-//! Secrets of one data directory: made once, kept in a file only its owner can read.
+//! Secrets of a data directory: generated once, stored in a file that only its owner can read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,26 +7,26 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::StackError;
+use crate::error::StackError;
 
-/// What the launcher, the programs and the clients of one stack share.
+/// Secrets shared by the launcher, the programs and the clients of a stack.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Secrets {
     /// Signs access tokens (HS256).
     pub(crate) jwt: String,
     /// Signs request ids.
     pub(crate) request_id: String,
-    /// Password of the database's superuser: other users of this machine reach 127.0.0.1 too.
+    /// Password of the database superuser: other users of this machine can connect to 127.0.0.1 too.
     pub(crate) postgres: String,
 }
 
 impl Secrets {
-    /// Those in `file`, or new ones written there.
+    /// Loads the secrets from `file`, or generates and stores new ones.
     pub(crate) fn load_or_create(file: &Path) -> Result<Self, StackError> {
         match fs::read(file) {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(io::Error::other)
-                .map_err(StackError::io("cannot understand (drop it with --fresh)", file)),
+                .map_err(StackError::io("cannot parse (delete it with --fresh)", file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::create(file).map_err(StackError::io("cannot write", file))
             }
@@ -36,17 +36,18 @@ impl Secrets {
 
     fn create(file: &Path) -> io::Result<Self> {
         let secrets = Self { jwt: random_hex()?, request_id: random_hex()?, postgres: random_hex()? };
-        // Written aside and renamed: half a file would lock us out of our own database.
-        let aside = file.with_extension("new");
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        // Written to a temporary file and renamed: a partial file would lock us out of our own database.
+        let temporary = file.with_extension("new");
+        let mut out =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         out.write_all(&serde_json::to_vec_pretty(&secrets).map_err(io::Error::other)?)?;
         out.sync_all()?;
-        fs::rename(&aside, file)?;
+        fs::rename(&temporary, file)?;
         Ok(secrets)
     }
 }
 
-/// Bytes from the kernel's generator.
+/// Random bytes from the kernel.
 pub(crate) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_made_once_and_only_their_owner_reads_them() {
+    fn secrets_are_generated_once_and_readable_only_by_their_owner() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secrets.json");
         let first = Secrets::load_or_create(&file).unwrap();

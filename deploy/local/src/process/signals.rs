@@ -1,15 +1,15 @@
-//! The signals that ask a launcher to stop.
+//! The signals that stop a launcher.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits until this process is asked to end; answers by which signal. From the first call on, these signals no longer
-/// end the process by themselves.
+/// Waits for SIGINT, SIGTERM or SIGHUP, and returns the name of the signal received. After the first call these signals
+/// no longer end the process by themselves.
 ///
 /// # Errors
-/// When the signals cannot be listened to.
-pub async fn interrupted() -> io::Result<&'static str> {
+/// When the signal handlers cannot be installed.
+pub async fn shutdown_signal() -> io::Result<&'static str> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;

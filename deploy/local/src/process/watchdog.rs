@@ -1,10 +1,11 @@
-//! Cleans up behind a launcher that cannot: killed, or ended without dropping its statics, as test binaries do.
+//! Cleans up after a launcher that cannot: one that was killed, or that ended without dropping its statics, as test
+//! binaries do.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use crate::StackError;
-use crate::directory::DataDir;
+use crate::error::StackError;
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
@@ -15,15 +16,15 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn start(dir: &DataDir) -> Result<Self, StackError> {
-        let what_then = if dir.is_temporary() { "remove" } else { "keep" };
+    /// Starts a watchdog of a data directory, which is removed at the end if it is temporary.
+    pub(crate) fn start(dir: &Path, is_temporary: bool) -> Result<Self, StackError> {
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "stampede-watchdog"])
-            .arg(dir.path())
-            .arg(what_then)
+            .arg(dir)
+            .arg(if is_temporary { "remove" } else { "keep" })
             .current_dir("/")
             .stdin(Stdio::piped())
-            // Not ours: whoever reads our output would wait for the watchdog as well.
+            // Not inherited: a program that reads our output until its end would wait for the watchdog as well.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)

@@ -1,4 +1,4 @@
-//! Builds what a test is about to start, so that it is never stale.
+//! Builds the programs that a test starts, so that they are up to date.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,13 +11,13 @@ use serde::Deserialize;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use crate::StackError;
-use crate::logs::telling_line;
+use crate::error::StackError;
+use crate::process::relevant_line;
 
-/// How to build.
+/// The cargo profile of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Profile {
-    /// Unoptimised, with assertions; what `cargo test` builds.
+    /// Unoptimised, with assertions: the profile of `cargo test`.
     Dev,
     /// Optimised.
     Release,
@@ -25,12 +25,12 @@ pub enum Profile {
 
 type Executables = BTreeMap<String, PathBuf>;
 
-/// Builds the workspace's programs with these features and answers the executables of `packages`, in their order.
+/// Builds the programs of the workspace with these features, and returns the executables of `packages`, in their order.
 ///
-/// The whole workspace is built, not only the packages, because then cargo settles on the same features of shared
-/// dependencies as `cargo test --workspace` does, and hardly compiles anything again. Once per process and set of
-/// features. The executables are linked to a place of their own, where a build with other features does not replace
-/// them between two starts.
+/// Builds the whole workspace, not only the packages: cargo then unifies the features of shared dependencies as in
+/// `cargo test --workspace`, and compiles hardly anything again. Builds once per process and set of features. Each
+/// executable is hard-linked into a directory of its own, where a build with other features does not replace it between
+/// two starts.
 ///
 /// # Errors
 /// When cargo is missing, the build fails, or a package has no executable.
@@ -41,7 +41,7 @@ pub async fn cargo_build(
 ) -> Result<Vec<PathBuf>, StackError> {
     static BUILT: Mutex<BTreeMap<(String, Profile), Executables>> = Mutex::const_new(BTreeMap::new());
     let features = features.join(",");
-    // Held while building: who asks meanwhile wants the same.
+    // Held while building: concurrent callers want the same executables.
     let mut built = BUILT.lock().await;
     let key = (features.clone(), profile);
     if !built.contains_key(&key) {
@@ -60,7 +60,7 @@ pub async fn cargo_build(
 
 async fn build(features: &str, profile: Profile) -> Result<Executables, StackError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // From the source tree: the caller may stand anywhere.
+    // From the source tree: the working directory of the caller may be anywhere.
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(cargo);
     command.args(["build", "--workspace", "--bins", "--locked", "--message-format=json-render-diagnostics"]);
@@ -70,10 +70,11 @@ async fn build(features: &str, profile: Profile) -> Result<Executables, StackErr
     if !features.is_empty() {
         command.args(["--features", features]);
     }
-    // What cargo told a test about its package: build scripts that look at it (of ring) would run again, and everything
-    // that depends on them would be built again.
-    let of_a_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_a_package)) {
+    // Variables that cargo sets for a test. Build scripts that depend on them would run again, and everything that
+    // depends on those crates would be built again.
+    let is_package_variable =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_package_variable)) {
         command.env_remove(name);
     }
     let output = command
@@ -84,19 +85,20 @@ async fn build(features: &str, profile: Profile) -> Result<Executables, StackErr
         .await
         .map_err(|source| StackError::Io { what: "cannot run cargo".to_owned(), source })?;
     if !output.status.success() {
-        let last_line = telling_line(&String::from_utf8_lossy(&output.stderr));
+        let last_line = relevant_line(&String::from_utf8_lossy(&output.stderr));
         return Err(StackError::Tool { what: "cargo build", last_line });
     }
-    let place = format!("{profile:?} {features}").to_lowercase().replace(|c: char| !c.is_alphanumeric(), "-");
+    let dir_name =
+        format!("{profile:?} {features}").to_lowercase().replace(|c: char| !c.is_alphanumeric(), "-");
     executables(&output.stdout)
         .map(|(package, built)| {
-            let kept = keep(&built, &place).map_err(StackError::io("cannot link", &built))?;
+            let kept = keep(&built, &dir_name).map_err(StackError::io("cannot link", &built))?;
             Ok((package, kept))
         })
         .collect()
 }
 
-/// One line of cargo's report; all but artifacts are of no interest.
+/// One line of cargo's output; only artifacts have an executable.
 #[derive(Deserialize)]
 struct Message {
     target: Option<Target>,
@@ -115,18 +117,18 @@ fn executables(report: &[u8]) -> impl Iterator<Item = (String, PathBuf)> {
     })
 }
 
-/// Links the executable into `<profile>/stack/<place>/`, atomically.
-fn keep(built: &Path, place: &str) -> io::Result<PathBuf> {
+/// Links the executable into `<profile>/stack/<dir_name>/`, atomically.
+fn keep(built: &Path, dir_name: &str) -> io::Result<PathBuf> {
     let (Some(dir), Some(name)) = (built.parent(), built.file_name()) else {
         return Err(io::Error::other("no such path"));
     };
-    let dir = dir.join("stack").join(place);
+    let dir = dir.join("stack").join(dir_name);
     fs::create_dir_all(&dir)?;
-    let (kept, aside) = (dir.join(name), dir.join(format!(".new-{}", std::process::id())));
-    fs::hard_link(built, &aside).or_else(|_| fs::copy(built, &aside).map(|_| ()))?;
-    fs::rename(&aside, &kept)?;
-    // Renaming one link of a file over another link of the same file leaves both.
-    fs::remove_file(&aside).ok();
+    let (kept, temporary) = (dir.join(name), dir.join(format!(".new-{}", std::process::id())));
+    fs::hard_link(built, &temporary).or_else(|_| fs::copy(built, &temporary).map(|_| ()))?;
+    fs::rename(&temporary, &kept)?;
+    // Renaming one hard link of a file over another link of the same file leaves both.
+    fs::remove_file(&temporary).ok();
     Ok(kept)
 }
 
@@ -135,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executables_are_read_from_cargos_report_and_other_lines_are_skipped() {
+    fn executables_are_read_from_the_output_of_cargo_and_other_lines_are_skipped() {
         let report = br#"{"reason":"compiler-artifact","target":{"name":"schemas"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"workers"},"executable":"/t/debug/workers"}
 {"reason":"build-finished","success":true}
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_program_survives_a_build_with_other_features() {
+    fn a_linked_executable_is_not_replaced_by_a_build_with_other_features() {
         let dir = tempfile::tempdir().unwrap();
         let built = dir.path().join("workers");
         fs::write(&built, "one").unwrap();

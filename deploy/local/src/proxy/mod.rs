@@ -1,7 +1,9 @@
-//! A TCP proxy within this process, between a program and a server, that does to connections what networks do.
+//! A TCP proxy within this process, between a program and a server, that injects network faults.
 //!
-//! What passes through it is not looked at. Every control acts on the connections that are open and on those to come;
-//! a connection that is cut ends with a reset on both sides, as when a machine is gone.
+//! It does not inspect the data that passes through. Every fault applies to open and to new connections; a connection
+//! that is cut ends with a reset on both sides, as when a machine has died.
+
+mod link;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,14 +17,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How much is read at once, in bytes.
-const CHUNK: usize = 32 * 1024;
-/// Chunks that may wait for their time on one connection; past it the server has to wait, as on a real line.
-const ON_THE_WAY: usize = 256;
-/// After a failure to accept, which is one of this machine (no file handles left), not of the client.
-const BREATHER: Duration = Duration::from_millis(10);
+pub use link::ProxiedLink;
 
-/// The controls of one proxy; clones control the same one.
+/// Bytes per read.
+const CHUNK: usize = 32 * 1024;
+/// Delayed chunks per connection. Past it the server has to wait, as on a real network.
+const MAX_DELAYED: usize = 256;
+/// Pause after a failed accept, which is a fault of this machine (no file descriptors left), not of the client.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// The controls of a proxy; clones control the same proxy.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
@@ -30,126 +34,125 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    rules: watch::Sender<Rules>,
+    faults: watch::Sender<Faults>,
     open: AtomicUsize,
-    swallowed: AtomicU64,
+    dropped_bytes: AtomicU64,
 }
 
-/// What is done at present.
+/// The faults in force.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rules {
+struct Faults {
     refuse: bool,
     delay: Duration,
-    swallow: bool,
-    halt: bool,
-    /// Grows with each cut: a connection that began under another number ends.
+    drop_responses: bool,
+    stall: bool,
+    /// Incremented by each cut: a connection that began under another number ends.
     cuts: u64,
 }
 
 impl Proxy {
-    /// A proxy that hurts nobody yet and listens nowhere.
+    /// A proxy without faults that does not listen yet.
     pub(crate) fn new() -> Self {
-        let (rules, _) = watch::channel(Rules::default());
-        Self { shared: Arc::new(Shared { rules, open: AtomicUsize::new(0), swallowed: AtomicU64::new(0) }) }
+        let (faults, _) = watch::channel(Faults::default());
+        let shared = Shared { faults, open: AtomicUsize::new(0), dropped_bytes: AtomicU64::new(0) };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Passes on what comes to `listener`, until the runtime ends.
+    /// Forwards the connections of `listener` to `server`, until the runtime ends.
     pub(crate) async fn serve(self, listener: TcpListener, server: SocketAddr) {
         loop {
             let Ok((client, _)) = listener.accept().await else {
-                sleep(BREATHER).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            // Under the rules of now: a cut that comes while the server is being connected to holds for it as well.
-            let rules = self.shared.rules.subscribe();
-            if rules.borrow().refuse {
+            // Subscribed before connecting to the server: a cut in between applies to this connection as well.
+            let faults = self.shared.faults.subscribe();
+            if faults.borrow().refuse {
                 reset(&client);
                 continue;
             }
-            tokio::spawn(connection(client, server, rules, Arc::clone(&self.shared)));
+            tokio::spawn(connection(client, server, faults, Arc::clone(&self.shared)));
         }
     }
 
-    /// Ends every connection that is open now, with a reset on both sides. Answers how many there were.
+    /// Resets every open connection on both sides. Returns how many there were.
     pub fn cut(&self) -> usize {
         let open = self.connections();
-        self.change(|rules| rules.cuts += 1);
+        self.change(|faults| faults.cuts += 1);
         open
     }
 
-    /// Whether new connections are reset at once. Those that are open stay: see [`Proxy::cut`].
+    /// Whether new connections are reset at once. Open ones stay: see [`Proxy::cut`].
     pub fn refuse(&self, refuse: bool) {
-        self.change(|rules| rules.refuse = refuse);
+        self.change(|faults| faults.refuse = refuse);
     }
 
-    /// How long every answer of the server is on its way, on top of what it takes anyhow; zero for no delay. It is
-    /// the time that it takes, not how much passes: answers follow each other as they did before.
+    /// Delays every response by this much; zero for no delay. It adds latency and does not limit throughput.
     pub fn delay(&self, delay: Duration) {
-        self.change(|rules| rules.delay = delay);
+        self.change(|faults| faults.delay = delay);
     }
 
-    /// While it is on, requests reach the server and are carried out, but no answer comes back. Switching it off cuts
-    /// all connections, because what is missing in the middle of them can never be made good: whoever waits has lost
-    /// an acknowledgement, and knows only that.
-    pub fn swallow(&self, swallow: bool) {
-        self.change(|rules| {
-            rules.cuts += u64::from(rules.swallow && !swallow);
-            rules.swallow = swallow;
+    /// While set, requests reach the server and are executed, but their responses are dropped. Unsetting it cuts all
+    /// connections, because bytes are missing in their streams: to a client, the result of its request is unknown.
+    pub fn drop_responses(&self, drop_responses: bool) {
+        self.change(|faults| {
+            faults.cuts += u64::from(faults.drop_responses && !drop_responses);
+            faults.drop_responses = drop_responses;
         });
     }
 
-    /// While it is on, nothing passes in either direction, and nobody is told so: connections stay open.
-    pub fn halt(&self, halt: bool) {
-        self.change(|rules| rules.halt = halt);
+    /// While set, no data passes in either direction, and connections stay open.
+    pub fn stall(&self, stall: bool) {
+        self.change(|faults| faults.stall = stall);
     }
 
-    /// Everything passes again. Ends with a cut if answers were being swallowed.
-    pub fn heal(&self) {
-        self.swallow(false);
-        self.change(|rules| *rules = Rules { cuts: rules.cuts, ..Rules::default() });
+    /// Ends all faults. Cuts all connections if responses were being dropped.
+    pub fn clear_faults(&self) {
+        self.drop_responses(false);
+        self.change(|faults| *faults = Faults { cuts: faults.cuts, ..Faults::default() });
     }
 
-    /// How many connections lead through it now.
+    /// The number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
     }
 
-    /// Bytes of answers that were swallowed so far.
+    /// Bytes of responses that were dropped so far.
     #[must_use]
-    pub fn swallowed(&self) -> u64 {
-        self.shared.swallowed.load(Ordering::SeqCst)
+    pub fn dropped_bytes(&self) -> u64 {
+        self.shared.dropped_bytes.load(Ordering::SeqCst)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Rules)) {
-        self.shared.rules.send_modify(change);
+    fn change(&self, change: impl FnOnce(&mut Faults)) {
+        self.shared.faults.send_modify(change);
     }
 }
 
-/// One connection of a client, from its beginning to its end.
+/// One client connection, from accept to close.
 async fn connection(
     mut client: TcpStream,
     server: SocketAddr,
-    rules: watch::Receiver<Rules>,
+    faults: watch::Receiver<Faults>,
     shared: Arc<Shared>,
 ) {
-    let begun = rules.borrow().cuts;
+    let begun = faults.borrow().cuts;
     let Ok(mut server) = TcpStream::connect(server).await else {
-        // As the client would see it without us: nobody is there.
+        // What the client would see without a proxy: connection refused.
         reset(&client);
         return;
     };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
     let _open = Open::count(&shared);
-    let mut cuts = rules.clone();
+    let mut cuts = faults.clone();
     let is_cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
-            _ = cuts.wait_for(|rules| rules.cuts != begun) => true,
-            _ = requests(from_client, to_server, rules.clone()) => false,
-            () = answers(from_server, to_client, rules, &shared) => false,
+            _ = cuts.wait_for(|faults| faults.cuts != begun) => true,
+            _ = forward_requests(from_client, to_server, faults.clone()) => false,
+            () = forward_responses(from_server, to_client, faults, &shared) => false,
         }
     };
     if is_cut {
@@ -158,10 +161,10 @@ async fn connection(
     }
 }
 
-async fn requests(
+async fn forward_requests(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut rules: watch::Receiver<Rules>,
+    mut faults: watch::Receiver<Faults>,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -169,41 +172,41 @@ async fn requests(
         if length == 0 {
             return Ok(());
         }
-        not_halted(&mut rules).await;
+        until_not_stalled(&mut faults).await;
         to.write_all(chunk.get(..length).unwrap_or_default()).await?;
     }
 }
 
-/// Reading and writing apart, so that a delay takes time from each answer and no throughput from all.
-async fn answers(
+/// Reads and writes concurrently, so that a delay adds latency and does not limit throughput.
+async fn forward_responses(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut rules: watch::Receiver<Rules>,
+    mut faults: watch::Receiver<Faults>,
     shared: &Shared,
 ) {
-    let (arrived, mut on_the_way) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
-    let present = rules.clone();
+    let (received, mut delayed) = mpsc::channel::<(Instant, Vec<u8>)>(MAX_DELAYED);
+    let current = faults.clone();
     let reading = async move {
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
             if !from.read_buf(&mut chunk).await.is_ok_and(|length| length > 0) {
                 return;
             }
-            let rules = *present.borrow();
-            if rules.swallow {
+            let faults = *current.borrow();
+            if faults.drop_responses {
                 let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-                shared.swallowed.fetch_add(length, Ordering::SeqCst);
-            } else if arrived.send((Instant::now() + rules.delay, chunk)).await.is_err() {
+                shared.dropped_bytes.fetch_add(length, Ordering::SeqCst);
+            } else if received.send((Instant::now() + faults.delay, chunk)).await.is_err() {
                 return;
             }
         }
     };
     let writing = async move {
-        while let Some((due, chunk)) = on_the_way.recv().await {
+        while let Some((due, chunk)) = delayed.recv().await {
             if due > Instant::now() {
                 sleep_until(due).await;
             }
-            not_halted(&mut rules).await;
+            until_not_stalled(&mut faults).await;
             if to.write_all(&chunk).await.is_err() {
                 return;
             }
@@ -212,17 +215,17 @@ async fn answers(
     tokio::join!(reading, writing);
 }
 
-async fn not_halted(rules: &mut watch::Receiver<Rules>) {
-    // An error means that the proxy is gone, and with it this connection.
-    drop(rules.wait_for(|rules| !rules.halt).await.map(drop));
+async fn until_not_stalled(faults: &mut watch::Receiver<Faults>) {
+    // An error means that the proxy was dropped, and this connection with it.
+    drop(faults.wait_for(|faults| !faults.stall).await.map(drop));
 }
 
-/// The other side is told by a reset, once the stream is dropped.
+/// Makes the stream end with a reset when it is dropped.
 fn reset(stream: &TcpStream) {
     stream.set_zero_linger().ok();
 }
 
-/// Counts a connection for as long as it lives, however it ends.
+/// Counts an open connection until it is dropped.
 struct Open<'a>(&'a Shared);
 
 impl<'a> Open<'a> {
@@ -239,5 +242,4 @@ impl Drop for Open<'_> {
 }
 
 #[cfg(test)]
-#[path = "proxy_tests.rs"]
 mod tests;

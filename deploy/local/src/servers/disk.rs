@@ -1,89 +1,66 @@
-//! A small disk for Postgres' tables, so that it can be full: a file system in memory, mounted in the data directory.
+//! A small disk for the tables of Postgres that a test can fill: a file system in memory, mounted in the data directory.
 //!
-//! The tables alone are on it (`base`, as in a tablespace of their own): the log of Postgres has room, as on a machine
-//! where it has a volume of its own, so the server lives on and says that its disk is full, each time it is asked to
-//! write. Only root can mount.
+//! Only the tables (`base`) are on it, as in a tablespace of their own. The write-ahead log has room elsewhere, as on a
+//! machine where it has a volume of its own, so the server stays up and reports a full disk at each write. Only root can
+//! mount a file system.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::stack::Site;
-use crate::{Stack, StackError, postgres};
+use crate::error::StackError;
+use crate::process::finished;
 
-/// Below the data directory; the watchdog knows it too.
+/// Mount point below the data directory; `watchdog.sh` uses the same name.
 const MOUNT: &str = "disk";
-/// What fills it.
+/// File that fills the disk.
 const BALLAST: &str = "ballast";
 
-impl Stack {
-    /// Fills the small disk of Postgres' tables to its last byte.
-    ///
-    /// # Errors
-    /// When the stack has none, or it cannot be written for another reason.
-    pub fn fill_postgres_disk(&self) -> Result<(), StackError> {
-        let file = self.ballast()?;
-        let failed = StackError::io("cannot fill", &file);
-        let mut ballast = File::options().create(true).append(true).open(&file).map_err(failed)?;
-        // By halves, so that not even a page is left.
-        let mut size = 1 << 20;
-        while size > 0 {
-            match ballast.write(&vec![0; size]) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::StorageFull => size /= 2,
-                Err(error) => return Err(StackError::io("cannot fill", &file)(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives back what [`Stack::fill_postgres_disk`] took.
-    ///
-    /// # Errors
-    /// When the stack has no small disk, or it is not filled.
-    pub fn free_postgres_disk(&self) -> Result<(), StackError> {
-        let file = self.ballast()?;
-        fs::remove_file(&file).map_err(StackError::io("cannot remove", &file))
-    }
-
-    fn ballast(&self) -> Result<PathBuf, StackError> {
-        let site = &self.inner.site;
-        if site.config.postgres_disk_mb.is_none() {
-            return Err(StackError::Missing {
-                what: "a small disk for Postgres".to_owned(),
-                remedy: "ask for one with StackConfig.postgres_disk_mb",
-            });
-        }
-        Ok(site.dir.join(MOUNT).join(BALLAST))
-    }
-}
-
-/// Moves the tables of a new cluster onto a small disk, if the configuration wants one. Blocks.
-pub(crate) fn prepare(site: &Site) -> Result<(), StackError> {
-    let Some(megabytes) = site.config.postgres_disk_mb else { return Ok(()) };
-    let tables = postgres::home(site).join("base");
+/// Moves the tables of a new cluster onto a small disk below `data_dir`. Does nothing if they were moved before. Blocks.
+pub(crate) fn move_tables(tables: &Path, data_dir: &Path, megabytes: u32) -> Result<(), StackError> {
     if tables.is_symlink() {
         return Ok(());
     }
-    let disk = site.dir.join(MOUNT);
+    let disk = data_dir.join(MOUNT);
     fs::create_dir_all(&disk).map_err(StackError::io("cannot create", &disk))?;
     mount(&disk, megabytes)?;
-    // With owners and modes: they are the server's.
-    run("copying the tables", Command::new("cp").arg("-a").args([&tables, &disk]))?;
-    let moved = fs::remove_dir_all(&tables).and_then(|()| symlink(disk.join("base"), &tables));
-    moved.map_err(StackError::io("cannot replace", &tables))
+    // With owners and modes: the files belong to the server.
+    run("copying the tables", Command::new("cp").arg("-a").args([tables, &disk]))?;
+    let moved = fs::remove_dir_all(tables).and_then(|()| symlink(disk.join("base"), tables));
+    moved.map_err(StackError::io("cannot replace", tables))
 }
 
-/// Unmounts what [`prepare`] mounted, whoever is still in it.
-pub(crate) fn clear_away(site: &Site) {
-    if site.config.postgres_disk_mb.is_some() {
-        unmount(&site.dir.join(MOUNT));
+/// Fills the disk below `data_dir` to the last byte.
+pub(crate) fn fill(data_dir: &Path) -> Result<(), StackError> {
+    let file = data_dir.join(MOUNT).join(BALLAST);
+    let failed = StackError::io("cannot fill", &file);
+    let mut ballast = File::options().create(true).append(true).open(&file).map_err(failed)?;
+    // Halves the size at each failure, so that not even a page is left.
+    let mut size = 1 << 20;
+    while size > 0 {
+        match ballast.write(&vec![0; size]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => size /= 2,
+            Err(error) => return Err(StackError::io("cannot fill", &file)(error)),
+        }
     }
+    Ok(())
 }
 
-/// Whether this process may mount a file system: it tries.
+/// Frees what [`fill`] has taken.
+pub(crate) fn free(data_dir: &Path) -> Result<(), StackError> {
+    let file = data_dir.join(MOUNT).join(BALLAST);
+    fs::remove_file(&file).map_err(StackError::io("cannot remove", &file))
+}
+
+/// Unmounts the disk below `data_dir`, even if processes still use it.
+pub(crate) fn remove(data_dir: &Path) {
+    unmount(&data_dir.join(MOUNT));
+}
+
+/// Whether this process may mount a file system; tries it.
 #[must_use]
 pub fn can_mount() -> bool {
     let Ok(dir) = tempfile::tempdir() else { return false };
@@ -101,10 +78,10 @@ fn mount(dir: &Path, megabytes: u32) -> Result<(), StackError> {
 }
 
 fn unmount(dir: &Path) {
-    // Lazily: a process that is about to end may still be in it. What fails, the watchdog tries again.
+    // Lazily: a process that is about to end may still use it. The watchdog retries a failure.
     run("unmounting", Command::new("umount").arg("-l").arg(dir)).ok();
 }
 
 fn run(what: &'static str, command: &mut Command) -> Result<(), StackError> {
-    postgres::finished(what, command.stdin(Stdio::null()).output())
+    finished(what, command.stdin(Stdio::null()).output())
 }

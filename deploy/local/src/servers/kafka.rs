@@ -1,4 +1,4 @@
-//! Kafka brokers, each of them a controller as well (KRaft), from the jars that `deploy/provision` fetched.
+//! Kafka brokers, each of them a controller as well (KRaft), run from the jars that `deploy/provision` downloads.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,16 +10,18 @@ use std::sync::Mutex;
 
 use tokio::process::Command;
 
-use crate::logs::telling_line;
-use crate::process::{Launch, lock};
-use crate::secrets::random_bytes;
-use crate::stack::Site;
-use crate::{Child, Detour, StackConfig, StackError};
+use crate::child::Child;
+use crate::config::StackConfig;
+use crate::context::StackContext;
+use crate::data::random_bytes;
+use crate::error::StackError;
+use crate::process::{Launch, finished, lock};
+use crate::proxy::ProxiedLink;
 
-/// Replicas of the topics, if there are so many brokers: one may be away, and two still agree.
+/// Replicas of each topic, if there are as many brokers: one may be down, and two are still in sync.
 const REPLICAS: usize = 3;
 
-/// Everything to standard output, which goes to the child's log: one file for the broker and for the JVM's own words.
+/// Logs everything to standard output, so that the child's log has the broker's lines and those of the JVM.
 const LOG4J: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="WARN">
   <Appenders>
@@ -39,120 +41,120 @@ pub(crate) fn brokers(config: &StackConfig) -> impl Iterator<Item = Child> + use
     (0..config.brokers.max(1)).map(|n| if n == 0 { Child::Kafka } else { Child::Broker(n) })
 }
 
-/// How many replicas topics have.
+/// Replication factor of the topics.
 pub(crate) fn replicas(config: &StackConfig) -> usize {
     config.brokers.clamp(1, REPLICAS)
 }
 
-/// Name of the port on which a broker serves who takes no detour.
+/// Name of the port of a broker for direct connections.
 pub(crate) fn port_name(broker: Child) -> String {
     broker.to_string()
 }
 
-/// Name of the port on which a broker serves who takes this detour.
-pub(crate) fn detour_port_name(broker: Child, detour: Detour) -> String {
-    format!("{broker}/{detour}")
+/// Name of the port of a broker behind the proxy of this link.
+pub(crate) fn proxied_port_name(broker: Child, link: ProxiedLink) -> String {
+    format!("{broker}/{link}")
 }
 
 fn controller_port_name(broker: Child) -> String {
     format!("{broker}/controller")
 }
 
-/// The names of all of a broker's ports.
+/// The names of all ports of a broker.
 pub(crate) fn port_names(config: &StackConfig, broker: Child) -> Vec<String> {
-    let detours = listening(config).map(|(_, detour)| detour_port_name(broker, detour));
-    [port_name(broker), controller_port_name(broker)].into_iter().chain(detours).collect()
+    let proxied = proxied_listeners(config).map(|(_, link)| proxied_port_name(broker, link));
+    [port_name(broker), controller_port_name(broker)].into_iter().chain(proxied).collect()
 }
 
-/// The detours that need a listener, with its name.
-fn listening(config: &StackConfig) -> impl Iterator<Item = (&'static str, Detour)> {
-    config.detours.iter().filter_map(|detour| Some((detour.listener()?, *detour)))
+/// The proxied links that need a listener, with its name.
+fn proxied_listeners(config: &StackConfig) -> impl Iterator<Item = (&'static str, ProxiedLink)> {
+    config.proxied_links.iter().filter_map(|link| Some((link.kafka_listener()?, *link)))
 }
 
-/// Where clients begin that take no detour.
-pub(crate) fn bootstrap(site: &Site) -> String {
-    addresses(brokers(&site.config).map(|broker| lock(&site.ports).get(&port_name(broker))))
+/// Bootstrap addresses for direct connections.
+pub(crate) fn bootstrap(context: &StackContext) -> String {
+    addresses(brokers(&context.config).map(|broker| context.port(&port_name(broker))))
 }
 
-/// Where clients begin that take this detour, if it is there.
-pub(crate) fn bootstrap_of(site: &Site, detour: Detour) -> String {
-    if !site.config.detours.contains(&detour) {
-        return bootstrap(site);
+/// Bootstrap addresses for this link: those of its proxy, if it has one.
+pub(crate) fn proxied_bootstrap(context: &StackContext, link: ProxiedLink) -> String {
+    if !context.config.proxied_links.contains(&link) {
+        return bootstrap(context);
     }
-    let proxies = 0..brokers(&site.config).count();
-    addresses(proxies.map(|n| lock(&site.ports).get(&detour.port_name(n))))
+    let proxies = 0..brokers(&context.config).count();
+    addresses(proxies.map(|n| context.port(&link.port_name(n))))
 }
 
 fn addresses(ports: impl Iterator<Item = u16>) -> String {
     ports.map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }
 
-/// From 0.
+/// Index of a broker, from 0.
 const fn index(broker: Child) -> usize {
     if let Child::Broker(index) = broker { index } else { 0 }
 }
 
 /// Writes a broker's configuration and, the first time, formats its log directory.
-pub(crate) async fn prepare(site: &Site, broker: Child) -> Result<(), StackError> {
-    let home = site.dir.join(&broker.to_string());
+pub(crate) async fn prepare(context: &StackContext, broker: Child) -> Result<(), StackError> {
+    let home = context.dir.join(&broker.to_string());
     let (properties, log4j, logs) =
         (home.join("server.properties"), home.join("log4j2.xml"), home.join("logs"));
     fs::create_dir_all(&logs).map_err(StackError::io("cannot create", &logs))?;
     fs::write(&log4j, LOG4J).map_err(StackError::io("cannot write", &log4j))?;
-    fs::write(&properties, self::properties(site, broker, &logs))
+    fs::write(&properties, self::properties(context, broker, &logs))
         .map_err(StackError::io("cannot write", &properties))?;
-    if logs.join("meta.properties").exists() { Ok(()) } else { format(site, &properties).await }
+    if logs.join("meta.properties").exists() { Ok(()) } else { format(context, &properties).await }
 }
 
-pub(crate) fn launch(site: &Site, broker: Child) -> Launch {
-    let home = site.dir.join(&broker.to_string());
-    let heap = site.config.kafka_heap_mb;
+pub(crate) fn launch(context: &StackContext, broker: Child) -> Launch {
+    let home = context.dir.join(&broker.to_string());
+    let heap = context.config.kafka_heap_mb;
     let log4j = format!("-Dlog4j2.configurationFile={}", home.join("log4j2.xml").display());
-    // Every request waits for a collection, which takes as long however much there is to collect: the collector shall
-    // not keep the young small, as it does to reach a goal for its pauses that it misses on a busy machine.
+    // A fixed young generation. A collection stops every request and takes as long however much garbage there is. Left to
+    // itself, the collector shrinks the young generation to reach a pause goal that it misses on a busy machine.
     let young = heap / 8 * 5;
     let mut args: Vec<OsString> =
         [format!("-Xms{heap}m"), format!("-Xmx{heap}m"), format!("-Xmn{young}m"), log4j]
             .map(OsString::from)
             .to_vec();
     args.push("-XX:+UseG1GC".into());
-    // What outlives one collection lives as long as the broker: 45 MB that would else be copied by each of many, while
-    // every request waits.
+    // What survives one collection lives as long as the broker: 45 MB that would otherwise be copied by many collections,
+    // while every request waits.
     args.push("-XX:MaxTenuringThreshold=0".into());
-    // A broker wanders through its heap and its code with every small request; on a virtual machine each page that the
-    // processor does not know costs two walks through page tables.
+    // Every small request touches many pages of heap and code; on a virtual machine each TLB miss costs two page table
+    // walks.
     args.push("-XX:+UseTransparentHugePages".into());
-    // An out-of-memory broker must die and be started again, not linger.
+    // A broker that is out of memory must exit and be started again.
     args.push("-XX:+ExitOnOutOfMemoryError".into());
-    // The second compiler takes minutes to pay for itself on two cores, and a stack seldom lives for so long.
+    // The C2 compiler pays off only after minutes on two cores, and a stack seldom runs that long.
     args.push("-XX:TieredStopAtLevel=1".into());
     args.extend([
         "-cp".into(),
-        class_path(site),
+        class_path(context),
         "kafka.Kafka".into(),
         home.join("server.properties").into(),
     ]);
     Launch {
-        program: site.servers.java.clone(),
+        program: context.servers.java.clone(),
         args,
         env: Vec::new(),
         cwd: home,
-        log: site.dir.log_file(broker),
-        pid_file: site.dir.pid_file(broker),
+        log: context.dir.log_file(broker),
+        pid_file: context.dir.pid_file(broker),
         account: None,
         death_signal: "KILL",
     }
 }
 
-fn class_path(site: &Site) -> OsString {
-    site.servers.kafka_libs.join("*").into_os_string()
+fn class_path(context: &StackContext) -> OsString {
+    context.servers.kafka_libs.join("*").into_os_string()
 }
 
-/// The whole `server.properties`; the configuration's own come last and win.
-fn properties(site: &Site, broker: Child, logs: &Path) -> String {
-    let config = &site.config;
+/// The content of `server.properties`; the properties of the configuration override the others.
+fn properties(context: &StackContext, broker: Child, logs: &Path) -> String {
+    let config = &context.config;
     let replicas = replicas(config).to_string();
-    // As for our own topics: an acknowledged commit of a group survives the loss of a broker.
+    // As for the topics of Stampede: an acknowledged group commit survives the loss of a broker.
     let in_sync = if config.brokers >= REPLICAS { "2" } else { "1" };
     let session = config.group_session_timeout.as_millis().to_string();
     let heartbeat = config.group_heartbeat.as_millis().to_string();
@@ -164,13 +166,13 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
             "PLAINTEXT:PLAINTEXT,WORKERS:PLAINTEXT,APIS:PLAINTEXT,CONTROLLER:PLAINTEXT",
         ),
         ("auto.create.topics.enable", "false"),
-        // The order of time in a partition is the broker's to say, not the producers'.
+        // Time within a partition must be assigned by the broker, not by producers.
         ("log.message.timestamp.type", "LogAppendTime"),
         ("min.insync.replicas", in_sync),
         ("offsets.topic.replication.factor", &replicas),
-        // The default of 128 MB is a quarter of our heap, half of a small one; only what groups commit is compacted.
+        // The default of 128 MB is a quarter of the heap; only group offsets are compacted.
         ("log.cleaner.dedupe.buffer.size", "8388608"),
-        // The default of 50 makes the very first consumer group wait for seconds.
+        // With the default of 50 partitions the first consumer group waits for seconds.
         ("offsets.topic.num.partitions", "4"),
         ("transaction.state.log.replication.factor", "1"),
         ("transaction.state.log.min.isr", "1"),
@@ -179,10 +181,10 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
         ("share.coordinator.state.topic.min.isr", "1"),
         ("share.coordinator.state.topic.num.partitions", "1"),
         ("group.initial.rebalance.delay.ms", "0"),
-        // By default three threads read and write and eight handle: on two cores that many mostly wake each other.
+        // The defaults are 3 and 8: on two cores, more threads mostly add context switches.
         ("num.network.threads", "1"),
         ("num.io.threads", "2"),
-        // A killed broker is not let in again before its old session has lapsed; the default is 9 s.
+        // A killed broker can register again only after its old session has expired; the default is 9 s.
         ("broker.session.timeout.ms", "4000"),
         ("broker.heartbeat.interval.ms", "500"),
         ("group.consumer.min.session.timeout.ms", "1000"),
@@ -193,7 +195,7 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
         fixed.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let mut set = |key: &str, value: String| all.insert(key.to_owned(), value);
     set("node.id", (index(broker) + 1).to_string());
-    let [voters, listeners, advertised] = addresses_of(site, broker);
+    let [voters, listeners, advertised] = addresses_of(context, broker);
     set("controller.quorum.voters", voters);
     set("listeners", listeners);
     set("advertised.listeners", advertised);
@@ -204,49 +206,40 @@ fn properties(site: &Site, broker: Child, logs: &Path) -> String {
     all.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
-/// The controllers' quorum, where this broker listens, and what it tells clients of that.
-fn addresses_of(site: &Site, broker: Child) -> [String; 3] {
-    let ports = lock(&site.ports);
-    let local = |name: &str| format!("127.0.0.1:{}", ports.get(name));
-    let voters =
-        brokers(&site.config).map(|one| format!("{}@{}", index(one) + 1, local(&controller_port_name(one))));
+/// The controller quorum, the listeners of this broker, and the addresses it advertises.
+fn addresses_of(context: &StackContext, broker: Child) -> [String; 3] {
+    let local = |name: &str| format!("127.0.0.1:{}", context.port(name));
+    let voters = brokers(&context.config)
+        .map(|one| format!("{}@{}", index(one) + 1, local(&controller_port_name(one))));
     let plain = format!("PLAINTEXT://{}", local(&port_name(broker)));
     let mut listeners = vec![plain.clone(), format!("CONTROLLER://{}", local(&controller_port_name(broker)))];
     let mut advertised = vec![plain];
-    for (name, detour) in listening(&site.config) {
-        listeners.push(format!("{name}://{}", local(&detour_port_name(broker, detour))));
-        advertised.push(format!("{name}://{}", local(&detour.port_name(index(broker)))));
+    for (name, link) in proxied_listeners(&context.config) {
+        listeners.push(format!("{name}://{}", local(&proxied_port_name(broker, link))));
+        advertised.push(format!("{name}://{}", local(&link.port_name(index(broker)))));
     }
     [voters.collect::<Vec<_>>().join(","), listeners.join(","), advertised.join(",")]
 }
 
-async fn format(site: &Site, properties: &Path) -> Result<(), StackError> {
-    let id = cluster_id(site)?;
-    let output = Command::new(&site.servers.java)
+async fn format(context: &StackContext, properties: &Path) -> Result<(), StackError> {
+    let id = cluster_id(context)?;
+    let output = Command::new(&context.servers.java)
         .arg("-cp")
-        .arg(class_path(site))
+        .arg(class_path(context))
         .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", &id, "-c"])
         .arg(properties)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
-        .await
-        .map_err(StackError::io("cannot run", &site.servers.java))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = [output.stdout, output.stderr].concat();
-    Err(StackError::Tool {
-        what: "formatting Kafka's log directory",
-        last_line: telling_line(&String::from_utf8_lossy(&words)),
-    })
+        .await;
+    finished("formatting Kafka's log directory", output)
 }
 
-/// The same for all brokers of a stack: whoever is formatted first chooses it.
-fn cluster_id(site: &Site) -> Result<String, StackError> {
-    static CHOOSING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = lock(&CHOOSING);
-    let file = site.dir.join("kafka-cluster-id");
+/// The cluster id of all brokers of a stack; generated when the first broker is formatted.
+fn cluster_id(context: &StackContext) -> Result<String, StackError> {
+    static GENERATING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = lock(&GENERATING);
+    let file = context.dir.join("kafka-cluster-id");
     if let Ok(id) = fs::read_to_string(&file) {
         return Ok(id);
     }
@@ -255,8 +248,8 @@ fn cluster_id(site: &Site) -> Result<String, StackError> {
     Ok(id)
 }
 
-/// 16 random bytes as 22 characters of URL-safe base64. Without `-` and `_`, lest it be taken for an option; the last
-/// character carries only two bits.
+/// A random id in the form of 16 bytes in 22 characters of URL-safe base64. Without `-` and `_`, so that it cannot be
+/// parsed as an option; the last character carries two bits only.
 fn random_id() -> io::Result<String> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let bytes = random_bytes::<21>()?;

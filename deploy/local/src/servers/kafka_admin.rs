@@ -1,4 +1,4 @@
-//! What an administrator of Kafka can do to our topics and groups, by mistake or on purpose.
+//! Operations of a Kafka administrator on topics and groups, which fault tests inject.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::StackError;
+use crate::error::StackError;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Somebody with every right. Takes addresses as [`crate::Endpoints::kafka`] has them.
+/// An administrator with all permissions.
 pub struct Admin {
     bootstrap: String,
     client: AdminClient<DefaultClientContext>,
@@ -20,31 +20,31 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// One that connects when it is first used.
+    /// Connects to the bootstrap addresses ([`crate::Endpoints::kafka`]) when it is first used.
     ///
     /// # Errors
-    /// When no client can be made.
+    /// When the client cannot be created.
     pub fn new(bootstrap: &str) -> Result<Self, StackError> {
         let client = ClientConfig::new().set("bootstrap.servers", bootstrap).create();
-        let client = client.map_err(failed("make a client"))?;
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let client = client.map_err(failed("create a client"))?;
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         Ok(Self { bootstrap: bootstrap.to_owned(), client, options })
     }
 
-    /// Deletes a group with all its offsets; nobody may belong to it.
+    /// Deletes a group with all its offsets. The group must be empty.
     ///
     /// # Errors
-    /// When it has members, or Kafka does not answer.
+    /// When the group has members, or Kafka does not respond.
     pub async fn delete_group(&self, group: &str) -> Result<(), StackError> {
         let what = "delete the group";
         let deleted = self.client.delete_groups(&[group], &self.options).await.map_err(failed(what))?;
-        refused(deleted, what)
+        first_error(deleted, what)
     }
 
-    /// Commits an offset for a group to which nobody belongs, without metadata.
+    /// Commits an offset of an empty group, without metadata.
     ///
     /// # Errors
-    /// When it has members, or Kafka does not answer.
+    /// When the group has members, or Kafka does not respond.
     pub async fn commit(
         &self,
         group: &str,
@@ -54,15 +54,15 @@ impl Admin {
     ) -> Result<(), StackError> {
         let mut list = TopicPartitionList::new();
         let added = list.add_partition_offset(topic, partition, Offset::Offset(offset));
-        added.map_err(failed("take the offset"))?;
+        added.map_err(failed("set the offset"))?;
         let commit = move |consumer: BaseConsumer| consumer.commit(&list, CommitMode::Sync);
-        self.within(group, commit).await?.map_err(failed("commit the offset"))
+        self.with_consumer(group, commit).await?.map_err(failed("commit the offset"))
     }
 
-    /// The offset that a group has committed; `None` if it has none.
+    /// The committed offset of a group; `None` if it has none.
     ///
     /// # Errors
-    /// When Kafka does not answer.
+    /// When Kafka does not respond.
     pub async fn committed(
         &self,
         group: &str,
@@ -71,9 +71,10 @@ impl Admin {
     ) -> Result<Option<i64>, StackError> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        let ask = move |consumer: BaseConsumer| consumer.committed_offsets(list, PATIENCE);
-        let found = self.within(group, ask).await?.map_err(failed("tell the committed offset"))?;
-        Ok(found.elements().first().and_then(|element| match element.offset() {
+        let fetch = move |consumer: BaseConsumer| consumer.committed_offsets(list, TIMEOUT);
+        let offsets =
+            self.with_consumer(group, fetch).await?.map_err(failed("fetch the committed offset"))?;
+        Ok(offsets.elements().first().and_then(|element| match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         }))
@@ -82,18 +83,18 @@ impl Admin {
     /// Raises the number of a topic's partitions to `total`.
     ///
     /// # Errors
-    /// When it has as many, or Kafka does not answer.
+    /// When it has that many already, or Kafka does not respond.
     pub async fn add_partitions(&self, topic: &str, total: usize) -> Result<(), StackError> {
         let what = "add partitions";
-        let wanted = [NewPartitions::new(topic, total)];
-        let made = self.client.create_partitions(&wanted, &self.options).await.map_err(failed(what))?;
-        refused(made, what)
+        let change = [NewPartitions::new(topic, total)];
+        let created = self.client.create_partitions(&change, &self.options).await.map_err(failed(what))?;
+        first_error(created, what)
     }
 
-    /// Removes all records of a partition that are older than its end, as retention would.
+    /// Deletes all records of a partition, as retention would.
     ///
     /// # Errors
-    /// When Kafka refuses, or does not answer.
+    /// When Kafka rejects it, or does not respond.
     pub async fn delete_records(&self, topic: &str, partition: i32) -> Result<(), StackError> {
         let what = "delete the records";
         let mut list = TopicPartitionList::new();
@@ -102,10 +103,10 @@ impl Admin {
         done.elements().iter().try_for_each(|element| element.error()).map_err(failed(what))
     }
 
-    /// Deletes a topic and makes an empty one of the same name, as somebody does who thinks that it is in the way.
+    /// Deletes a topic and creates an empty one of the same name.
     ///
     /// # Errors
-    /// When Kafka refuses either, or does not answer.
+    /// When Kafka rejects either, or does not respond.
     pub async fn recreate_topic(
         &self,
         topic: &str,
@@ -115,24 +116,24 @@ impl Admin {
     ) -> Result<(), StackError> {
         let what = "delete the topic";
         let deleted = self.client.delete_topics(&[topic], &self.options).await.map_err(failed(what))?;
-        refused(deleted, what)?;
+        first_error(deleted, what)?;
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
         let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let until = tokio::time::Instant::now() + TIMEOUT;
         loop {
-            let made = self.client.create_topics([&new], &self.options).await;
-            match refused(made.map_err(failed("make the topic"))?, "make the topic") {
-                // The old one takes a moment to go.
+            let created = self.client.create_topics([&new], &self.options).await;
+            match first_error(created.map_err(failed("create the topic"))?, "create the topic") {
+                // The deletion takes a moment.
                 Err(_) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                made => return made,
+                result => return result,
             }
         }
     }
 
-    /// Does something that blocks with a consumer that belongs to a group by name only.
-    async fn within<T: Send + 'static>(
+    /// Runs blocking `work` with a consumer that has the group id but does not join the group.
+    async fn with_consumer<T: Send + 'static>(
         &self,
         group: &str,
         work: impl FnOnce(BaseConsumer) -> T + Send + 'static,
@@ -140,7 +141,7 @@ impl Admin {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("group.id", group);
         config.set("enable.auto.commit", "false");
-        let consumer: BaseConsumer = config.create().map_err(failed("make a client"))?;
+        let consumer: BaseConsumer = config.create().map_err(failed("create a client"))?;
         let done = tokio::task::spawn_blocking(move || work(consumer)).await;
         done.map_err(|_| StackError::Stopped)
     }
@@ -156,12 +157,12 @@ fn failed(what: &'static str) -> impl FnOnce(KafkaError) -> StackError {
     move |source| StackError::Kafka { what, source }
 }
 
-/// Kafka's answers to each thing that was asked for.
-fn refused(
-    answers: Vec<Result<String, (String, RDKafkaErrorCode)>>,
+/// The first error among Kafka's results, one for each resource.
+fn first_error(
+    results: Vec<Result<String, (String, RDKafkaErrorCode)>>,
     what: &'static str,
 ) -> Result<(), StackError> {
-    match answers.into_iter().find_map(Result::err) {
+    match results.into_iter().find_map(Result::err) {
         Some((_, code)) => Err(StackError::Kafka { what, source: KafkaError::AdminOp(code) }),
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Faults on purpose, and starting a child again after them.
+//! Fault injection, and starting children again.
 
 use std::mem::discriminant;
 use std::process::ExitStatus;
@@ -8,75 +8,77 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
 
-use crate::process::{Process, describe, lock};
-use crate::stack::{Inner, port_names};
-use crate::{Child, Stack, StackError, health, kafka, logs, ours, postgres, procfs, redis};
+use super::{Inner, Stack, health, port_names, stop_rule};
+use crate::child::Child;
+use crate::error::StackError;
+use crate::process::{Process, children_of, describe, last_line, lock};
+use crate::servers::{disk, kafka, postgres, redis, stampede};
 
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(25);
-/// How long the kernel may take to carry out a SIGKILL.
-const KILLED_WITHIN: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_millis(25);
+/// How long a child may take to end after SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Stack {
-    /// Whether the child runs; a frozen one does, a killed one does not.
+    /// Whether the child is running. A frozen child is running, a killed one is not.
     #[must_use]
     pub fn is_running(&self, child: Child) -> bool {
         self.inner.process(child).is_ok_and(|process| process.is_alive())
     }
 
-    /// Its process id, while it runs.
+    /// The process id of a running child.
     #[must_use]
     pub fn pid(&self, child: Child) -> Option<i32> {
         self.inner.process(child).ok().filter(Process::is_alive).map(|process| process.pid().as_raw())
     }
 
-    /// How often a supervisor has started it again.
+    /// How often a supervisor has restarted it.
     #[must_use]
     pub fn restarts(&self, child: Child) -> u32 {
-        lock(&self.inner.members).get(&child).map_or(0, |member| member.restarts)
+        lock(&self.inner.children).get(&child).map_or(0, |entry| entry.restarts)
     }
 
-    /// SIGKILL. A supervisor starts it again. Of Postgres only the postmaster is killed; its backends notice and end.
+    /// SIGKILL. A supervisor restarts the child. Of Postgres only the postmaster is killed; its backends end after it.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the child is not running.
     pub fn kill(&self, child: Child) -> Result<(), StackError> {
         self.inner.signal(child, Signal::SIGKILL)
     }
 
-    /// SIGKILL, and a supervisor leaves it down.
+    /// SIGKILL. A supervisor does not restart the child.
     ///
     /// # Errors
-    /// When it does not run.
-    pub fn kill_for_good(&self, child: Child) -> Result<(), StackError> {
-        if let Some(member) = lock(&self.inner.members).get_mut(&child) {
-            member.wanted = false;
+    /// When the child is not running.
+    pub fn kill_permanently(&self, child: Child) -> Result<(), StackError> {
+        if let Some(entry) = lock(&self.inner.children).get_mut(&child) {
+            entry.wanted = false;
         }
         self.kill(child)
     }
 
-    /// Postgres' immediate shutdown (SIGQUIT): connections are cut, nothing is flushed. A supervisor starts it again.
+    /// Postgres' immediate shutdown (SIGQUIT): connections are cut, nothing is flushed. A supervisor restarts it.
     ///
     /// # Errors
-    /// When it does not run.
-    pub fn stop_immediate(&self) -> Result<(), StackError> {
+    /// When the child is not running.
+    pub fn stop_postgres_immediately(&self) -> Result<(), StackError> {
         self.inner.signal(Child::Postgres, Signal::SIGQUIT)
     }
 
-    /// SIGTERM (for Postgres SIGINT, its fast shutdown) without waiting. A supervisor leaves it down.
+    /// SIGTERM (for Postgres SIGINT, its fast shutdown), without waiting. A supervisor does not restart the child.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the child is not running.
     pub fn terminate(&self, child: Child) -> Result<(), StackError> {
-        if let Some(member) = lock(&self.inner.members).get_mut(&child) {
-            member.wanted = false;
+        if let Some(entry) = lock(&self.inner.children).get_mut(&child) {
+            entry.wanted = false;
         }
-        self.inner.signal(child, crate::stack::stop_order(child).1)
+        self.inner.signal(child, stop_rule(child).signal)
     }
 
-    /// [`Stack::terminate`], and waits until it is gone.
+    /// [`Stack::terminate`], and waits until the child has ended.
     ///
     /// # Errors
-    /// When it did not stop in time and had to be killed.
+    /// When it did not stop in time and was killed.
     pub async fn stop_child(&self, child: Child) -> Result<(), StackError> {
         if self.inner.stop_process(child).await {
             return Ok(());
@@ -84,10 +86,10 @@ impl Stack {
         Err(StackError::DidNotStop { children: child.to_string(), logs: self.data_dir().join("logs") })
     }
 
-    /// SIGSTOP: it keeps its connections and says nothing. Of Postgres all processes.
+    /// SIGSTOP: the child keeps its connections and does not respond. Stops all processes of Postgres.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the child is not running.
     pub fn freeze(&self, child: Child) -> Result<(), StackError> {
         self.inner.signal_all(child, Signal::SIGSTOP)
     }
@@ -95,13 +97,12 @@ impl Stack {
     /// SIGCONT: undoes [`Stack::freeze`].
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the child is not running.
     pub fn resume(&self, child: Child) -> Result<(), StackError> {
         self.inner.signal_all(child, Signal::SIGCONT)
     }
 
-    /// Starts a child that does not run, on the same port and data, without waiting until it is healthy. Does nothing
-    /// if it runs.
+    /// Starts a child on the same port and data, without waiting until it is healthy. Does nothing if it is running.
     ///
     /// # Errors
     /// When the stack has no such child, is stopped, or the child cannot be spawned.
@@ -109,26 +110,26 @@ impl Stack {
         self.inner.start_process(child).await
     }
 
-    /// Waits until the child does its work, at most the configured patience.
+    /// Waits until the child is healthy, at most [`crate::StackConfig::startup_timeout`].
     ///
     /// # Errors
-    /// When it ends instead (and no supervisor is there to start it again), or takes too long.
+    /// When it exits instead (and no supervisor restarts it), or takes too long.
     pub async fn wait_healthy(&self, child: Child) -> Result<(), StackError> {
-        self.inner.wait_healthy(child, self.inner.death_is_final()).await
+        self.inner.wait_healthy(child, self.inner.exit_is_final()).await
     }
 
-    /// Waits until all brokers have all records of their topics, at most the configured patience: a broker that was
-    /// started again has to catch up, and until then another one must not die.
+    /// Waits until all replicas are in sync, at most [`crate::StackConfig::startup_timeout`]: a restarted broker has to
+    /// catch up, and until then another one must not die.
     ///
     /// # Errors
-    /// When it takes longer.
+    /// When it takes too long.
     pub async fn wait_in_sync(&self) -> Result<(), StackError> {
         let begun = Instant::now();
-        while !health::is_in_sync(&self.inner.site).await {
-            if begun.elapsed() > self.inner.site.config.patience {
+        while !health::is_in_sync(&self.inner.context).await {
+            if begun.elapsed() > self.inner.context.config.startup_timeout {
                 return Err(StackError::OutOfSync { seconds: begun.elapsed().as_secs_f32() });
             }
-            tokio::time::sleep(BETWEEN_QUESTIONS).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
         Ok(())
     }
@@ -139,29 +140,45 @@ impl Stack {
     /// Those of both.
     pub async fn restart(&self, child: Child) -> Result<(), StackError> {
         self.inner.start_process(child).await?;
-        self.inner.wait_healthy(child, self.inner.death_is_final()).await
+        self.inner.wait_healthy(child, self.inner.exit_is_final()).await
     }
 
-    /// Waits until the child's present process has ended.
+    /// Waits until the current process of the child has ended.
     ///
     /// # Errors
-    /// When it still runs after `limit`, or was never started.
+    /// When it is still running after `limit`, or was never started.
     pub async fn wait_exit(&self, child: Child, limit: Duration) -> Result<ExitStatus, StackError> {
         let ended = self.inner.process(child)?.ended_within(limit).await;
         ended.ok_or(StackError::StillRuns { child, seconds: limit.as_secs_f32() })
     }
 
-    /// Replaces the extra environment of a child of ours, from its next start on.
+    /// Fills the small disk of Postgres' tables to the last byte.
+    ///
+    /// # Errors
+    /// When the stack has no such disk, or it cannot be written for another reason.
+    pub fn fill_postgres_disk(&self) -> Result<(), StackError> {
+        self.inner.require_postgres_disk().and_then(|()| disk::fill(self.data_dir()))
+    }
+
+    /// Frees what [`Stack::fill_postgres_disk`] has taken.
+    ///
+    /// # Errors
+    /// When the stack has no such disk, or it was not filled.
+    pub fn free_postgres_disk(&self) -> Result<(), StackError> {
+        self.inner.require_postgres_disk().and_then(|()| disk::free(self.data_dir()))
+    }
+
+    /// Replaces the extra environment of an `ingest-api` or a worker, from its next start on.
     ///
     /// # Errors
     /// When the stack has no such child.
     pub fn set_env(&self, child: Child, extra: Vec<(String, String)>) -> Result<(), StackError> {
-        let mut members = lock(&self.inner.members);
-        members.get_mut(&child).ok_or(StackError::NotRunning(child))?.extra_env = extra;
+        let mut children = lock(&self.inner.children);
+        children.get_mut(&child).ok_or(StackError::NotRunning(child))?.extra_env = extra;
         Ok(())
     }
 
-    /// One more worker, with `extra` on top of the environment that all have; not waited for.
+    /// Starts one more worker, with `extra` added to the environment of all; does not wait until it is healthy.
     ///
     /// # Errors
     /// When it cannot be spawned.
@@ -169,7 +186,7 @@ impl Stack {
         self.inner.spawn_another(Child::Worker, extra).await
     }
 
-    /// One more `ingest-api`, the same way.
+    /// Starts one more `ingest-api`, in the same way.
     ///
     /// # Errors
     /// When it cannot be spawned.
@@ -180,20 +197,20 @@ impl Stack {
 
 impl Inner {
     pub(crate) fn process(&self, child: Child) -> Result<Process, StackError> {
-        let members = lock(&self.members);
-        members.get(&child).and_then(|member| member.process.clone()).ok_or(StackError::NotRunning(child))
+        let children = lock(&self.children);
+        children.get(&child).and_then(|entry| entry.process.clone()).ok_or(StackError::NotRunning(child))
     }
 
     fn signal(&self, child: Child, signal: Signal) -> Result<(), StackError> {
         if self.process(child)?.signal(signal) { Ok(()) } else { Err(StackError::NotRunning(child)) }
     }
 
-    /// The child, and for Postgres its backends as well.
+    /// Signals the child, and for Postgres its backends as well.
     pub(crate) fn signal_all(&self, child: Child, signal: Signal) -> Result<(), StackError> {
         self.signal(child, signal)?;
-        // The postmaster first, or it would start more while we are at it.
+        // After the postmaster, which would otherwise start more.
         if child == Child::Postgres {
-            for pid in procfs::children_of(self.process(child)?.pid()) {
+            for pid in children_of(self.process(child)?.pid()) {
                 signal::kill(pid, signal).ok();
             }
         }
@@ -206,64 +223,63 @@ impl Inner {
         extra: Vec<(String, String)>,
     ) -> Result<Child, StackError> {
         let child = {
-            let _one_at_a_time = self.admitting.lock().await;
+            let _one_at_a_time = self.registering.lock().await;
             let same_kind = |known: &&Child| discriminant(*known) == discriminant(&kind(0));
-            let index = lock(&self.members).keys().filter(same_kind).count();
+            let index = lock(&self.children).keys().filter(same_kind).count();
             let child = kind(index);
-            self.admit(child, self.default_env(child).into_iter().chain(extra).collect())?;
+            self.register(child, self.default_env(child).into_iter().chain(extra).collect())?;
             child
         };
         self.start_process(child).await.map(|()| child)
     }
 
-    /// Spawns the child if it does not run.
+    /// Spawns the child if it is not running.
     pub(crate) async fn start_process(&self, child: Child) -> Result<(), StackError> {
         let starting = {
-            let members = lock(&self.members);
-            Arc::clone(&members.get(&child).ok_or(StackError::NotRunning(child))?.starting)
+            let children = lock(&self.children);
+            Arc::clone(&children.get(&child).ok_or(StackError::NotRunning(child))?.starting)
         };
         let _one_at_a_time = starting.lock().await;
         if let Ok(before) = self.process(child) {
             if before.is_alive() && before.exit().is_none() {
                 return Ok(());
             }
-            before.ended_within(KILLED_WITHIN).await;
+            before.ended_within(KILL_TIMEOUT).await;
         }
         self.prepare(child).await?;
-        let extra =
-            lock(&self.members).get(&child).map(|member| member.extra_env.clone()).unwrap_or_default();
+        let extra = lock(&self.children).get(&child).map(|entry| entry.extra_env.clone()).unwrap_or_default();
         let launch = match child {
-            Child::Kafka | Child::Broker(_) => kafka::launch(&self.site, child),
-            Child::Redis => redis::launch(&self.site),
-            Child::Postgres => postgres::launch(&self.site),
+            Child::Kafka | Child::Broker(_) => kafka::launch(&self.context, child),
+            Child::Redis => redis::launch(&self.context),
+            Child::Postgres => postgres::launch(&self.context),
             Child::Api(_) | Child::Worker(_) => {
-                ours::launch(&self.site, child, &extra).ok_or(StackError::NotRunning(child))?
+                stampede::launch(&self.context, child, &extra).ok_or(StackError::NotRunning(child))?
             }
         };
-        let mut members = lock(&self.members);
-        // Under the lock: whoever ends the stack sees either this process or none.
+        let mut children = lock(&self.children);
+        // Under the lock, so that a concurrent stop sees either this process or none.
         if self.closing.load(Ordering::SeqCst) {
             return Err(StackError::Stopped);
         }
-        for name in port_names(&self.site.config, child) {
-            lock(&self.site.ports).release(&name);
+        for name in port_names(&self.context.config, child) {
+            lock(&self.context.ports).release(&name);
         }
         let process = Process::start(&launch).map_err(StackError::io("cannot start", &launch.program))?;
-        if let Some(member) = members.get_mut(&child) {
-            member.process = Some(process);
-            member.wanted = true;
+        if let Some(entry) = children.get_mut(&child) {
+            entry.process = Some(process);
+            entry.wanted = true;
         }
         Ok(())
     }
 
-    /// What must be there before the child can be spawned.
+    /// Creates what the child needs before it is spawned.
     async fn prepare(&self, child: Child) -> Result<(), StackError> {
         match child {
-            Child::Kafka | Child::Broker(_) => kafka::prepare(&self.site, child).await,
-            Child::Redis => redis::prepare(&self.site),
+            Child::Kafka | Child::Broker(_) => kafka::prepare(&self.context, child).await,
+            Child::Redis => redis::prepare(&self.context),
             Child::Postgres => {
-                let site = Arc::clone(&self.site);
-                tokio::task::spawn_blocking(move || postgres::prepare(&site))
+                let context = Arc::clone(&self.context);
+                tokio::task::spawn_blocking(move || postgres::prepare(&context))
                     .await
                     .unwrap_or(Err(StackError::Stopped))
             }
@@ -271,31 +287,41 @@ impl Inner {
         }
     }
 
-    /// Without a supervisor nobody starts a dead child again.
-    pub(crate) fn death_is_final(&self) -> bool {
+    fn require_postgres_disk(&self) -> Result<(), StackError> {
+        if self.context.config.postgres_disk_mb.is_some() {
+            return Ok(());
+        }
+        Err(StackError::Missing {
+            what: "a small disk for Postgres".to_owned(),
+            remedy: "set StackConfig.postgres_disk_mb",
+        })
+    }
+
+    /// Whether no supervisor restarts children.
+    pub(crate) fn exit_is_final(&self) -> bool {
         self.supervisors.load(Ordering::SeqCst) == 0
     }
 
-    pub(crate) async fn wait_healthy(&self, child: Child, death_is_final: bool) -> Result<(), StackError> {
-        let patience = self.site.config.patience;
+    pub(crate) async fn wait_healthy(&self, child: Child, exit_is_final: bool) -> Result<(), StackError> {
+        let timeout = self.context.config.startup_timeout;
         let begun = Instant::now();
         loop {
             let process = self.process(child)?;
-            if process.is_alive() && health::is_healthy(&self.site, child).await && process.is_alive() {
+            if process.is_alive() && health::is_healthy(&self.context, child).await && process.is_alive() {
                 return Ok(());
             }
-            let why = match process.exit() {
+            let reason = match process.exit() {
                 _ if self.closing.load(Ordering::SeqCst) => return Err(StackError::Stopped),
-                Some(status) if death_is_final => describe(status),
-                _ if begun.elapsed() > patience => format!("not healthy after {} s", patience.as_secs()),
+                Some(status) if exit_is_final => describe(status),
+                _ if begun.elapsed() > timeout => format!("not healthy after {} s", timeout.as_secs()),
                 _ => {
-                    tokio::time::sleep(BETWEEN_QUESTIONS).await;
+                    tokio::time::sleep(CHECK_INTERVAL).await;
                     continue;
                 }
             };
-            let log = self.site.dir.log_file(child);
-            let last_line = logs::last_line(&log, process.log_from());
-            return Err(StackError::DidNotComeUp { child, why, last_line, log });
+            let log = self.context.dir.log_file(child);
+            let last_line = last_line(&log, process.log_from());
+            return Err(StackError::DidNotComeUp { child, reason, last_line, log });
         }
     }
 }

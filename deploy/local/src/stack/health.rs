@@ -1,4 +1,4 @@
-//! Whether a child does its work, asked the way its clients would ask.
+//! Health checks, made the way a client would use the child.
 
 use std::time::Duration;
 
@@ -9,69 +9,71 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::process::lock;
-use crate::stack::Site;
-use crate::{Child, kafka, ours, redis};
+use crate::child::Child;
+use crate::context::StackContext;
+use crate::servers::{kafka, postgres, redis, stampede};
 
-/// Longest a single question may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Time limit of a single check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(crate) async fn is_healthy(site: &Site, child: Child) -> bool {
-    let asked = async {
+pub(crate) async fn is_healthy(context: &StackContext, child: Child) -> bool {
+    let check = async {
         match child {
-            Child::Kafka | Child::Broker(_) => kafka_leads(site, child).await,
-            Child::Redis => redis_answers(site).await.unwrap_or(false),
-            Child::Postgres => postgres_answers(site).await.is_ok(),
-            Child::Api(_) | Child::Worker(_) => is_ready(site, child).await,
+            Child::Kafka | Child::Broker(_) => kafka_is_registered(context, child).await,
+            Child::Redis => redis_responds(context).await.unwrap_or(false),
+            Child::Postgres => postgres_responds(context).await.is_ok(),
+            Child::Api(_) | Child::Worker(_) => is_ready(context, child).await,
         }
     };
-    timeout(ANSWER_WITHIN, asked).await.unwrap_or(false)
+    timeout(CHECK_TIMEOUT, check).await.unwrap_or(false)
 }
 
-/// The broker names itself in its metadata: it is registered, and topics can be made.
-async fn kafka_leads(site: &Site, broker: Child) -> bool {
-    let port = lock(&site.ports).get(&kafka::port_name(broker));
-    // Asked first, because librdkafka's own reconnecting is slower than ours.
+/// The broker lists itself in its metadata: it is registered, and topics can be created.
+async fn kafka_is_registered(context: &StackContext, broker: Child) -> bool {
+    let port = context.port(&kafka::port_name(broker));
+    // Checked first, because librdkafka reconnects more slowly than we do.
     if TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         return false;
     }
     let bootstrap = format!("127.0.0.1:{port}");
-    let ask = move || {
+    let fetch = move || {
         let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().ok()?;
-        let metadata = client.fetch_metadata(None, ANSWER_WITHIN).ok()?;
+        let metadata = client.fetch_metadata(None, CHECK_TIMEOUT).ok()?;
         metadata.brokers().iter().any(|broker| broker.port() == i32::from(port)).then_some(())
     };
-    matches!(tokio::task::spawn_blocking(ask).await, Ok(Some(())))
+    matches!(tokio::task::spawn_blocking(fetch).await, Ok(Some(())))
 }
 
-/// Whether every replica of every partition is in sync: any one broker may die then.
-pub(crate) async fn is_in_sync(site: &Site) -> bool {
-    let bootstrap = kafka::bootstrap(site);
-    let ask = move || {
+/// Whether every replica of every partition is in sync, so that any one broker may die.
+pub(crate) async fn is_in_sync(context: &StackContext) -> bool {
+    let bootstrap = kafka::bootstrap(context);
+    let fetch = move || {
         let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().ok()?;
-        let metadata = client.fetch_metadata(None, ANSWER_WITHIN).ok()?;
+        let metadata = client.fetch_metadata(None, CHECK_TIMEOUT).ok()?;
         let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         partitions.all(|one| one.leader() >= 0 && one.isr().len() == one.replicas().len()).then_some(())
     };
-    matches!(tokio::task::spawn_blocking(ask).await, Ok(Some(())))
+    matches!(tokio::task::spawn_blocking(fetch).await, Ok(Some(())))
 }
 
-async fn redis_answers(site: &Site) -> std::io::Result<bool> {
-    let port = lock(&site.ports).get(redis::PORT);
+async fn redis_responds(context: &StackContext) -> std::io::Result<bool> {
+    let port = context.port(redis::PORT);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(b"PING\r\n").await?;
-    let mut answer = [0; 7];
-    stream.read_exact(&mut answer).await?;
-    Ok(answer == *b"+PONG\r\n")
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply).await?;
+    Ok(reply == *b"+PONG\r\n")
 }
 
-async fn postgres_answers(site: &Site) -> sqlx::Result<()> {
-    let mut connection = PgConnection::connect(&ours::postgres_url(site)).await?;
+async fn postgres_responds(context: &StackContext) -> sqlx::Result<()> {
+    let mut connection =
+        PgConnection::connect(&postgres::url(&context.secrets.postgres, context.port(postgres::PORT)))
+            .await?;
     sqlx::query("SELECT 1").execute(&mut connection).await?;
     connection.close().await
 }
 
-async fn is_ready(site: &Site, child: Child) -> bool {
-    let asked = reqwest::get(format!("{}/readyz", ours::probe_url(site, child))).await;
-    asked.is_ok_and(|answer| answer.status().is_success())
+async fn is_ready(context: &StackContext, child: Child) -> bool {
+    let response = reqwest::get(format!("{}/readyz", stampede::probe_url(context, child))).await;
+    response.is_ok_and(|response| response.status().is_success())
 }

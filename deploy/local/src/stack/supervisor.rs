@@ -1,7 +1,7 @@
-//! Starts children that die again, and says so.
+//! Restarts children that exit, and reports it.
 //!
-//! A child that was asked to stop stays down. One that dies again and again is given ever longer pauses, up to ten
-//! seconds, and a clean slate once it has lived for half a minute.
+//! A child that was stopped on purpose stays down. The pause before a restart doubles from exit to exit, up to ten
+//! seconds, and starts over once the child has run for half a minute.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,25 +9,26 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::{Inner, Stack};
+use crate::child::Child;
+use crate::error::StackError;
 use crate::process::{describe, lock};
-use crate::stack::Inner;
-use crate::{Child, Stack};
 
-const LOOKS_EVERY: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Who lives this long has recovered.
+/// A child that has run this long has recovered.
 const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
-/// Watches a stack's children until it is dropped.
-#[must_use = "nobody is started again once the supervisor is dropped"]
+/// Restarts the children of a stack until it is dropped.
+#[must_use = "children are restarted only while the supervisor exists"]
 pub struct Supervisor {
     watching: AbortHandle,
     inner: Arc<Inner>,
 }
 
 impl Stack {
-    /// Starts children that die again from now on, and reports that. Must be called within a tokio runtime.
+    /// Restarts children that exit from now on, and reports it. Must be called within a tokio runtime.
     pub fn supervise(&self) -> Supervisor {
         let inner = Arc::clone(&self.inner);
         inner.supervisors.fetch_add(1, Ordering::SeqCst);
@@ -43,35 +44,35 @@ impl Drop for Supervisor {
     }
 }
 
-/// One task per child: while one is being started again, the others are watched all the same.
+/// One task per child, so that the restart of one does not delay that of another.
 async fn watch(inner: Arc<Inner>) {
     let mut watched: Vec<Child> = Vec::new();
     let mut tasks = JoinSet::new();
     while !inner.closing.load(Ordering::SeqCst) {
-        let known: Vec<Child> = lock(&inner.members).keys().copied().collect();
+        let known: Vec<Child> = lock(&inner.children).keys().copied().collect();
         for child in known {
             if !watched.contains(&child) {
                 watched.push(child);
                 tasks.spawn(watch_one(Arc::clone(&inner), child));
             }
         }
-        tokio::time::sleep(LOOKS_EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
 async fn watch_one(inner: Arc<Inner>, child: Child) {
     let mut pause = FIRST_PAUSE;
     while !inner.closing.load(Ordering::SeqCst) {
-        let Some(death) = died(&inner, child) else {
-            tokio::time::sleep(LOOKS_EVERY).await;
+        let Some(exit) = unexpected_exit(&inner, child) else {
+            tokio::time::sleep(CHECK_INTERVAL).await;
             continue;
         };
-        if death.age > RECOVERED_AFTER {
+        if exit.age > RECOVERED_AFTER {
             pause = FIRST_PAUSE;
         }
         let restart = count_restart(&inner, child);
-        let say = |line: String| inner.site.config.report.say(&line);
-        say(format!("{child} {}; starting it again (restart {restart})", death.how));
+        let report = |line: String| inner.context.config.report.report(&line);
+        report(format!("{child} {}; starting it again (restart {restart})", exit.how));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         let begun = std::time::Instant::now();
@@ -80,30 +81,30 @@ async fn watch_one(inner: Arc<Inner>, child: Child) {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(()) => say(format!("{child} is up again after {:.1} s", begun.elapsed().as_secs_f32())),
-            Err(crate::StackError::Stopped) => return,
-            Err(error) => say(error.to_string()),
+            Ok(()) => report(format!("{child} is up again after {:.1} s", begun.elapsed().as_secs_f32())),
+            Err(StackError::Stopped) => return,
+            Err(error) => report(error.to_string()),
         }
     }
 }
 
-struct Death {
+struct Exit {
     how: String,
     age: Duration,
 }
 
-/// Set when the child has ended although it should run.
-fn died(inner: &Inner, child: Child) -> Option<Death> {
-    let members = lock(&inner.members);
-    let member = members.get(&child).filter(|member| member.wanted)?;
-    let process = member.process.as_ref()?;
-    Some(Death { how: describe(process.exit()?), age: process.age() })
+/// The exit of a child that should be running; otherwise `None`.
+fn unexpected_exit(inner: &Inner, child: Child) -> Option<Exit> {
+    let children = lock(&inner.children);
+    let entry = children.get(&child).filter(|entry| entry.wanted)?;
+    let process = entry.process.as_ref()?;
+    Some(Exit { how: describe(process.exit()?), age: process.age() })
 }
 
 fn count_restart(inner: &Inner, child: Child) -> u32 {
-    let mut members = lock(&inner.members);
-    members.get_mut(&child).map_or(0, |member| {
-        member.restarts += 1;
-        member.restarts
+    let mut children = lock(&inner.children);
+    children.get_mut(&child).map_or(0, |entry| {
+        entry.restarts += 1;
+        entry.restarts
     })
 }

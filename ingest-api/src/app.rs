@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use runtime::lifecycle::Readiness;
-use runtime::patience::GaveUp;
 use runtime::postgres::{self, PostgresUrlError};
 use runtime::registry::Registry;
+use runtime::retry::TimedOut;
 use runtime::topics::{self, Topics, TopicsError};
-use runtime::{kafka, renewable};
+use runtime::{kafka, supervised};
 use schemas::{Decoder, Encoder, SchemaId, Subject};
 use sqlx::PgPool;
 use thiserror::Error;
@@ -56,7 +56,7 @@ pub enum StartError {
     Url(#[from] PostgresUrlError),
     /// Postgres or its tables did not come.
     #[error(transparent)]
-    Postgres(#[from] GaveUp<sqlx::Error>),
+    Postgres(#[from] TimedOut<sqlx::Error>),
     /// The topics cannot be used.
     #[error(transparent)]
     Topics(#[from] TopicsError),
@@ -129,8 +129,8 @@ impl App {
         stopping: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
         strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
-        let options = postgres::pinned(postgres::options(&config.postgres, "stampede-api")?);
-        let pool = postgres::open_pool(questions::limited(options), config.postgres_connections);
+        let options = postgres::force_index_plans(postgres::options(&config.postgres, "stampede-api")?);
+        let pool = postgres::eager_pool(questions::limited(options), config.postgres_connections);
         postgres::wait_for_schema(&pool).await?;
         let topics = topics::ensure(&config.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;
@@ -188,7 +188,7 @@ impl App {
     fn run_beside(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
         let clients = response_reader::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
         let [at_once, together] = self.sink.watched();
-        let watched = vec![at_once, together, clients.watched()];
+        let watched = vec![at_once, together, clients.as_supervised()];
         let reader = ResponseReader {
             clients,
             partitions: recorded.topics.responses,
@@ -207,7 +207,7 @@ impl App {
         drop(tokio::spawn(forgotten));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
         drop(tokio::spawn(Arc::clone(self).check_parts()));
-        drop(tokio::spawn(renewable::watch(self.config.kafka.clone(), watched)));
+        drop(tokio::spawn(supervised::supervise(self.config.kafka.clone(), watched)));
         self.readiness.set(SERVING, Ok(()));
         Ok(())
     }

@@ -19,7 +19,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use runtime::renewable::{Renewable, Watched};
+use runtime::supervised::{Supervised, SupervisedClient};
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
@@ -164,7 +164,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-type Producer = Renewable<ThreadedProducer<Deliveries>>;
+type Producer = Supervised<ThreadedProducer<Deliveries>>;
 
 /// Sends requests.
 pub(crate) struct RequestSink {
@@ -225,8 +225,8 @@ impl RequestSink {
     }
 
     /// The producers, to be watched.
-    pub(crate) fn watched(&self) -> [Arc<dyn Watched>; 2] {
-        [self.at_once.watched(), self.together.watched()]
+    pub(crate) fn watched(&self) -> [Arc<dyn SupervisedClient>; 2] {
+        [self.at_once.as_supervised(), self.together.as_supervised()]
     }
 
     /// Sends a user's request, which has its place among the undecided; on failure, at once or later, the place is
@@ -283,7 +283,7 @@ impl RequestSink {
         let under_way = &self.deliveries.under_way;
         let in_crowd = under_way.add().ok_or(SinkError::QueueFull)?;
         let producer = if in_crowd { &self.together } else { &self.at_once };
-        producer.now().send(record).map_err(|(error, _)| {
+        producer.current().send(record).map_err(|(error, _)| {
             under_way.remove();
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => SinkError::QueueFull,
@@ -300,7 +300,7 @@ impl RequestSink {
     pub(crate) fn ask_broker(&self, patience: Duration) -> Result<(), String> {
         let metadata = self
             .at_once
-            .keep()
+            .current_owned()
             .client()
             .fetch_metadata(Some(REQUESTS), patience)
             .map_err(|error| error.to_string())?;
@@ -315,7 +315,7 @@ impl RequestSink {
     pub(crate) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         for producer in [&self.at_once, &self.together] {
-            if let Err(error) = producer.now().flush(end.saturating_duration_since(Instant::now())) {
+            if let Err(error) = producer.current().flush(end.saturating_duration_since(Instant::now())) {
                 tracing::warn!(%error, "some requests were not acknowledged before the end");
             }
         }

@@ -17,7 +17,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::lifecycle::Readiness;
-use runtime::renewable::Renewable;
+use runtime::supervised::Supervised;
 use schemas::topics::RESPONSES;
 use schemas::{CouponResponse, DecodeError, Decoder, SchemaId};
 use sqlx::PgPool;
@@ -56,13 +56,13 @@ pub(crate) type Client = BaseConsumer<Quiet>;
 ///
 /// # Errors
 /// When librdkafka refuses them.
-pub(crate) fn client(config: ClientConfig) -> KafkaResult<Arc<Renewable<Client>>> {
-    Renewable::new("responses", move || Client::from_config_and_context(&config, Quiet))
+pub(crate) fn client(config: ClientConfig) -> KafkaResult<Arc<Supervised<Client>>> {
+    Supervised::new("responses", move || Client::from_config_and_context(&config, Quiet))
 }
 
 /// All that the thread needs.
 pub(crate) struct ResponseReader {
-    pub(crate) clients: Arc<Renewable<Client>>,
+    pub(crate) clients: Arc<Supervised<Client>>,
     pub(crate) partitions: i32,
     pub(crate) decoder: Decoder<CouponResponse>,
     pub(crate) hub: Arc<ResultHub>,
@@ -83,7 +83,7 @@ impl ResponseReader {
 
     fn run(self, handle: &Handle) {
         while !self.stop.is_cancelled() {
-            let client = self.clients.keep();
+            let client = self.clients.current_owned();
             let why = match self.position(&client) {
                 Ok(()) => {
                     self.readiness.set(PART, Ok(()));
@@ -121,7 +121,7 @@ impl ResponseReader {
         let mut expected = vec![-1; usize::try_from(self.partitions).unwrap_or(0)];
         let mut broken = false;
         while !self.stop.is_cancelled() {
-            if !self.clients.is_now(client) {
+            if !self.clients.is_current(client) {
                 return ControlFlow::Continue(());
             }
             match client.poll(POLL) {
@@ -169,7 +169,7 @@ impl ResponseReader {
 
     /// Asks Postgres for a schema that a newer program writes with.
     fn learn(&self, id: SchemaId, handle: &Handle) {
-        let asked = questions::within(PATIENCE, runtime::registry::definition_of(&self.pool, id));
+        let asked = questions::within(PATIENCE, runtime::registry::schema_definition(&self.pool, id));
         match handle.block_on(asked) {
             Ok(Some(definition)) => match self.decoder.learn(id, &definition) {
                 Ok(()) => tracing::info!(%id, "a new schema of responses was learnt"),

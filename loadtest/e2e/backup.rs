@@ -83,7 +83,7 @@ async fn fault_21_a_postgres_restored_to_an_older_backup_is_noticed_and_a_comman
     }
     // Other partitions may have had something to lose as well, and are repaired the same way.
     for other in 0..8 {
-        if partition(&field, other).await["in_order"] == false {
+        if partition(&field, other).await["healthy"] == false {
             assert!(repair(&field, other, "recorded").await.done);
         }
     }

@@ -61,7 +61,7 @@ async fn dead_letters_are_listed_harmlessly_and_replayed_where_their_records_are
     let found: Vec<&Value> = places.iter().map(|place| &listed[place]).collect();
     let expected = [
         ("wrong_partition", None),
-        ("too_large", Some("cut")),
+        ("too_large", Some("truncated")),
         ("empty", Some("no value")),
         ("no_key", Some("no key")),
         ("no_key", Some("no value")),
@@ -69,7 +69,7 @@ async fn dead_letters_are_listed_harmlessly_and_replayed_where_their_records_are
     for (letter, (reason, why_not)) in found.iter().zip(expected) {
         assert_eq!(letter["reason"], reason, "{letter}");
         assert_eq!(letter["replayable"], why_not.is_none(), "{letter}");
-        let why = letter["why_not"].as_str().unwrap_or_default();
+        let why = letter["not_replayable_because"].as_str().unwrap_or_default();
         assert!(why.contains(why_not.unwrap_or_default()), "{letter}");
     }
     assert_eq!(found[1]["length"], 950_000);
@@ -86,7 +86,7 @@ async fn dead_letters_are_listed_harmlessly_and_replayed_where_their_records_are
     // What is not whole is refused by name, and is no reason not to replay the rest.
     let ids: Vec<&str> = found[..5].iter().map(|letter| id(letter)).collect();
     let said = workers(&field, &["dead-letters", "replay", "--offset", &ids.join(",")]).await;
-    assert!(!said.done && said.complaint.contains("4 of the letters"), "{said:?}");
+    assert!(!said.done && said.complaint.contains("4 of the dead letters"), "{said:?}");
     assert_eq!(said.text.lines().filter(|line| line.contains("not replayed")).count(), 4, "{said:?}");
     foreigner.heard(&field).await;
     assert_eq!(foreigner.outcome(&field, &request).await.as_deref(), Some("accepted"));
@@ -95,7 +95,7 @@ async fn dead_letters_are_listed_harmlessly_and_replayed_where_their_records_are
     let said = workers(&field, &all).await;
     assert!(said.done && said.text.contains(id(found[0])), "{said:?}");
     let said = workers(&field, &["dead-letters", "replay", "--offset", "0:999999999"]).await;
-    assert!(!said.done && said.text.contains("no such letter"), "{said:?}");
+    assert!(!said.done && said.text.contains("no such dead letter"), "{said:?}");
     foreigner.heard(&field).await;
     assert_eq!(field.counts(&coupon).await["claimed"], 1);
     field.leave().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use checker::Told;
 use futures::future::join_all;
-use local_stack::{Child, Detour, Proxy};
+use local_stack::{Child, ProxiedLink, Proxy};
 use schemas::topics::REQUESTS;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -15,8 +15,8 @@ use crate::support::log::{header, records};
 use crate::support::{Ask, Crowd, Field, Kind};
 
 impl Field {
-    fn line(&self, detour: Detour) -> Proxy {
-        self.stack.detour(detour).unwrap()
+    fn line(&self, link: ProxiedLink) -> Proxy {
+        self.stack.proxy(link).unwrap()
     }
 
     /// How many records of this user stand in the log.
@@ -41,7 +41,7 @@ fn resume_workers(field: &Field) {
 async fn fault_9_a_request_whose_acknowledgement_was_lost_is_asked_again_and_is_one_request() {
     let field = Field::enter(Kind::Lines).await;
     let coupon = field.coupon(9, 5).await;
-    let line = field.line(Detour::ApisToKafka);
+    let line = field.line(ProxiedLink::ApisToKafka);
     // One instance gives up before the test does, the other one does not.
     field.restart_with(Child::Api(0), &[("STAMPEDE_ACKNOWLEDGE_MS", "1000")]).await;
     field.restart_with(Child::Api(1), &[("STAMPEDE_ACKNOWLEDGE_MS", "60000")]).await;
@@ -58,11 +58,11 @@ async fn fault_9_a_request_whose_acknowledgement_was_lost_is_asked_again_and_is_
     // The API says that it does not know. Its client asks again, another instance: two records, one request.
     let ask = Ask::of(&ann, &coupon).key("k").wait(0);
     let asked = field.history.sent(&ann, &coupon, Some("k"));
-    line.swallow(true);
+    line.drop_responses(true);
     let (first, ()) = tokio::join!(field.claim_once(asked, ask), async {
         until("the request is in the log", async || field.asked_for_by(&ann).await == 1).await;
     });
-    line.swallow(false);
+    line.drop_responses(false);
     // Where the test's own client lost patience, nothing is known, and nothing is wrong.
     if let Some(first) = first {
         assert_eq!((first.status, first.header("retry-after")), (503, Some("1")), "{}", first.body);
@@ -77,10 +77,10 @@ async fn fault_9_a_request_whose_acknowledgement_was_lost_is_asked_again_and_is_
     // The producer itself sends again what may be lost: again two records, one request.
     let ask = Ask::of(&bob, &coupon).key("k").wait(0).at(1);
     let asked = field.history.sent(&bob, &coupon, Some("k"));
-    line.swallow(true);
+    line.drop_responses(true);
     let (answer, ()) = tokio::join!(field.claim_once(asked, ask), async {
         until("the request is in the log", async || field.asked_for_by(&bob).await == 1).await;
-        line.swallow(false);
+        line.drop_responses(false);
     });
     if let Some(answer) = answer {
         assert_eq!(answer.status, 202, "{}", answer.body);
@@ -113,8 +113,8 @@ async fn fault_10_a_full_queue_to_kafka_is_said_at_once_and_nothing_is_lost() {
     let coupon = field.coupon(USERS as u64, 1).await;
     let queue = [("STAMPEDE_QUEUE_RECORDS", "10"), ("STAMPEDE_ACKNOWLEDGE_MS", "60000")];
     field.restart_with(Child::Api(0), &queue).await;
-    let line = field.line(Detour::ApisToKafka);
-    line.halt(true);
+    let line = field.line(ProxiedLink::ApisToKafka);
+    line.stall(true);
     // Nobody is answered until the queue is full: those in it wait for Kafka, and the others must not.
     let users: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).collect();
     let first_tries = users.iter().map(|user| async {
@@ -127,7 +127,7 @@ async fn fault_10_a_full_queue_to_kafka_is_said_at_once_and_nothing_is_lost() {
                 >= (USERS - 10) as f64
         })
         .await;
-        line.halt(false);
+        line.stall(false);
     });
     let refused = answers.iter().flatten().filter(|answer| answer.status == 503);
     let mut overloaded = 0;
@@ -149,7 +149,7 @@ async fn fault_17_a_connection_that_is_cut_during_a_commit_leaves_no_doubt_in_th
     let field = Field::enter(Kind::Lines).await;
     let coupon = field.coupon(CODES as u64, 1).await;
     let crowd = Crowd::new(&coupon, CODES + 500);
-    let line = field.line(Detour::WorkersToPostgres);
+    let line = field.line(ProxiedLink::WorkersToPostgres);
     // A write that takes its time now and then: it is under way when its connection is cut, and commits afterwards.
     let plant = "create sequence stampede.planted_calls;
                  create function stampede.planted() returns trigger language plpgsql as
@@ -176,13 +176,13 @@ async fn fault_17_a_connection_that_is_cut_during_a_commit_leaves_no_doubt_in_th
         for _ in 0..4 {
             let flowing = field.writes().await;
             until("batches are written", async || is_over() || field.writes().await > flowing).await;
-            line.swallow(true);
+            line.drop_responses(true);
             let swallowing = field.writes().await;
             let pulse = Instant::now() + Duration::from_secs(1);
             while field.writes().await == swallowing && Instant::now() < pulse {
                 sleep(Duration::from_millis(10)).await;
             }
-            line.swallow(false);
+            line.drop_responses(false);
         }
     });
     assert!(unknown().await > before, "no worker was in doubt");
@@ -216,7 +216,7 @@ async fn fault_20_workers_that_get_no_connection_wait_for_one_and_go_on() {
         crowd.answered(100).await;
         // While they cannot connect again, theirs are taken by somebody else.
         freeze_workers(&field);
-        field.line(Detour::WorkersToPostgres).cut();
+        field.line(ProxiedLink::WorkersToPostgres).cut();
         until("their connections are free", async || {
             let sql = "select count(*) from pg_stat_activity
                         where application_name ~ '^stampede-(worker|partition)-'";
@@ -246,25 +246,25 @@ async fn fault_26_a_pop_whose_answer_is_lost_on_its_way_gives_no_code_twice() {
     let field = Field::enter(Kind::Lines).await;
     let coupon = field.coupon(CODES as u64, 1).await;
     let crowd = Crowd::new(&coupon, CODES + 300);
-    let line = field.line(Detour::WorkersToRedis);
+    let line = field.line(ProxiedLink::WorkersToRedis);
     let failures = async || field.of_workers("stampede_redis_failures_total", "").await;
     let before = failures().await;
     let (tally, ()) = tokio::join!(crowd.run(&field), async {
         for count in [300, 1_000, 1_700, 2_400] {
             crowd.answered(count).await;
-            let swallowed = line.swallowed();
-            line.swallow(true);
+            let swallowed = line.dropped_bytes();
+            line.drop_responses(true);
             // Longer than a worker waits; if nothing was popped in that time, the next one is.
             let over = Instant::now() + Duration::from_secs(1);
             while Instant::now() < over
-                || (line.swallowed() == swallowed && Instant::now() < over + Duration::from_secs(4))
+                || (line.dropped_bytes() == swallowed && Instant::now() < over + Duration::from_secs(4))
             {
                 sleep(Duration::from_millis(20)).await;
             }
-            line.swallow(false);
+            line.drop_responses(false);
         }
     });
-    assert!(line.swallowed() > 0 && failures().await > before, "nobody noticed");
+    assert!(line.dropped_bytes() > 0 && failures().await > before, "nobody noticed");
     field.expect_all_given(&crowd, tally, CODES).await;
     field.leave().await;
 }

@@ -42,9 +42,9 @@ async fn fault_14_retention_that_overtakes_a_running_owner_stops_it_and_a_comman
     claims(&field, &coupon, "before", 3).await;
     foreigner.heard(&field).await;
     // In order, so nothing is to be repaired.
-    assert_eq!(partition(&field, number).await["in_order"], true);
+    assert_eq!(partition(&field, number).await["healthy"], true);
     let said = repair(&field, number, "latest").await;
-    assert!(!said.done && said.complaint.contains("in order"), "{said:?}");
+    assert!(!said.done && said.complaint.contains("no fault found"), "{said:?}");
     // The owner sleeps for a moment, shorter than its session; what comes meanwhile is gone before it looks.
     for worker in BOTH {
         field.stack.freeze(worker).unwrap();
@@ -64,14 +64,14 @@ async fn fault_14_retention_that_overtakes_a_running_owner_stops_it_and_a_comman
     assert!(text.contains("workers repair"), "{text}");
     let (next_offset, _) = position(&field, number).await;
     let seen = partition(&field, number).await;
-    assert_eq!((&seen["in_order"], &seen["log_start"]), (&false.into(), &(next_offset + 2).into()), "{seen}");
+    assert_eq!((&seen["healthy"], &seen["log_start"]), (&false.into(), &(next_offset + 2).into()), "{seen}");
     // It says what it would do, and does it only when that is confirmed.
     let name = number.to_string();
-    let asked = ["repair", "--partition", &name, "--go-on-from", "earliest", "--reason", "why"];
+    let asked = ["repair", "--partition", &name, "--resume-from", "earliest", "--reason", "why"];
     let said = workers(&field, &asked).await;
     assert!(!said.done && said.text.contains("2 offsets are skipped"), "{said:?}");
     let said = repair(&field, number, "recorded").await;
-    assert!(!said.done && said.complaint.contains("cannot go on"), "{said:?}");
+    assert!(!said.done && said.complaint.contains("cannot resume"), "{said:?}");
     assert_eq!(position(&field, number).await.0, next_offset, "nothing has changed");
     let said = repair(&field, number, "earliest").await;
     assert!(said.done, "{said:?}");
@@ -105,8 +105,8 @@ async fn fault_14_a_log_that_was_cut_and_grew_again_stops_its_partition_and_a_co
     drop(file);
     field.stack.restart(Child::Kafka).await.unwrap();
     let cut = partition(&field, number).await;
-    assert_eq!(cut["in_order"], false, "{cut}");
-    assert!(cut["why_not"].as_str().unwrap().contains("cut or recreated"), "{cut}");
+    assert_eq!(cut["healthy"], false, "{cut}");
+    assert!(cut["stopped_because"].as_str().unwrap().contains("cut or recreated"), "{cut}");
     // Others write where it was: the offsets are there again, and the records are not the same.
     let mut grown = cut["log_end"].as_i64().unwrap();
     while grown < next_offset + 2 {
@@ -158,13 +158,13 @@ async fn fault_12_a_topic_that_was_recreated_stops_its_running_owners_and_a_comm
     }
     stops_with(&field, &[&of]).await;
     let seen = workers(&field, &["partitions"]).await;
-    assert!(seen.text.lines().skip(1).all(|line| line.contains("STOPS: ")), "{}", seen.text);
+    assert!(seen.text.lines().skip(1).all(|line| line.contains("STOPPED: ")), "{}", seen.text);
     assert_eq!(position(&field, number).await.0, next_offset, "nothing is decided, and nothing is skipped");
     let all: Vec<String> = (0..PARTITIONS).map(|number| number.to_string()).collect();
     let all = all.join(",");
     let said = workers(
         &field,
-        &["repair", "--partition", &all, "--go-on-from", "earliest", "--reason", "recreated", "--confirm"],
+        &["repair", "--partition", &all, "--resume-from", "earliest", "--reason", "recreated", "--confirm"],
     )
     .await;
     assert!(said.done, "{said:?}");
@@ -178,5 +178,5 @@ async fn fault_12_a_topic_that_was_recreated_stops_its_running_owners_and_a_comm
     assert_eq!(field.counts(&coupon).await["claimed"], claimed);
     assert!(position(&field, number).await.1 > write_no, "write numbers only grow");
     let seen = workers(&field, &["partitions"]).await;
-    assert!(!seen.text.contains("STOPS"), "{}", seen.text);
+    assert!(!seen.text.contains("STOPPED"), "{}", seen.text);
 }

@@ -70,7 +70,7 @@ async fn fault_16_an_immediate_shutdown_of_postgres_loses_nothing() {
             "stampede_read_failures_total",
         ],
         async |field| {
-            field.stack.stop_immediate().unwrap();
+            field.stack.stop_postgres_immediately().unwrap();
             field.stack.wait_exit(Child::Postgres, SETTLES_WITHIN).await.unwrap();
             field.stack.restart(Child::Postgres).await.unwrap();
         },

@@ -23,7 +23,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use runtime::registry::Registry;
-use runtime::renewable::{Renewable, Watched};
+use runtime::supervised::{Supervised, SupervisedClient};
 use runtime::topics::Topics;
 use schemas::{
     CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, partition_of_responses, topics,
@@ -106,7 +106,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-type Producer = Renewable<ThreadedProducer<Deliveries>>;
+type Producer = Supervised<ThreadedProducer<Deliveries>>;
 
 /// The producers of a worker process, shared by its partitions.
 #[derive(Clone)]
@@ -238,8 +238,8 @@ impl Emitter {
 
     /// The producers, to be watched.
     #[must_use]
-    pub fn watched(&self) -> [Arc<dyn Watched>; 2] {
-        [self.at_once.watched(), self.together.watched()]
+    pub fn watched(&self) -> [Arc<dyn SupervisedClient>; 2] {
+        [self.at_once.as_supervised(), self.together.as_supervised()]
     }
 }
 
@@ -247,7 +247,7 @@ impl Emitter {
 async fn send(producer: &Producer, record: BaseRecord<'_, [u8], [u8], Arc<Tracker>>) {
     let mut next = Some(record);
     while let Some(record) = next.take() {
-        match producer.now().send(record) {
+        match producer.current().send(record) {
             Ok(()) => {}
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
                 tokio::time::sleep(QUEUE_FULL_PAUSE).await;

@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
-use runtime::renewable::{Renewable, Watched};
+use runtime::supervised::{Supervised, SupervisedClient};
 use schemas::topics::REQUESTS;
 
 use crate::decode::Raw;
@@ -31,7 +31,7 @@ const COORDINATOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks things up in Kafka.
 pub struct Inspector {
-    client: Arc<Renewable<BaseConsumer>>,
+    client: Arc<Supervised<BaseConsumer>>,
     /// Held while the client is asked.
     turn: Mutex<()>,
     waiting: Mutex<Vec<Question>>,
@@ -65,14 +65,14 @@ impl Inspector {
         let mut config = config.clone();
         // One record of each partition is all that it ever reads.
         config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
-        let client = Renewable::new("inspector", move || config.create())?;
+        let client = Supervised::new("inspector", move || config.create())?;
         Ok(Self { client, turn: Mutex::default(), waiting: Mutex::default() })
     }
 
     /// The client, to be watched.
     #[must_use]
-    pub fn watched(&self) -> Arc<dyn Watched> {
-        self.client.watched()
+    pub fn watched(&self) -> Arc<dyn SupervisedClient> {
+        self.client.as_supervised()
     }
 
     /// The offsets that the next records of partitions will get; those that Kafka does not know now are missing.
@@ -82,7 +82,7 @@ impl Inspector {
     /// What Kafka says.
     pub fn ends(&self, partitions: &[Partition]) -> KafkaResult<BTreeMap<Partition, Offset>> {
         let _turn = self.turn();
-        bounds(&**self.client.now(), partitions, KafkaOffset::End, TOGETHER)
+        bounds(&**self.client.current(), partitions, KafkaOffset::End, TOGETHER)
     }
 
     /// Asks whatever a takeover asks once, and forgets the answers: the first question to a group, and to each leader,
@@ -91,7 +91,7 @@ impl Inspector {
         let partitions: BTreeMap<Partition, Offset> =
             (0..partitions).map(|partition| (Partition(partition), Offset(-1))).collect();
         let _turn = self.turn();
-        if let Err(error) = look(&self.client.now(), &partitions, PATIENCE) {
+        if let Err(error) = look(&self.client.current(), &partitions, PATIENCE) {
             tracing::debug!(%error, "Kafka was not asked ahead: the first takeover is slower");
         }
     }
@@ -105,7 +105,7 @@ impl Inspector {
         if let Ok(answer) = answered.try_recv() {
             return answer;
         }
-        self.answer_all(&self.client.keep());
+        self.answer_all(&self.client.current_owned());
         drop(turn);
         answered.try_recv().unwrap_or(Err(InspectError::NoBounds(partition)))
     }

@@ -6,7 +6,7 @@ use coupon_core::batch::Batch;
 use coupon_core::ids::{EmitSeq, Nonce, Partition};
 use coupon_core::interface::{CodeEntry, LookupResults, Lookups, PartitionRow, ReadCodes, WriteResult};
 use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
-use runtime::registry::definition_of;
+use runtime::registry::schema_definition;
 use schemas::SchemaId;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -58,7 +58,7 @@ impl Ledger for Reader {
     }
 
     fn definition(&self, id: SchemaId) -> BoxFuture<'_, Result<Option<String>, Failure>> {
-        definition_of(&self.pool, id).map_err(Failure::from).boxed()
+        schema_definition(&self.pool, id).map_err(Failure::from).boxed()
     }
 }
 

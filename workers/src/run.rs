@@ -8,10 +8,10 @@ use std::time::Duration;
 use coupon_core::machine::Config;
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::lifecycle::{Readiness, shutdown_on_signal};
-use runtime::patience::GaveUp;
 use runtime::registry::Registry;
+use runtime::retry::TimedOut;
 use runtime::topics::Topics;
-use runtime::{group, kafka, postgres, probes, redis, renewable, topics};
+use runtime::{group, kafka, postgres, probes, redis, supervised, topics};
 use schemas::Subject;
 use sqlx::PgPool;
 use thiserror::Error;
@@ -51,7 +51,7 @@ pub enum RunError {
     Listen(SocketAddr, std::io::Error),
     /// Postgres does not come up.
     #[error("{0}; is STAMPEDE_POSTGRES_URL right and the server up?")]
-    Postgres(#[from] GaveUp<sqlx::Error>),
+    Postgres(#[from] TimedOut<sqlx::Error>),
     /// The schema cannot be brought up to date.
     #[error("the database's schema cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -187,7 +187,7 @@ async fn serve(
     })?;
     let clients =
         consumer.watched.iter().cloned().chain([inspector.watched()]).chain(emitter.watched()).collect();
-    let clients = tokio::spawn(renewable::watch(args.kafka.clone(), clients));
+    let clients = tokio::spawn(supervised::supervise(args.kafka.clone(), clients));
     let identities = Identities::new(args.kafka.kafka_brokers.clone(), pool.clone());
     let ledgers =
         PgLedgers { options, pool, spares, worker, messages: Messages::new(registry.id_of(Subject::Event)) };

@@ -46,7 +46,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use local_stack::{Profile, Programs, StackError, interrupted};
+use local_stack::{Profile, Programs, StackError, shutdown_signal};
 use rdkafka::error::KafkaError;
 use schemas::EncodeError;
 use thiserror::Error;
@@ -242,7 +242,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     };
     let plan = Plan { arms: &arms, rounds: args.rounds, claims: args.claims, partial: args.partial };
     let measured = tokio::select! {
-        signal = pin!(interrupted()) => {
+        signal = pin!(shutdown_signal()) => {
             screen.say(&format!("{}: no figures", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }

@@ -40,7 +40,7 @@ async fn prepare(ground: &mut Ground, claims: u64) -> Result<Work, BenchError> {
 /// With the same settings as Stampede's own connections.
 async fn pinned(ground: &Ground) -> Result<PgConnection, BenchError> {
     let options: PgConnectOptions = ground.stack.endpoints().postgres_url.parse()?;
-    let options = runtime::postgres::pinned(options).options([("jit", "off")]);
+    let options = runtime::postgres::force_index_plans(options).options([("jit", "off")]);
     Ok(runtime::postgres::connect(&options.disable_statement_logging()).await?)
 }
 

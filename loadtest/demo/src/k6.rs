@@ -7,7 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use clap::Args;
-use local_stack::{Programs, Stack, StackConfig, StackError, interrupted};
+use local_stack::{Programs, Stack, StackConfig, StackError, shutdown_signal};
 use thiserror::Error;
 use tokio::process::Command;
 
@@ -75,7 +75,7 @@ pub async fn run(args: K6Args) -> Result<ExitCode, K6Error> {
         return Err(K6Error::NoScript(args.script));
     }
     let screen = Screen::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let config = StackConfig {
         workers: usize::try_from(args.workers).unwrap_or(usize::MAX),
         report: screen.reporter(),

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use local_stack::{Child, Programs, Stack, StackConfig, StackError, default_data_dir, interrupted};
+use local_stack::{Child, Programs, Stack, StackConfig, StackError, default_data_dir, shutdown_signal};
 use sqlx::PgPool;
 use thiserror::Error;
 
@@ -136,7 +136,7 @@ impl Ended {
 /// [`SaleError`], in one line.
 pub async fn run(args: SaleArgs) -> Result<ExitCode, SaleError> {
     let screen = Screen::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     // Listening from the first line on: an interrupt during the start stops what has been started until then.
     let stack = tokio::select! {
         biased;

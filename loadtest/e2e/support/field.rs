@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use checker::{CheckConfig, History, Invariant, Report, Watch, check, settle};
 use load_support::tokens::Tokens;
-use local_stack::{Child, Detour, Stack, StackConfig, testing};
+use local_stack::{Child, ProxiedLink, Stack, StackConfig, testing};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Mutex, MutexGuard};
@@ -90,9 +90,9 @@ impl Field {
 
     /// Everything runs, nothing is frozen.
     pub(crate) async fn heal(&self) {
-        for detour in Detour::ALL {
-            if let Some(line) = self.stack.detour(detour) {
-                line.heal();
+        for link in ProxiedLink::ALL {
+            if let Some(line) = self.stack.proxy(link) {
+                line.clear_faults();
             }
         }
         for child in self.stack.children() {
@@ -234,10 +234,10 @@ async fn start(kind: Kind) -> Arc<Stack> {
         Kind::Lines => {
             // Few connections, so that they can all be taken.
             let postgres_settings = vec![("max_connections".to_owned(), "100".to_owned())];
-            StackConfig { detours: Detour::ALL.to_vec(), postgres_settings, ..faulty(config) }
+            StackConfig { proxied_links: ProxiedLink::ALL.to_vec(), postgres_settings, ..faulty(config) }
         }
         Kind::Brokers => {
-            StackConfig { brokers: 3, kafka_heap_mb: 256, patience: SETTLES_WITHIN, ..faulty(config) }
+            StackConfig { brokers: 3, kafka_heap_mb: 256, startup_timeout: SETTLES_WITHIN, ..faulty(config) }
         }
         Kind::SmallDisk => StackConfig { postgres_disk_mb: Some(96), ..faulty(config) },
     };

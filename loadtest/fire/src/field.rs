@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
-use local_stack::{Child, Detour, Endpoints, Stack, StackError};
+use local_stack::{Child, Endpoints, ProxiedLink, Stack, StackError};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
@@ -188,8 +188,8 @@ impl Field {
         for child in &children {
             self.stack.resume(*child).ok();
         }
-        for proxy in Detour::ALL.into_iter().filter_map(|line| self.stack.detour(line)) {
-            proxy.heal();
+        for proxy in ProxiedLink::ALL.into_iter().filter_map(|line| self.stack.proxy(line)) {
+            proxy.clear_faults();
         }
         self.revive(&children).await
     }

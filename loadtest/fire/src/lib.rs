@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use local_stack::{Detour, Profile, Programs, Stack, StackConfig, StackError, interrupted, testing};
+use local_stack::{Profile, Programs, ProxiedLink, Stack, StackConfig, StackError, shutdown_signal, testing};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -145,7 +145,7 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
         chosen.len(),
         settings.rate
     ));
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let stack = tokio::select! {
         biased;
         signal = &mut interrupt => {
@@ -218,7 +218,7 @@ pub fn config(programs: Programs) -> StackConfig {
         group_heartbeat: Duration::from_millis(100),
         // Few enough to be taken, all of them, within a moment.
         postgres_settings: vec![("max_connections".to_owned(), "130".to_owned())],
-        detours: Detour::ALL.to_vec(),
+        proxied_links: ProxiedLink::ALL.to_vec(),
         ..StackConfig::full(programs)
     }
 }

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr as Code;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use runtime::renewable::{Client as _, Watched};
+use runtime::supervised::{Client as _, SupervisedClient};
 use schemas::topics::REQUESTS;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -104,17 +104,17 @@ struct Member {
     commands: Sender<Command>,
 }
 
-impl Watched for Member {
+impl SupervisedClient for Member {
     fn name(&self) -> &'static str {
         "membership"
     }
 
-    fn reach(&self, patience: Duration) -> KafkaResult<()> {
-        self.consumer.upgrade().map_or(Ok(()), |consumer| consumer.reach(patience))
+    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
+        self.consumer.upgrade().map_or(Ok(()), |consumer| consumer.probe(timeout))
     }
 
     /// Hands everything over, and ends the process: whoever supervises it starts another.
-    fn renew(&self) -> KafkaResult<()> {
+    fn recreate(&self) -> KafkaResult<()> {
         self.commands.send(Command::Shutdown).map_err(|_| KafkaError::Canceled)
     }
 }
@@ -131,7 +131,7 @@ impl Membership {
     }
 
     /// The client, to be watched. It cannot be made anew below its owners: `commands` are told to end instead.
-    pub(super) fn watched(&self, commands: Sender<Command>) -> Arc<dyn Watched> {
+    pub(super) fn watched(&self, commands: Sender<Command>) -> Arc<dyn SupervisedClient> {
         Arc::new(Member { consumer: Arc::downgrade(&self.consumer), commands })
     }
 

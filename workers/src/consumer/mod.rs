@@ -23,7 +23,7 @@ use coupon_core::ids::{Offset, Partition, WriteNo};
 use coupon_core::record::Record;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use runtime::renewable::Watched;
+use runtime::supervised::SupervisedClient;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::crash_points::{Point, pass_by};
@@ -141,7 +141,7 @@ pub struct ConsumerThread {
     /// Its ear.
     pub commands: Sender<Command>,
     /// Both clients, to be watched.
-    pub watched: [Arc<dyn Watched>; 2],
+    pub watched: [Arc<dyn SupervisedClient>; 2],
     thread: std::thread::JoinHandle<()>,
 }
 

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientContext, Offset as KafkaOffset, Timestamp, TopicPartitionList};
-use runtime::renewable::{Renewable, Watched};
+use runtime::supervised::{Supervised, SupervisedClient};
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 
 use super::{Delivery, Fetched};
@@ -41,7 +41,7 @@ const FETCH_BYTES: &str = "262144";
 const AHEAD: Duration = Duration::from_secs(2);
 
 pub(super) struct Reader {
-    clients: Arc<Renewable<BaseConsumer<Context>>>,
+    clients: Arc<Supervised<BaseConsumer<Context>>>,
     consumer: Arc<BaseConsumer<Context>>,
     decode: Decode,
     readings: BTreeMap<i32, Reading>,
@@ -78,21 +78,21 @@ impl Reader {
         let mut config = config.clone();
         config.set("queued.min.messages", AHEAD_RECORDS).set("fetch.message.max.bytes", FETCH_BYTES);
         let clients =
-            Renewable::new("reader", move || BaseConsumer::from_config_and_context(&config, Context))?;
-        Ok(Self { consumer: clients.keep(), clients, decode, readings: BTreeMap::new() })
+            Supervised::new("reader", move || BaseConsumer::from_config_and_context(&config, Context))?;
+        Ok(Self { consumer: clients.current_owned(), clients, decode, readings: BTreeMap::new() })
     }
 
     /// The client, to be watched.
-    pub(super) fn watched(&self) -> Arc<dyn Watched> {
-        self.clients.watched()
+    pub(super) fn watched(&self) -> Arc<dyn SupervisedClient> {
+        self.clients.as_supervised()
     }
 
     /// Goes on with the client that took the place of the one before, from where that one stood.
     fn follow_renewal(&mut self) {
-        if self.clients.is_now(&self.consumer) {
+        if self.clients.is_current(&self.consumer) {
             return;
         }
-        self.consumer = self.clients.keep();
+        self.consumer = self.clients.current_owned();
         for (partition, reading) in std::mem::take(&mut self.readings) {
             self.begin(Partition(partition), Reading { held: false, ..reading });
         }

@@ -130,14 +130,14 @@ const STATEMENT_TIMEOUT: &str = "10s";
 /// The pool that the ledgers of one worker read with: plans pinned, statements bounded.
 #[must_use]
 pub fn read_pool(options: &PgConnectOptions, max_connections: u32) -> PgPool {
-    let options =
-        runtime::postgres::pinned(options.clone()).options([("statement_timeout", STATEMENT_TIMEOUT)]);
-    runtime::postgres::open_pool(options, max_connections)
+    let options = runtime::postgres::force_index_plans(options.clone())
+        .options([("statement_timeout", STATEMENT_TIMEOUT)]);
+    runtime::postgres::eager_pool(options, max_connections)
 }
 
 /// How a connection that writes is opened.
 fn writing(options: &PgConnectOptions, name: &str) -> PgConnectOptions {
-    runtime::postgres::pinned(options.clone()).application_name(name).options([
+    runtime::postgres::force_index_plans(options.clone()).application_name(name).options([
         ("lock_timeout", LOCK_TIMEOUT),
         ("statement_timeout", STATEMENT_TIMEOUT),
         ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),

@@ -1,20 +1,20 @@
-//! What the operator's commands are told.
+//! Command-line arguments of the operator commands.
 
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use runtime::config::{KafkaArgs, PostgresArgs};
 
-/// Where things are.
+/// The servers that a command connects to.
 #[derive(Args, Clone, Debug)]
 pub struct Servers {
-    /// Where Kafka is.
+    /// Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Where Postgres is.
+    /// Postgres.
     #[command(flatten)]
     pub postgres: PostgresArgs,
-    /// The workers' consumer group.
+    /// Consumer group of the workers.
     #[arg(long, env = "STAMPEDE_GROUP", default_value = "stampede-workers")]
     pub group: String,
 }
@@ -22,28 +22,28 @@ pub struct Servers {
 /// Arguments of `workers partitions`.
 #[derive(Args, Clone, Debug)]
 pub struct PartitionsArgs {
-    /// Where things are.
+    /// The servers.
     #[command(flatten)]
     pub servers: Servers,
-    /// One JSON object a line, for programs.
+    /// Print one JSON object per line, for programs.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Where a partition goes on.
+/// Where a partition resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GoOnFrom {
-    /// At the offset that Postgres has recorded: nothing is skipped.
+pub enum ResumeFrom {
+    /// The offset recorded in Postgres: nothing is skipped.
     Recorded,
-    /// At the first record that is still there.
+    /// The first record in the log.
     Earliest,
-    /// Behind the last record: everything that is there now and not decided is skipped.
+    /// The end of the log: all records that are not decided are skipped.
     Latest,
-    /// At this offset.
+    /// This offset.
     Offset(i64),
 }
 
-impl FromStr for GoOnFrom {
+impl FromStr for ResumeFrom {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -53,7 +53,7 @@ impl FromStr for GoOnFrom {
             "latest" => Ok(Self::Latest),
             _ => match text.parse() {
                 Ok(offset @ 0..) => Ok(Self::Offset(offset)),
-                _ => Err("recorded, earliest, latest, or an offset".to_owned()),
+                _ => Err("expected recorded, earliest, latest, or an offset".to_owned()),
             },
         }
     }
@@ -62,41 +62,41 @@ impl FromStr for GoOnFrom {
 /// Arguments of `workers repair`.
 #[derive(Args, Clone, Debug)]
 pub struct RepairArgs {
-    /// Where things are.
+    /// The servers.
     #[command(flatten)]
     pub servers: Servers,
 
-    /// Which partitions, as `workers partitions` shows them; several with commas.
+    /// Partitions to repair, as listed by `workers partitions`; separated by commas.
     #[arg(id = "repaired", long = "partition", value_name = "PARTITION", required = true, value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
     pub partitions: Vec<i32>,
 
-    /// Where to go on: `recorded` (where Postgres stands: nothing is skipped, the log is decided again from there;
-    /// right after a restored backup), `earliest` (the first record that is still there; right after retention was
-    /// too short, or the topic was recreated), `latest` (behind the last: all that is there is skipped), or an offset.
+    /// Where to resume: `recorded` (the offset recorded in Postgres: nothing is skipped, the log is decided again from
+    /// there; after a backup was restored), `earliest` (the first record in the log; after retention was too short, or
+    /// the topic was recreated), `latest` (the end of the log: all undecided records are skipped), or an offset.
     #[arg(long, value_name = "recorded|earliest|latest|OFFSET")]
-    pub go_on_from: GoOnFrom,
+    pub resume_from: ResumeFrom,
 
-    /// Why, for those who read the record of it (table `stampede.repairs`) later.
-    #[arg(long, value_parser = said)]
+    /// Reason, recorded in the table `stampede.repairs`.
+    #[arg(long, value_parser = parse_text)]
     pub reason: String,
 
-    /// Who, for the same.
-    #[arg(long, env = "USER", default_value = "unknown", value_parser = said)]
+    /// Who repairs, recorded in the table `stampede.repairs`.
+    #[arg(long, env = "USER", default_value = "unknown", value_parser = parse_text)]
     pub who: String,
 
-    /// Do it. Without this the command says what it would do, and fails.
+    /// Perform the repair. Without it, the command prints what it would do, and fails.
     #[arg(long)]
     pub confirm: bool,
 
-    /// Also if nothing is wrong that this command can see: for a partition that stops at one record again and again.
+    /// Repair even if this command finds no fault: for a partition that stops at the same record again and again.
     #[arg(long)]
-    pub although_in_order: bool,
+    pub force: bool,
 }
 
-fn said(text: &str) -> Result<String, String> {
+fn parse_text(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > 1_000 || text.contains('\0') {
-        return Err("a text of 1 to 1,000 characters".to_owned());
+        return Err("expected a text of 1 to 1,000 characters".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -104,41 +104,41 @@ fn said(text: &str) -> Result<String, String> {
 /// Arguments of `workers dead-letters`.
 #[derive(Args, Clone, Debug)]
 pub struct DeadLettersArgs {
-    /// What to do with them.
+    /// The operation.
     #[command(subcommand)]
     pub command: DeadLetterCommand,
 }
 
-/// What can be done with dead letters.
+/// Operations on dead letters.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DeadLetterCommand {
-    /// Show the newest: id, time, reason, where it came from, whether it can be replayed, key, length, error.
-    /// Control characters and the like are shown as escapes.
+    /// List the newest dead letters: id, time, reason, origin, whether it can be replayed, key, length, error.
+    /// Control and invisible characters are escaped.
     List(ListArgs),
-    /// Put records back on coupon.requests as they were, where their key belongs; they are decided like any other, and
-    /// one that was decided before is answered with its stored outcome. Refuses what was cut when it became a dead
-    /// letter, and what has no value or no key.
+    /// Produce records to coupon.requests again, unchanged, to the partition of their key. They are decided like any
+    /// other record; a request that was decided before keeps its stored outcome. Dead letters that were truncated, or
+    /// that have no value or no key, are rejected.
     Replay(ReplayArgs),
 }
 
 /// Arguments of `workers dead-letters list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// Where Kafka is.
+    /// Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// How many, the newest last.
+    /// Maximum number of dead letters; the newest is last.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
-    /// Only those with this reason.
+    /// Only dead letters with this reason.
     #[arg(long)]
     pub reason: Option<String>,
-    /// One JSON object a line, for programs.
+    /// Print one JSON object per line, for programs.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Where a dead letter stands: partition and offset in `coupon.dead-letters`.
+/// The position of a dead letter: partition and offset in `coupon.dead-letters`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterId {
     /// The partition.
@@ -156,7 +156,7 @@ impl FromStr for LetterId {
         });
         parts
             .filter(|id| id.partition >= 0 && id.offset >= 0)
-            .ok_or_else(|| "PARTITION:OFFSET, as `workers dead-letters list` shows it".to_owned())
+            .ok_or_else(|| "expected PARTITION:OFFSET, as listed by `workers dead-letters list`".to_owned())
     }
 }
 
@@ -169,13 +169,13 @@ impl std::fmt::Display for LetterId {
 /// Arguments of `workers dead-letters replay`.
 #[derive(Args, Clone, Debug)]
 pub struct ReplayArgs {
-    /// Where Kafka is.
+    /// Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Where Postgres is: it knows how many partitions there are.
+    /// Postgres, which has the recorded number of partitions.
     #[command(flatten)]
     pub postgres: PostgresArgs,
-    /// Which: PARTITION:OFFSET as `list` shows it; several with commas.
+    /// Dead letters to replay: PARTITION:OFFSET as listed by `list`; separated by commas.
     #[arg(
         long = "offset",
         value_name = "PARTITION:OFFSET",
@@ -184,13 +184,13 @@ pub struct ReplayArgs {
         conflicts_with = "all"
     )]
     pub letters: Vec<LetterId>,
-    /// All that can be replayed, up to what is there now.
+    /// Replay all that can be replayed, up to the present end of the topic.
     #[arg(long)]
     pub all: bool,
-    /// With --all: only those with this reason.
+    /// With --all: only dead letters with this reason.
     #[arg(long, requires = "all")]
     pub reason: Option<String>,
-    /// Say what would be done, and do nothing.
+    /// Print what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -200,16 +200,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_to_go_on_and_which_letter_are_read_or_refused_in_words() {
+    fn resume_positions_and_letter_ids_are_parsed_or_rejected() {
         for (text, expected) in [
-            ("recorded", Some(GoOnFrom::Recorded)),
-            ("earliest", Some(GoOnFrom::Earliest)),
-            ("latest", Some(GoOnFrom::Latest)),
-            ("0", Some(GoOnFrom::Offset(0))),
+            ("recorded", Some(ResumeFrom::Recorded)),
+            ("earliest", Some(ResumeFrom::Earliest)),
+            ("latest", Some(ResumeFrom::Latest)),
+            ("0", Some(ResumeFrom::Offset(0))),
             ("-1", None),
             ("beginning", None),
         ] {
-            assert_eq!(text.parse::<GoOnFrom>().ok(), expected, "{text}");
+            assert_eq!(text.parse::<ResumeFrom>().ok(), expected, "{text}");
         }
         assert_eq!("3:42".parse(), Ok(LetterId { partition: 3, offset: 42 }));
         for bad in ["3", "3:", ":4", "-1:4", "3:-4", "3:4:5"] {

@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::args::{LetterId, ListArgs};
 use super::letters::{Letter, Letters};
-use super::{OperatorError, harmless};
+use super::{OperatorError, escape};
 
-/// Characters shown of a key, a reason, an error.
-const SHOWN: usize = 80;
-/// The same for programs.
-const TOLD: usize = 1_000;
+/// Longest key, reason or error in a line, in characters.
+const MAX_IN_LINE: usize = 80;
+/// The same in JSON.
+const MAX_IN_JSON: usize = 1_000;
 
-/// What is shown of one letter; its value is not kept.
+/// The formatted line of a dead letter; the value is not kept.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     at_ms: i64,
@@ -25,15 +25,15 @@ struct Line {
     text: String,
 }
 
-/// The newest letters, as text.
+/// The newest dead letters, as text.
 pub(crate) async fn list(args: ListArgs) -> Result<String, OperatorError> {
     let read = move || -> Result<String, KafkaError> {
         let letters = Letters::open(&args.kafka)?;
         let mut newest: BinaryHeap<Reverse<Line>> = BinaryHeap::new();
         letters.all(|letter| {
-            let wanted =
+            let matches =
                 args.reason.as_ref().is_none_or(|reason| letter.header("reason") == reason.as_bytes());
-            if let (true, Some(id)) = (wanted, letter.id) {
+            if let (true, Some(id)) = (matches, letter.id) {
                 let text = if args.json { object(&letter, id) } else { line(&letter, id) };
                 newest.push(Reverse(Line { at_ms: letter.at_ms.unwrap_or(0), id, text }));
                 if newest.len() > args.limit as usize {
@@ -50,16 +50,16 @@ pub(crate) async fn list(args: ListArgs) -> Result<String, OperatorError> {
 }
 
 fn line(letter: &Letter, id: LetterId) -> String {
-    let shown = |bytes: &[u8]| harmless::text(bytes, SHOWN);
+    let shown = |bytes: &[u8]| escape::text(bytes, MAX_IN_LINE);
     let at = letter.at_ms.and_then(DateTime::from_timestamp_millis);
     let at = at.map_or_else(|| "-".to_owned(), |at| at.format("%FT%T%.3fZ").to_string());
     let key =
         letter.key.as_deref().map_or_else(|| "no key".to_owned(), |key| format!("key \"{}\"", shown(key)));
     let length = letter.number("length").map_or_else(|| "?".to_owned(), |length| length.to_string());
-    let fate =
-        letter.replayable().map_or_else(|why| format!("not replayable: {why}"), |()| "replayable".to_owned());
+    let replayable =
+        letter.replayable().map_or_else(|reason| format!("not replayable: {reason}"), |()| "replayable".to_owned());
     format!(
-        "{id}  {at}  {}  from {REQUESTS} {}:{}  {key}  {length} bytes  {fate}  {}",
+        "{id}  {at}  {}  from {REQUESTS} {}:{}  {key}  {length} bytes  {replayable}  {}",
         shown(letter.header("reason")),
         shown(letter.header("partition")),
         shown(letter.header("offset")),
@@ -68,21 +68,21 @@ fn line(letter: &Letter, id: LetterId) -> String {
 }
 
 fn object(letter: &Letter, id: LetterId) -> String {
-    let told = |bytes: &[u8]| harmless::text(bytes, TOLD);
+    let text = |bytes: &[u8]| escape::text(bytes, MAX_IN_JSON);
     json!({
         "id": id.to_string(),
         "partition": id.partition,
         "offset": id.offset,
         "at_ms": letter.at_ms,
-        "reason": told(letter.header("reason")),
-        "error": told(letter.header("error")),
+        "reason": text(letter.header("reason")),
+        "error": text(letter.header("error")),
         "from_partition": letter.number("partition"),
         "from_offset": letter.number("offset"),
-        "key": letter.key.as_deref().map(told),
+        "key": letter.key.as_deref().map(text),
         "length": letter.number("length"),
-        "digest": told(letter.header("digest")),
+        "digest": text(letter.header("digest")),
         "replayable": letter.replayable().is_ok(),
-        "why_not": letter.replayable().err(),
+        "not_replayable_because": letter.replayable().err(),
     })
     .to_string()
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostile_letter_is_one_line_that_does_nothing() {
+    fn a_hostile_letter_is_one_line_without_control_characters() {
         let hostile = b"\x1b[2J\r\nx".to_vec();
         let letter = Letter {
             key: Some(hostile.clone()),

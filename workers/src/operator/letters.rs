@@ -1,4 +1,4 @@
-//! `coupon.dead-letters`, read by hand: every letter as it is there, up to what is there now.
+//! Reads `coupon.dead-letters`, up to its present end.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::args::LetterId;
 
-/// How long one question to Kafka may take, and how long nothing may come.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of a request to Kafka, and of the wait for the next record.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A dead letter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Letter {
     pub(crate) id: Option<LetterId>,
-    /// When it became one, in unix milliseconds.
+    /// When it was produced, in Unix milliseconds.
     pub(crate) at_ms: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
-    /// Headers, as they are: whoever may write to the topic may have written anything.
+    /// Headers, unvalidated: any producer of the topic may have written anything.
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -42,7 +42,7 @@ impl Letter {
         }
     }
 
-    /// A header's bytes; empty if there is none.
+    /// The bytes of a header; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &[u8] {
         self.headers.iter().find(|header| header.0 == name).map_or(&[], |header| &header.1)
     }
@@ -52,23 +52,23 @@ impl Letter {
         std::str::from_utf8(self.header(name)).ok()?.parse().ok()
     }
 
-    /// Why it cannot be put back; `Ok` if it can.
+    /// Whether it can be replayed, or why not.
     pub(crate) fn replayable(&self) -> Result<(), &'static str> {
         let Some(value) = &self.value else { return Err("it has no value") };
         if self.key.is_none() {
-            return Err("it has no key, so no partition is its own");
+            return Err("it has no key, and so no partition");
         }
         if self.number("length") != i64::try_from(value.len()).ok() {
-            return Err("it was cut when it became a dead letter: its value is not whole");
+            return Err("its value was truncated when it became a dead letter");
         }
         if self.header("digest") != format!("sha256:{:x}", Sha256::digest(value)).as_bytes() {
-            return Err("its value is not the one that became a dead letter: the digest differs");
+            return Err("its value differs from the original: the digest does not match");
         }
         Ok(())
     }
 }
 
-/// The client that reads letters. Blocks: it belongs on a blocking thread.
+/// The client that reads dead letters. Its methods block.
 pub(crate) struct Letters {
     client: BaseConsumer,
 }
@@ -80,14 +80,14 @@ impl Letters {
         Ok(Self { client: config.create()? })
     }
 
-    /// Everything that is there now; `each` is called in the order of each partition.
+    /// Calls `each` with every dead letter up to the present end, in order within each partition.
     pub(crate) fn all(&self, mut each: impl FnMut(Letter) -> KafkaResult<()>) -> KafkaResult<()> {
-        let metadata = self.client.fetch_metadata(Some(DEAD_LETTERS), PATIENCE)?;
+        let metadata = self.client.fetch_metadata(Some(DEAD_LETTERS), TIMEOUT)?;
         let topic = metadata.topics().first();
         let mut list = TopicPartitionList::new();
         let mut ends = std::collections::BTreeMap::new();
         for partition in topic.map(|topic| topic.partitions()).unwrap_or_default() {
-            let (low, high) = self.client.fetch_watermarks(DEAD_LETTERS, partition.id(), PATIENCE)?;
+            let (low, high) = self.client.fetch_watermarks(DEAD_LETTERS, partition.id(), TIMEOUT)?;
             if low < high {
                 list.add_partition_offset(DEAD_LETTERS, partition.id(), KafkaOffset::Offset(low))?;
                 ends.insert(partition.id(), high);
@@ -99,7 +99,7 @@ impl Letters {
                 Next::Letter(letter) => {
                     let Some(id) = letter.id else { continue };
                     let Some(end) = ends.get(&id.partition).copied() else { continue };
-                    // What came after we began, a replay of ours among it, is not looked at.
+                    // Later records, such as those of a running replay, are ignored.
                     if id.offset + 1 >= end {
                         ends.remove(&id.partition);
                     }
@@ -113,9 +113,9 @@ impl Letters {
         self.client.unassign()
     }
 
-    /// One letter; `None` if there is none at this place.
+    /// One dead letter; `None` if there is none at this offset.
     pub(crate) fn one(&self, id: LetterId) -> KafkaResult<Option<Letter>> {
-        let (low, high) = self.client.fetch_watermarks(DEAD_LETTERS, id.partition, PATIENCE)?;
+        let (low, high) = self.client.fetch_watermarks(DEAD_LETTERS, id.partition, TIMEOUT)?;
         if id.offset < low || id.offset >= high {
             return Ok(None);
         }
@@ -131,14 +131,14 @@ impl Letters {
     }
 
     fn next(&self) -> KafkaResult<Next> {
-        let until = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut last = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
-        while Instant::now() < until {
+        while Instant::now() < deadline {
             match self.client.poll(Duration::from_millis(200)) {
                 None => {}
                 Some(Ok(message)) => return Ok(Next::Letter(Letter::of(&message))),
                 Some(Err(KafkaError::PartitionEOF(partition))) => return Ok(Next::End(partition)),
-                // librdkafka connects again by itself.
+                // librdkafka reconnects by itself.
                 Some(Err(error)) => last = error,
             }
         }
@@ -166,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_record_with_a_key_can_be_put_back() {
+    fn only_a_complete_record_with_a_key_can_be_replayed() {
         assert_eq!(letter().replayable(), Ok(()));
         let cases = [
             (Letter { value: None, ..letter() }, "no value"),
             (Letter { key: None, ..letter() }, "no key"),
-            (Letter { value: Some(b"valu".to_vec()), ..letter() }, "cut"),
-            (Letter { value: Some(b"VALUE".to_vec()), ..letter() }, "digest differs"),
-            (Letter { headers: Vec::new(), ..letter() }, "cut"),
+            (Letter { value: Some(b"valu".to_vec()), ..letter() }, "truncated"),
+            (Letter { value: Some(b"VALUE".to_vec()), ..letter() }, "digest does not match"),
+            (Letter { headers: Vec::new(), ..letter() }, "truncated"),
         ];
         for (letter, words) in cases {
             assert!(letter.replayable().unwrap_err().contains(words), "{words}");

@@ -1,11 +1,11 @@
-//! What an operator does by hand: look at the partitions, let a stopped one go on, list dead letters and replay them.
+//! The operator commands: list the partitions, repair a stopped one, list dead letters and replay them.
 //!
-//! Guarantees: looking changes nothing; what changes something says what it will do, wants to be confirmed, and leaves
-//! a row in Postgres; text that came from outside reaches a terminal only in a form that does nothing there.
+//! Guarantees: listing changes nothing; a repair prints what it will do, requires confirmation, and is recorded in
+//! Postgres; external text is escaped before it reaches a terminal.
 
 pub mod args;
 mod dead_letters;
-mod harmless;
+mod escape;
 mod letters;
 mod partitions;
 mod repair;
@@ -20,32 +20,32 @@ use thiserror::Error;
 
 pub use args::{DeadLetterCommand, DeadLettersArgs, PartitionsArgs, RepairArgs};
 
-/// Why a command did not do what it was asked for. One line: what, and what to do.
+/// A command failed. One line: the cause, and the remedy.
 #[derive(Debug, Error)]
 pub enum OperatorError {
-    /// The address of Postgres.
+    /// The URL of Postgres is invalid.
     #[error(transparent)]
     PostgresUrl(#[from] postgres::PostgresUrlError),
-    /// Postgres.
+    /// Postgres failed.
     #[error(
-        "Postgres: {0}; is STAMPEDE_POSTGRES_URL right, the server up, and the schema there (workers migrate)?"
+        "Postgres: {0}; check STAMPEDE_POSTGRES_URL, that the server is up, and that the schema exists (workers migrate)"
     )]
     Postgres(#[from] sqlx::Error),
-    /// Kafka.
-    #[error("Kafka: {0}; is STAMPEDE_KAFKA_BROKERS right and the broker up?")]
+    /// Kafka failed.
+    #[error("Kafka: {0}; check STAMPEDE_KAFKA_BROKERS and that the brokers are up")]
     Kafka(#[from] KafkaError),
-    /// Kafka, while it was asked about a partition.
-    #[error("Kafka was asked about partition {0}: {1}")]
+    /// A request to Kafka about a partition failed.
+    #[error("request to Kafka about partition {0} failed: {1}")]
     Inspect(i32, String),
-    /// Standard output.
-    #[error("the answer cannot be written: {0}")]
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
-    /// A task of our own panicked.
+    /// A task panicked.
     #[error("this is a bug: {0}")]
     Bug(#[from] tokio::task::JoinError),
-    /// What was asked for is refused; nothing was changed.
+    /// The operation was rejected; nothing was changed.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
 }
 
 /// `workers partitions`.
@@ -53,24 +53,24 @@ pub enum OperatorError {
 /// # Errors
 /// [`OperatorError`].
 pub async fn partitions(args: PartitionsArgs) -> Result<(), OperatorError> {
-    let seen = survey::all(&args.servers).await?;
-    say(&if args.json { partitions::json(&seen) } else { partitions::table(&seen) })
+    let statuses = survey::all(&args.servers).await?;
+    print(&if args.json { partitions::json(&statuses) } else { partitions::table(&statuses) })
 }
 
 /// `workers repair`.
 ///
 /// # Errors
-/// [`OperatorError`]; [`OperatorError::Refused`] as long as it is not confirmed.
+/// [`OperatorError`]; [`OperatorError::Rejected`] without --confirm.
 pub async fn repair(args: RepairArgs) -> Result<(), OperatorError> {
     let pool = pool(&args.servers.postgres)?;
     for partition in &args.partitions {
         let done = repair::repair(&args, *partition, &pool).await?;
-        say(&done)?;
+        print(&done)?;
     }
     if args.confirm {
         return Ok(());
     }
-    Err(OperatorError::Refused("nothing was changed; say --confirm to do it".to_owned()))
+    Err(OperatorError::Rejected("nothing was changed; add --confirm to perform the repair".to_owned()))
 }
 
 /// `workers dead-letters`.
@@ -79,11 +79,11 @@ pub async fn repair(args: RepairArgs) -> Result<(), OperatorError> {
 /// [`OperatorError`].
 pub async fn dead_letters(args: DeadLettersArgs) -> Result<(), OperatorError> {
     match args.command {
-        DeadLetterCommand::List(args) => say(&dead_letters::list(args).await?),
+        DeadLetterCommand::List(args) => print(&dead_letters::list(args).await?),
         DeadLetterCommand::Replay(args) => {
             let outcome = replay::replay(args).await?;
-            say(&outcome.text)?;
-            outcome.refused.map_or(Ok(()), |why| Err(OperatorError::Refused(why)))
+            print(&outcome.text)?;
+            outcome.rejected.map_or(Ok(()), |reason| Err(OperatorError::Rejected(reason)))
         }
     }
 }
@@ -92,10 +92,10 @@ fn pool(args: &runtime::config::PostgresArgs) -> Result<sqlx::PgPool, OperatorEr
     Ok(postgres::pool(postgres::options(args, "stampede-operator")?, 2))
 }
 
-/// To standard output. Whoever reads may stop reading.
-fn say(text: &str) -> Result<(), OperatorError> {
+/// Prints to standard output. The reader may close the pipe early.
+fn print(text: &str) -> Result<(), OperatorError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
+        result => Ok(result?),
     }
 }

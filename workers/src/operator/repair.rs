@@ -1,4 +1,4 @@
-//! `workers repair`: lets a stopped partition go on, from where an operator says, and records that.
+//! `workers repair`: resumes a stopped partition at the offset that an operator chooses, and records the repair.
 
 use coupon_core::batch::Position;
 use coupon_core::ids::{Offset, Partition, WriteNo};
@@ -6,15 +6,15 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::OperatorError;
-use super::args::{GoOnFrom, RepairArgs};
-use super::survey::{Row, Seen, Surveyor};
+use super::args::{RepairArgs, ResumeFrom};
+use super::survey::{PartitionStatus, Row, Surveyor};
 use crate::log::{Found, Last};
 use crate::topic_identity::Identity;
 
-/// How a partition is to go on.
+/// The change that a repair makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Plan {
-    /// Why it had stopped.
+    /// Why the partition had stopped.
     finding: String,
     from: Offset,
     to: Offset,
@@ -23,61 +23,60 @@ struct Plan {
     topic: Option<Uuid>,
 }
 
-/// Repairs one partition, or only says how it would be; answers what to tell the operator.
+/// Repairs one partition, or with no confirmation only plans the repair. Returns the message for the operator.
 pub(crate) async fn repair(
     args: &RepairArgs,
     partition: i32,
     pool: &PgPool,
 ) -> Result<String, OperatorError> {
     let surveyor = Surveyor::new(&args.servers, pool).await?;
-    let seen = surveyor.look(Partition(partition)).await?;
-    let refused = |why: String| OperatorError::Refused(format!("partition {partition}: {why}"));
-    let (row, found) = match (&seen.row, &seen.found) {
+    let status = surveyor.status(Partition(partition)).await?;
+    let rejected = |reason: String| OperatorError::Rejected(format!("partition {partition}: {reason}"));
+    let (row, found) = match (&status.row, &status.found) {
         (Some(row), Some(found)) => (row, found),
-        (None, _) => return Err(refused("nobody ever owned it, so there is nothing to repair".to_owned())),
+        (None, _) => return Err(rejected("it was never owned, so there is nothing to repair".to_owned())),
         (_, None) => {
-            let why = seen.verdict.err().unwrap_or_default();
-            return Err(refused(format!("{why}; it can be repaired once the topic is there")));
+            let reason = status.verdict.err().unwrap_or_default();
+            return Err(rejected(format!("{reason}; it can be repaired once the topic exists")));
         }
     };
-    let plan = plan(&seen, row, found, args).map_err(refused)?;
-    let what = describe(partition, &plan, found);
+    let plan = plan(&status, row, found, args).map_err(rejected)?;
+    let change = describe(partition, &plan, found);
     if !args.confirm {
-        return Ok(format!("would do: {what}\n"));
+        return Ok(format!("planned: {change}\n"));
     }
-    let last = surveyor.find(Partition(partition), Offset(plan.to.0 - 1)).await?.last;
+    let last = surveyor.inspect(Partition(partition), Offset(plan.to.0 - 1)).await?.last;
     match write(args, partition, &plan, found, last, row, pool).await? {
-        Some(repair) => Ok(format!("done, as repair {repair}: {what}\n")),
-        None => Err(refused("its row has changed meanwhile: look again (workers partitions)".to_owned())),
+        Some(repair) => Ok(format!("repaired (repair {repair}): {change}\n")),
+        None => Err(rejected("its row has changed in between: check again with `workers partitions`".to_owned())),
     }
 }
 
-fn plan(seen: &Seen, row: &Row, found: &Found, args: &RepairArgs) -> Result<Plan, String> {
-    let finding = match &seen.verdict {
-        Err(why) => why.clone(),
-        Ok(()) if args.although_in_order => "nothing that the command could see".to_owned(),
+fn plan(status: &PartitionStatus, row: &Row, found: &Found, args: &RepairArgs) -> Result<Plan, String> {
+    let finding = match &status.verdict {
+        Err(reason) => reason.clone(),
+        Ok(()) if args.force => "no fault found; forced".to_owned(),
         Ok(()) => {
-            return Err("it is in order, as far as can be seen: nothing was changed. If it stops at one record again \
-                        and again, see --although-in-order"
+            return Err("no fault found; nothing was changed. If it stops at the same record again and again, use --force"
                 .to_owned());
         }
     };
     let from = row.position.next_offset;
-    let to = match args.go_on_from {
-        GoOnFrom::Recorded => from,
-        GoOnFrom::Earliest => found.low,
-        GoOnFrom::Latest => found.high,
-        GoOnFrom::Offset(offset) => Offset(offset),
+    let to = match args.resume_from {
+        ResumeFrom::Recorded => from,
+        ResumeFrom::Earliest => found.low,
+        ResumeFrom::Latest => found.high,
+        ResumeFrom::Offset(offset) => Offset(offset),
     };
     if to < found.low || to > found.high {
         return Err(format!(
-            "it cannot go on from {to}: its log begins at {} and ends at {}; nothing was changed",
+            "it cannot resume at {to}: its log begins at {} and ends at {}; nothing was changed",
             found.low, found.high
         ));
     }
-    let heard_of = found.committed.unwrap_or_default().max(row.write_no);
-    let topic = if let Identity::Is(id) = seen.identity { Some(id) } else { None };
-    Ok(Plan { finding, from, to, was_write_no: row.write_no, write_no: heard_of.next(), topic })
+    let highest = found.committed.unwrap_or_default().max(row.write_no);
+    let topic = if let Identity::Is(id) = status.identity { Some(id) } else { None };
+    Ok(Plan { finding, from, to, was_write_no: row.write_no, write_no: highest.next(), topic })
 }
 
 fn describe(partition: i32, plan: &Plan, found: &Found) -> String {
@@ -85,13 +84,13 @@ fn describe(partition: i32, plan: &Plan, found: &Found) -> String {
     let skipped = match to.0 - from.0 {
         0 => "nothing is skipped".to_owned(),
         skipped @ 1.. => format!(
-            "{skipped} offsets are skipped: what was in them is never decided ({} of them are still in the log)",
+            "{skipped} offsets are skipped: their requests are never decided ({} of them are still in the log)",
             (to.0 - from.0.max(found.low.0)).max(0)
         ),
-        back => format!("{} offsets are read again: requests decided before keep their outcome", -back),
+        again => format!("{} offsets are read again: requests decided before keep their outcome", -again),
     };
     format!(
-        "partition {partition} goes on from offset {to} instead of {from}; {skipped}. It had stopped because: {finding}"
+        "partition {partition} resumes at offset {to} instead of {from}; {skipped}. It had stopped because: {finding}"
     )
 }
 
@@ -105,7 +104,7 @@ async fn write(
     pool: &PgPool,
 ) -> Result<Option<i64>, OperatorError> {
     let Position { last_offset, last_digest, .. } = match last {
-        // The next takeover compares it again.
+        // The next takeover compares the digest again.
         Last::Digest(last_digest) => {
             Position { last_offset: Offset(plan.to.0 - 1), last_digest, ..row.position }
         }
@@ -154,13 +153,13 @@ mod tests {
         }
     }
 
-    fn planned(seen: &Seen, more: &[&str]) -> Result<Plan, String> {
-        plan(seen, seen.row.as_ref().unwrap(), seen.found.as_ref().unwrap(), &args(more))
+    fn planned(status: &PartitionStatus, more: &[&str]) -> Result<Plan, String> {
+        plan(status, status.row.as_ref().unwrap(), status.found.as_ref().unwrap(), &args(more))
     }
 
-    fn stopped() -> Seen {
+    fn stopped() -> PartitionStatus {
         let position = Position { next_offset: Offset(20), last_offset: Offset(19), ..Position::default() };
-        Seen {
+        PartitionStatus {
             partition: Partition(2),
             row: Some(Row { owner: None, epoch: 1, write_no: WriteNo(7), position, unacknowledged: 0 }),
             found: Some(Found {
@@ -175,22 +174,22 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_in_order_is_left_alone_unless_the_operator_insists() {
-        let in_order = Seen { verdict: Ok(()), ..stopped() };
-        assert!(planned(&in_order, &["--go-on-from", "earliest"]).unwrap_err().contains("in order"));
-        assert!(planned(&in_order, &["--go-on-from", "earliest", "--although-in-order"]).is_ok());
+    fn a_healthy_partition_is_repaired_only_with_force() {
+        let healthy = PartitionStatus { verdict: Ok(()), ..stopped() };
+        assert!(planned(&healthy, &["--resume-from", "earliest"]).unwrap_err().contains("no fault found"));
+        assert!(planned(&healthy, &["--resume-from", "earliest", "--force"]).is_ok());
     }
 
     #[test]
-    fn it_goes_on_only_where_the_log_is_and_past_every_write_that_kafka_has_heard_of() {
-        let plan = planned(&stopped(), &["--go-on-from", "earliest"]).unwrap();
+    fn it_resumes_only_within_the_log_and_above_every_write_number_in_kafka() {
+        let plan = planned(&stopped(), &["--resume-from", "earliest"]).unwrap();
         assert_eq!((plan.from, plan.to, plan.write_no), (Offset(20), Offset(25), WriteNo(10)));
         let text = describe(2, &plan, stopped().found.as_ref().unwrap());
         assert!(text.contains("5 offsets are skipped") && text.contains("(0 of them"), "{text}");
-        assert_eq!(planned(&stopped(), &["--go-on-from", "latest"]).unwrap().to, Offset(30));
-        assert_eq!(planned(&stopped(), &["--go-on-from", "27"]).unwrap().to, Offset(27));
+        assert_eq!(planned(&stopped(), &["--resume-from", "latest"]).unwrap().to, Offset(30));
+        assert_eq!(planned(&stopped(), &["--resume-from", "27"]).unwrap().to, Offset(27));
         for outside in ["recorded", "24", "31"] {
-            assert!(planned(&stopped(), &["--go-on-from", outside]).unwrap_err().contains("cannot go on"));
+            assert!(planned(&stopped(), &["--resume-from", outside]).unwrap_err().contains("cannot resume"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `workers dead-letters replay`: puts records back on `coupon.requests`, as they were, where their key belongs.
+//! `workers dead-letters replay`: produces records to `coupon.requests` again, unchanged, to the partition of their key.
 //!
 //! They are decided like any other record. A request that was decided before, even as `unprocessable` when it became
 //! a dead letter, keeps that outcome: an id is decided once.
@@ -18,35 +18,35 @@ use super::args::{LetterId, ReplayArgs};
 use super::letters::{Letter, Letters};
 use super::{OperatorError, pool};
 
-/// Says on a replayed record which dead letter it was.
+/// Header of a replayed record with the id of its dead letter.
 const HEADER_REPLAYED: &str = "replayed_from";
 
-/// What was done.
+/// The result of a replay.
 pub(crate) struct Outcome {
-    /// One line for each letter.
+    /// One line per dead letter.
     pub(crate) text: String,
-    /// Set if a letter that was named could not be put back.
-    pub(crate) refused: Option<String>,
+    /// Set if a dead letter that was named could not be replayed.
+    pub(crate) rejected: Option<String>,
 }
 
-/// Puts letters back.
+/// Replays dead letters.
 pub(crate) async fn replay(args: ReplayArgs) -> Result<Outcome, OperatorError> {
     let count: Option<i32> = sqlx::query_scalar("select partitions from stampede.topics where name = $1")
         .bind(REQUESTS)
         .fetch_optional(&pool(&args.postgres)?)
         .await?;
     let Some(partitions) = count else {
-        return Err(OperatorError::Refused(
-            "Postgres has recorded no topics: is this Stampede's database?".to_owned(),
+        return Err(OperatorError::Rejected(
+            "Postgres has recorded no topics: check that STAMPEDE_POSTGRES_URL is Stampede's database".to_owned(),
         ));
     };
     let mut config = kafka::producer(&args.kafka, "stampede-replay");
-    // An operator counts what comes back.
+    // Idempotent, so that a retry does not append a record twice: an operator counts the replayed records.
     config.set("enable.idempotence", "true");
     let producer = ThreadedProducer::from_config_and_context(&config, Acknowledgements)?;
     let handle = Handle::current();
     let work = move || {
-        let work = Replay { producer, partitions, handle, args, text: String::new(), refused: 0 };
+        let work = Replay { producer, partitions, handle, args, text: String::new(), rejected: 0 };
         work.run()
     };
     Ok(tokio::task::spawn_blocking(work).await??)
@@ -58,7 +58,7 @@ struct Replay {
     handle: Handle,
     args: ReplayArgs,
     text: String,
-    refused: usize,
+    rejected: usize,
 }
 
 impl Replay {
@@ -67,54 +67,54 @@ impl Replay {
         if self.args.all {
             let reason = self.args.reason.clone();
             letters.all(|letter| {
-                let wanted =
+                let matches =
                     reason.as_ref().is_none_or(|reason| letter.header("reason") == reason.as_bytes());
-                if wanted { self.put_back(&letter) } else { Ok(()) }
+                if matches { self.replay(&letter) } else { Ok(()) }
             })?;
-            // Those that cannot be replayed are told, and were not asked for by name.
-            self.refused = 0;
+            // Dead letters that cannot be replayed are listed, which is no failure: they were not named.
+            self.rejected = 0;
         } else {
             for id in self.args.letters.clone() {
                 match letters.one(id)? {
-                    Some(letter) => self.put_back(&letter)?,
-                    None => self.refuse(id, "there is no such letter"),
+                    Some(letter) => self.replay(&letter)?,
+                    None => self.reject(id, "there is no such dead letter"),
                 }
             }
         }
-        let refused = (self.refused > 0)
-            .then(|| format!("{} of the letters cannot be replayed: see above", self.refused));
-        Ok(Outcome { text: self.text, refused })
+        let rejected = (self.rejected > 0)
+            .then(|| format!("{} of the dead letters cannot be replayed: see above", self.rejected));
+        Ok(Outcome { text: self.text, rejected })
     }
 
-    fn put_back(&mut self, letter: &Letter) -> KafkaResult<()> {
+    fn replay(&mut self, letter: &Letter) -> KafkaResult<()> {
         let Some(id) = letter.id else { return Ok(()) };
-        if let Err(why) = letter.replayable() {
-            self.refuse(id, why);
+        if let Err(reason) = letter.replayable() {
+            self.reject(id, reason);
             return Ok(());
         }
         let key = letter.key.as_deref().unwrap_or_default();
         let to = partition_for(key, self.partitions);
         let line = if self.args.dry_run {
-            format!("{id}: would go to partition {to} of {REQUESTS}")
+            format!("{id}: would be produced to partition {to} of {REQUESTS}")
         } else {
             let offset = self.produce(letter, id, key, to)?;
-            format!("{id}: is at offset {offset} of partition {to} of {REQUESTS} now")
+            format!("{id}: produced to partition {to} of {REQUESTS}, offset {offset}")
         };
-        self.say(&line);
+        self.add_line(&line);
         Ok(())
     }
 
-    fn refuse(&mut self, id: LetterId, why: &str) {
-        self.refused += 1;
-        self.say(&format!("{id}: not replayed: {why}"));
+    fn reject(&mut self, id: LetterId, reason: &str) {
+        self.rejected += 1;
+        self.add_line(&format!("{id}: not replayed: {reason}"));
     }
 
-    fn say(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
     }
 
-    /// One after another, each acknowledged before the next: a replay that is interrupted has told what it did.
+    /// Waits for the acknowledgement of each record before the next one.
     fn produce(&self, letter: &Letter, id: LetterId, key: &[u8], to: i32) -> KafkaResult<i64> {
         let (acknowledge, acknowledged) = oneshot::channel();
         let origin = id.to_string();
@@ -130,7 +130,7 @@ impl Replay {
     }
 }
 
-/// Tells the offset of each record that the broker has, or why it has not.
+/// Sends the offset of each delivered record, or the error, to the caller of [`Replay::produce`].
 struct Acknowledgements;
 
 impl ClientContext for Acknowledgements {}
@@ -139,10 +139,10 @@ impl ProducerContext for Acknowledgements {
     type DeliveryOpaque = Box<oneshot::Sender<KafkaResult<i64>>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, acknowledge: Self::DeliveryOpaque) {
-        let told = match result {
+        let offset = match result {
             Ok(message) => Ok(message.offset()),
             Err((error, _)) => Err(error.clone()),
         };
-        drop(acknowledge.send(told));
+        drop(acknowledge.send(offset));
     }
 }

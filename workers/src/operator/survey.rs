@@ -1,5 +1,5 @@
-//! How every partition stands, as Postgres and Kafka tell it: the same check that a takeover makes, without taking
-//! over. Changes nothing.
+//! The status of every partition in Postgres and Kafka: the check that a takeover makes, without taking over. Changes
+//! nothing.
 
 use std::sync::Arc;
 
@@ -14,21 +14,21 @@ use super::{OperatorError, pool};
 use crate::log::{Found, Inspector};
 use crate::topic_identity::{self, Identities, Identity};
 
-/// One partition.
+/// The status of one partition.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct PartitionStatus {
     pub(crate) partition: Partition,
-    /// Its row; `None` if nobody ever owned it.
+    /// Its row; `None` if it was never owned.
     pub(crate) row: Option<Row>,
-    /// What is in Kafka.
+    /// The state of its log in Kafka.
     pub(crate) found: Option<Found>,
-    /// The identity of the topic now.
+    /// The present identity of the topic.
     pub(crate) identity: Identity,
-    /// Why a takeover would stop; `Ok` if it would not.
+    /// Whether a takeover would succeed, or why not.
     pub(crate) verdict: Result<(), String>,
 }
 
-/// What Postgres says.
+/// The columns of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) owner: Option<String>,
@@ -38,8 +38,8 @@ pub(crate) struct Row {
     pub(crate) unacknowledged: i64,
 }
 
-/// Asks about everything.
-pub(crate) async fn all(servers: &Servers) -> Result<Vec<Seen>, OperatorError> {
+/// The status of all partitions.
+pub(crate) async fn all(servers: &Servers) -> Result<Vec<PartitionStatus>, OperatorError> {
     let pool = pool(&servers.postgres)?;
     let surveyor = Surveyor::new(servers, &pool).await?;
     let count: i32 = sqlx::query_scalar("select partitions from stampede.topics where name = $1")
@@ -47,14 +47,14 @@ pub(crate) async fn all(servers: &Servers) -> Result<Vec<Seen>, OperatorError> {
         .fetch_optional(&pool)
         .await?
         .unwrap_or(0);
-    let mut seen = Vec::new();
+    let mut statuses = Vec::new();
     for partition in 0..count {
-        seen.push(surveyor.look(Partition(partition)).await?);
+        statuses.push(surveyor.status(Partition(partition)).await?);
     }
-    Ok(seen)
+    Ok(statuses)
 }
 
-/// Looks at partitions.
+/// Reads the status of partitions.
 pub(crate) struct Surveyor {
     pool: PgPool,
     inspector: Arc<Inspector>,
@@ -65,7 +65,7 @@ pub(crate) struct Surveyor {
 impl Surveyor {
     pub(crate) async fn new(servers: &Servers, pool: &PgPool) -> Result<Self, OperatorError> {
         let mut inspector = kafka::reader(&servers.kafka, "stampede-operator");
-        // It reads the group's committed offsets. It never subscribes, so it never joins.
+        // It reads the committed offsets of the group. It never subscribes, so it never joins.
         inspector.set("group.id", &servers.group);
         let identities = Identities::new(servers.kafka.kafka_brokers.clone(), pool.clone());
         let identity = identities.now().await;
@@ -77,14 +77,14 @@ impl Surveyor {
         })
     }
 
-    pub(crate) async fn look(&self, partition: Partition) -> Result<Seen, OperatorError> {
-        // The owner may go on meanwhile: what the log must still have is asked for before Kafka is, and the write
-        // number that Kafka must not be ahead of afterwards.
+    pub(crate) async fn status(&self, partition: Partition) -> Result<PartitionStatus, OperatorError> {
+        // The owner may write in between. The position that the log must contain is therefore read before Kafka, and the
+        // write number that Kafka must not exceed is read after it.
         let before = self.row(partition).await?;
         let position = before.as_ref().map_or_else(unowned, |row| row.position);
         let recorded = self.identities.recorded(partition).await?;
         let identity = self.identity;
-        let found = self.find(partition, position.last_offset).await;
+        let found = self.inspect(partition, position.last_offset).await;
         let row = self.row(partition).await?;
         let write_no = row.as_ref().map_or(WriteNo(0), |row| row.write_no);
         let (found, verdict) = match found {
@@ -93,22 +93,22 @@ impl Surveyor {
                     .and_then(|()| found.judge(partition, &position, write_no));
                 (Some(found), verdict)
             }
-            // Of a topic that is gone Kafka tells nothing more.
+            // Kafka returns nothing about a deleted topic.
             Err(error) => match topic_identity::judge(partition, identity, recorded) {
                 Ok(()) => return Err(error),
-                gone => (None, gone),
+                deleted => (None, deleted),
             },
         };
-        // A moving partition is shown as it was when Kafka was asked.
+        // Shows the position that was compared with Kafka, even if the owner has written since.
         let row = row.map(|row| Row { position, ..row });
-        Ok(Seen { partition, row, found, identity, verdict })
+        Ok(PartitionStatus { partition, row, found, identity, verdict })
     }
 
-    /// What is in Kafka about a partition, and about the record at `last`.
-    pub(crate) async fn find(&self, partition: Partition, last: Offset) -> Result<Found, OperatorError> {
+    /// The state of a log, and of its record at `last`.
+    pub(crate) async fn inspect(&self, partition: Partition, last: Offset) -> Result<Found, OperatorError> {
         let inspector = Arc::clone(&self.inspector);
-        let looked = tokio::task::spawn_blocking(move || inspector.look(partition, last)).await?;
-        looked.map_err(|error| OperatorError::Inspect(partition.0, error.to_string()))
+        let state = tokio::task::spawn_blocking(move || inspector.look(partition, last)).await?;
+        state.map_err(|error| OperatorError::Inspect(partition.0, error.to_string()))
     }
 
     async fn row(&self, partition: Partition) -> Result<Option<Row>, OperatorError> {

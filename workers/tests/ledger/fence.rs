@@ -140,7 +140,7 @@ async fn two_workers_may_migrate_at_once_and_again() {
     let again = runtime::registry::Registry::register(&pools[1]).await.unwrap();
     let id = registry.id_of(schemas::Subject::Event);
     assert_eq!(id, again.id_of(schemas::Subject::Event));
-    let stored = runtime::registry::definition_of(&pools[0], id).await.unwrap();
+    let stored = runtime::registry::schema_definition(&pools[0], id).await.unwrap();
     assert_eq!(stored.as_deref(), Some(schemas::Subject::Event.newest().definition));
-    assert_eq!(runtime::registry::definition_of(&pools[0], schemas::SchemaId(9999)).await.unwrap(), None);
+    assert_eq!(runtime::registry::schema_definition(&pools[0], schemas::SchemaId(9999)).await.unwrap(), None);
 }

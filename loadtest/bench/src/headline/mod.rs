@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use local_stack::{Profile, Programs, Stack, StackConfig, StackError, interrupted};
+use local_stack::{Profile, Programs, Stack, StackConfig, StackError, shutdown_signal};
 use serde::Serialize;
 use sqlx::PgPool;
 use thiserror::Error;
@@ -153,7 +153,7 @@ impl Headline {
 /// [`HeadlineError`], in one line.
 pub async fn run(args: HeadlineArgs) -> Result<ExitCode, HeadlineError> {
     let screen = Screen::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let (headline, report) = tokio::select! {
         biased;
         // What is dropped kills its children.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use local_stack::{Child, Profile, Programs, interrupted};
+use local_stack::{Child, Profile, Programs, shutdown_signal};
 use serde::Serialize;
 
 use crate::BenchError;
@@ -82,7 +82,7 @@ pub struct Memory {
 /// [`BenchError`], in one line.
 pub async fn run(args: MemoryArgs) -> Result<ExitCode, BenchError> {
     let screen = Screen::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let memory = tokio::select! {
         biased;
         signal = &mut interrupt => {

@@ -24,7 +24,7 @@ fn brokers(field: &Field) -> Vec<Child> {
 /// One of them, where there are several.
 pub(super) async fn kill(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
     let broker = *dice.pick(&brokers(field)).ok_or("there is no broker")?;
-    field.stack.kill_for_good(broker)?;
+    field.stack.kill_permanently(broker)?;
     sleep(Duration::from_millis(dice.between(0, 1_500))).await;
     field.revive(&[broker]).await?;
     Ok(())
@@ -69,7 +69,7 @@ async fn without_workers(field: &Field, meddling: Meddling) -> Result<(), Troubl
     let workers = field.workers();
     for worker in &workers {
         // One that does not run yet cannot be killed.
-        field.stack.kill_for_good(*worker).ok();
+        field.stack.kill_permanently(*worker).ok();
     }
     let until = Instant::now() + LEAVES_WITHIN;
     let done = loop {

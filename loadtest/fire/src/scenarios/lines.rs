@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use local_stack::{Detour, Proxy};
+use local_stack::{ProxiedLink, Proxy};
 use tokio::time::sleep;
 
 use super::redis::under_demand;
 use crate::dice::Dice;
 use crate::field::{Field, Trouble};
 
-const TO_POSTGRES: &[Detour] = &[Detour::WorkersToPostgres, Detour::ApisToPostgres];
-const TO_KAFKA: &[Detour] = &[Detour::WorkersToKafka, Detour::ApisToKafka];
+const TO_POSTGRES: &[ProxiedLink] = &[ProxiedLink::WorkersToPostgres, ProxiedLink::ApisToPostgres];
+const TO_KAFKA: &[ProxiedLink] = &[ProxiedLink::WorkersToKafka, ProxiedLink::ApisToKafka];
 
 /// What is done to a line.
 #[derive(Clone, Copy)]
@@ -28,12 +28,12 @@ enum Harm {
     Swallow,
 }
 
-async fn hurt(field: &Field, dice: &mut Dice, lines: &[Detour], harms: &[Harm]) -> Result<(), Trouble> {
+async fn hurt(field: &Field, dice: &mut Dice, lines: &[ProxiedLink], harms: &[Harm]) -> Result<(), Trouble> {
     let line = *dice.pick(lines).ok_or("no line to hurt")?;
     let harm = *dice.pick(harms).ok_or("no harm to do")?;
-    let proxy = field.stack.detour(line).ok_or_else(|| format!("no proxy stands on {line}"))?;
+    let proxy = field.stack.proxy(line).ok_or_else(|| format!("no proxy stands on {line}"))?;
     harm.to(&proxy, dice).await;
-    proxy.heal();
+    proxy.clear_faults();
     Ok(())
 }
 
@@ -57,15 +57,15 @@ impl Harm {
                 pause(1_500, 3_000).await;
             }
             Self::Halt => {
-                proxy.halt(true);
+                proxy.stall(true);
                 pause(800, 3_000).await;
             }
             Self::Swallow => {
                 for _ in 0..3 {
-                    proxy.swallow(true);
+                    proxy.drop_responses(true);
                     pause(200, 1_000).await;
                     // Cut now: whoever waited has lost an answer, and knows only that.
-                    proxy.swallow(false);
+                    proxy.drop_responses(false);
                     pause(100, 500).await;
                 }
             }
@@ -75,7 +75,7 @@ impl Harm {
 
 /// Whether a commit has happened, nobody knows.
 pub(super) async fn lost_commits(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    hurt(field, dice, &[Detour::WorkersToPostgres], &[Harm::Swallow, Harm::Cut]).await
+    hurt(field, dice, &[ProxiedLink::WorkersToPostgres], &[Harm::Swallow, Harm::Cut]).await
 }
 
 pub(super) async fn bad_line_to_postgres(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
@@ -85,14 +85,14 @@ pub(super) async fn bad_line_to_postgres(field: &Field, dice: &mut Dice) -> Resu
 /// Whether a pop has happened, nobody knows.
 pub(super) async fn lost_pops(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
     let mut chance = dice.fork();
-    let harm = hurt(field, &mut chance, &[Detour::WorkersToRedis], &[Harm::Swallow]);
+    let harm = hurt(field, &mut chance, &[ProxiedLink::WorkersToRedis], &[Harm::Swallow]);
     under_demand(field, dice, harm).await
 }
 
 pub(super) async fn bad_line_to_redis(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
     let harms = [Harm::Cut, Harm::Refuse, Harm::Delay, Harm::Halt];
     let mut chance = dice.fork();
-    let harm = hurt(field, &mut chance, &[Detour::WorkersToRedis], &harms);
+    let harm = hurt(field, &mut chance, &[ProxiedLink::WorkersToRedis], &harms);
     under_demand(field, dice, harm).await
 }
 

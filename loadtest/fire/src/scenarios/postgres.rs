@@ -13,7 +13,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Connections are cut, nothing is flushed.
 pub(super) async fn immediate(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
-    field.stack.stop_immediate()?;
+    field.stack.stop_postgres_immediately()?;
     field.stack.wait_exit(Child::Postgres, ENDS_WITHIN).await?;
     field.revive(&[Child::Postgres]).await?;
     Ok(())

@@ -118,7 +118,7 @@ pub(super) async fn kill(field: &Field, dice: &mut Dice) -> Result<(), Trouble> 
     let [before, after] = [dice.between(50, 300), dice.between(200, 1_500)].map(Duration::from_millis);
     let harm = async {
         sleep(before).await;
-        field.stack.kill_for_good(Child::Redis)?;
+        field.stack.kill_permanently(Child::Redis)?;
         sleep(after).await;
         field.revive(&[Child::Redis]).await?;
         Ok(())

@@ -31,7 +31,7 @@ pub(super) async fn kill(field: &Field, dice: &mut Dice) -> Result<(), Trouble> 
 /// It does not come back for a while: somebody else must take over.
 pub(super) async fn lose(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
     let worker = any_worker(field, dice)?;
-    field.stack.kill_for_good(worker)?;
+    field.stack.kill_permanently(worker)?;
     sleep(Duration::from_millis(dice.between(2_500, 5_000))).await;
     field.revive_meanwhile(worker);
     Ok(())
@@ -110,7 +110,11 @@ pub(super) async fn storm(field: &Field, dice: &mut Dice) -> Result<(), Trouble>
     for round in 0..5 {
         let worker = any_worker(field, dice)?;
         if Some(worker) != gone && field.stack.is_running(worker) {
-            if round % 2 == 0 { field.stack.terminate(worker)? } else { field.stack.kill_for_good(worker)? }
+            if round % 2 == 0 {
+                field.stack.terminate(worker)?
+            } else {
+                field.stack.kill_permanently(worker)?
+            }
         }
         if let Some(back) = gone.replace(worker) {
             field.revive_meanwhile(back);

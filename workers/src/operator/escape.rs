@@ -1,13 +1,13 @@
-//! Text from outside, made harmless for a terminal: an escape sequence in a dead letter must not clear an operator's
-//! screen, rename the window, or make one line look like another.
+//! Escapes external text for a terminal: an escape sequence in a dead letter must not clear the operator's screen,
+//! rename the window, or disguise a line.
 
-/// At most `longest` characters of it; what is no plain character is shown as its escape.
-pub(crate) fn text(bytes: &[u8], longest: usize) -> String {
+/// At most `max` characters of the text; control and invisible characters are escaped.
+pub(crate) fn text(bytes: &[u8], max: usize) -> String {
     let mut shown = String::new();
     let text = String::from_utf8_lossy(bytes);
     let mut chars = text.chars();
-    for c in chars.by_ref().take(longest) {
-        if does_something(c) {
+    for c in chars.by_ref().take(max) {
+        if needs_escape(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
@@ -19,9 +19,8 @@ pub(crate) fn text(bytes: &[u8], longest: usize) -> String {
     shown
 }
 
-/// Control characters of both sets, line and paragraph separators, and what turns the direction of writing or is not
-/// seen at all.
-fn does_something(c: char) -> bool {
+/// Control characters (C0 and C1), line and paragraph separators, bidirectional controls and invisible characters.
+fn needs_escape(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -41,13 +40,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_acts_upon_gets_through() {
+    fn every_character_that_a_terminal_interprets_is_escaped() {
         let hostile = "\x1b]0;owned\x07\x1b[2J\r\n\0\u{9b}31m\u{202e}evil\u{200b}\u{feff}";
         let shown = text(hostile.as_bytes(), 100);
-        assert!(!shown.chars().any(does_something), "{shown:?}");
+        assert!(!shown.chars().any(needs_escape), "{shown:?}");
         assert!(shown.contains("\\u{1b}]0;owned\\u{7}") && shown.contains("evil"), "{shown}");
         assert_eq!(text(b"\xff\xfeok", 100), "\u{fffd}\u{fffd}ok");
-        assert_eq!(text("Grüße".as_bytes(), 3), "Grü…", "plain letters stay what they are");
+        assert_eq!(text("Grüße".as_bytes(), 3), "Grü…", "other characters are unchanged");
         assert_eq!(text(b"", 3), "");
     }
 }

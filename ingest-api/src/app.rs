@@ -1,4 +1,4 @@
-//! The parts of a running instance, put together once at start.
+//! The parts of an instance, assembled once at start, and its background tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,45 +16,43 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{HasTokens, Tokens};
-use crate::config::{Config, WeakSecret, strong};
-use crate::known_codes::KnownCodes;
-use crate::known_coupons::KnownCoupons;
-use crate::loads::Loads;
-use crate::metrics::{self, Handles};
-use crate::problem::Problem;
-use crate::questions::{self, Questions};
-use crate::recent::RecentOutcomes;
-use crate::request_ids::RequestIds;
-use crate::request_sink::{self, RequestSink};
-use crate::response_reader::{self, ResponseReader};
-use crate::result_hub::ResultHub;
-use crate::sold_out_gate::SoldOutGate;
-use crate::undecided::Undecided;
+use crate::catalogue::code_cache::CodeCache;
+use crate::catalogue::existence_cache::ExistenceCache;
+use crate::catalogue::loads::Loads;
+use crate::config::{Config, WeakSecret, require_strong};
+use crate::db::coupons;
+use crate::db::query_pool::{QueryPool, READ_TIMEOUT, with_statement_timeout, with_timeout};
+use crate::http::problem::Problem;
+use crate::outcomes::cache::OutcomeCache;
+use crate::outcomes::consumer::{self, ResponseConsumer};
+use crate::outcomes::hub::OutcomeHub;
+use crate::requests::gate::SoldOutGate;
+use crate::requests::ids::RequestIds;
+use crate::requests::pending::PendingRequests;
+use crate::requests::producer::RequestProducer;
+use crate::telemetry::metrics::{self, Handles};
+use crate::telemetry::probes::{KAFKA, POSTGRES, SERVING};
 
-/// The part of readiness that says whether Postgres answers.
-const POSTGRES: &str = "postgres";
-/// The part of readiness that says whether the process takes requests at all.
-const SERVING: &str = "serving";
-/// Everything that must be there before requests are taken.
-const PARTS: [&str; 4] = [POSTGRES, request_sink::PART, response_reader::PART, SERVING];
+pub use crate::telemetry::probes::readiness;
 
-const CHECK: Duration = Duration::from_secs(2);
-/// Connections for loads of codes: their long transactions must not keep readers waiting.
+/// Interval and timeout of the checks for readiness.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Connections for loads of codes, whose long transactions must not delay the queries of requests.
 const LOAD_CONNECTIONS: u32 = 4;
-const GATES: usize = 10_000;
-const COUPONS: usize = 100_000;
-const CODES: usize = 200_000;
+const MAX_GATES: usize = 10_000;
+const CACHED_COUPONS: usize = 100_000;
+const CACHED_CODES: usize = 200_000;
 
 /// Why an instance cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A secret that is none.
+    /// A secret is too short.
     #[error(transparent)]
     Secret(#[from] WeakSecret),
-    /// The address of Postgres is none.
+    /// The URL of Postgres is invalid.
     #[error(transparent)]
     Url(#[from] PostgresUrlError),
-    /// Postgres or its tables did not come.
+    /// Postgres or its schema is not available in time.
     #[error(transparent)]
     Postgres(#[from] TimedOut<sqlx::Error>),
     /// The topics cannot be used.
@@ -63,15 +61,15 @@ pub enum StartError {
     /// Schemas cannot be stored.
     #[error("schemas cannot be stored in Postgres: {0}")]
     Schemas(#[from] sqlx::Error),
-    /// librdkafka refuses its settings.
-    #[error("a Kafka client cannot be made: {0}")]
+    /// librdkafka rejects the configuration.
+    #[error("Kafka client cannot be created: {0}")]
     Kafka(#[from] KafkaError),
-    /// No thread can be started.
-    #[error("a thread cannot be started: {0}")]
+    /// A thread cannot be started.
+    #[error("thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// What Postgres recorded at first start.
+/// What Postgres recorded at the first start of the system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recorded {
     pub(crate) topics: Topics,
@@ -82,21 +80,19 @@ pub(crate) struct Recorded {
 /// A running instance.
 pub struct App {
     pub(crate) config: Config,
-    /// Asks Postgres.
-    pub(crate) questions: Questions,
+    pub(crate) query_pool: QueryPool,
     pub(crate) tokens: Tokens,
     pub(crate) ids: RequestIds,
-    pub(crate) sink: Arc<RequestSink>,
-    pub(crate) hub: Arc<ResultHub>,
-    pub(crate) coupons: KnownCoupons,
-    pub(crate) codes: KnownCodes,
+    pub(crate) producer: Arc<RequestProducer>,
+    pub(crate) hub: Arc<OutcomeHub>,
+    pub(crate) coupons: ExistenceCache,
+    pub(crate) codes: CodeCache,
     pub(crate) loads: Arc<Loads>,
-    /// Recorded partitions of `coupon.requests`.
+    /// Recorded number of partitions of `coupon.requests`.
     pub(crate) partitions: i32,
     pub(crate) handles: Handles,
-    /// Whether each part is there.
     pub(crate) readiness: Arc<Readiness>,
-    /// The process takes no more requests; whoever waits is told to come back.
+    /// Cancelled at shutdown: no further requests are accepted, and waiting clients get their 202.
     pub(crate) stopping: CancellationToken,
 }
 
@@ -112,25 +108,19 @@ impl HasTokens for Arc<App> {
     }
 }
 
-/// The readiness that an instance reports; probes can show it before the instance is there.
-#[must_use]
-pub fn readiness() -> Arc<Readiness> {
-    Readiness::new(&PARTS)
-}
-
 impl App {
-    /// Waits for Postgres, its tables and Kafka, and starts what runs beside the requests.
+    /// Waits for Postgres, its schema and Kafka, then starts the background tasks.
     ///
     /// # Errors
-    /// [`StartError`], in one line that says what to do.
+    /// [`StartError`], in one line that names the remedy.
     pub async fn start(
         config: Config,
         readiness: Arc<Readiness>,
         stopping: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
-        strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
-        let options = postgres::force_index_plans(postgres::options(&config.postgres, "stampede-api")?);
-        let pool = postgres::eager_pool(questions::limited(options), config.postgres_connections);
+        require_strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
+        let options = postgres::pinned(postgres::options(&config.postgres, "stampede-api")?);
+        let pool = postgres::open_pool(with_statement_timeout(options), config.postgres_connections);
         postgres::wait_for_schema(&pool).await?;
         let topics = topics::ensure(&config.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;
@@ -140,11 +130,11 @@ impl App {
             response_schema: registry.id_of(Subject::Response),
         };
         let app = Self::assemble(config, pool, recorded, readiness, stopping)?;
-        app.run_beside(recorded)?;
+        app.spawn_background_tasks(recorded)?;
         Ok(app)
     }
 
-    /// Puts the parts together; connects nowhere yet.
+    /// Assembles the parts; opens no connection.
     pub(crate) fn assemble(
         config: Config,
         pool: PgPool,
@@ -154,98 +144,97 @@ impl App {
     ) -> Result<Arc<Self>, StartError> {
         metrics::describe();
         let partitions = recorded.topics.requests;
-        let undecided = Undecided::new(partitions, config.undecided, config.partition_bound());
+        let pending = PendingRequests::new(partitions, config.max_pending, config.partition_bound());
         let mut producer = kafka::producer(&config.kafka, "stampede-api");
         producer
-            .set("message.timeout.ms", config.acknowledge_ms.to_string())
-            .set("queue.buffering.max.messages", config.queue_records.to_string());
-        let sink = Arc::new(RequestSink::new(
+            .set("message.timeout.ms", config.produce_timeout_ms.to_string())
+            .set("queue.buffering.max.messages", config.producer_queue_records.to_string());
+        let producer = Arc::new(RequestProducer::new(
             &producer,
-            usize::try_from(config.queue_records).unwrap_or(usize::MAX),
+            usize::try_from(config.producer_queue_records).unwrap_or(usize::MAX),
             Encoder::new(recorded.request_schema),
-            Arc::clone(&undecided),
+            Arc::clone(&pending),
         )?);
-        let recent = RecentOutcomes::new(config.recent_outcomes);
+        let cache = OutcomeCache::new(config.outcome_cache_size);
         let load_options = postgres::options(&config.postgres, "stampede-api-loads")?;
-        let load_pool = postgres::pool(questions::limited(load_options), LOAD_CONNECTIONS);
+        let load_pool = postgres::pool(with_statement_timeout(load_options), LOAD_CONNECTIONS);
         Ok(Arc::new(Self {
             tokens: config.jwt.tokens()?,
             ids: RequestIds::new(&config.request_id_secret),
-            hub: ResultHub::new(recent, undecided, SoldOutGate::new(GATES)),
-            coupons: KnownCoupons::new(COUPONS),
-            codes: KnownCodes::new(CODES),
-            loads: Loads::new(load_pool, Arc::clone(&sink), partitions, stopping.clone()),
+            hub: OutcomeHub::new(cache, pending, SoldOutGate::new(MAX_GATES)),
+            coupons: ExistenceCache::new(CACHED_COUPONS),
+            codes: CodeCache::new(CACHED_CODES),
+            loads: Loads::new(load_pool, Arc::clone(&producer), partitions, stopping.clone()),
             handles: Handles::new(),
             config,
-            questions: Questions::new(pool),
-            sink,
+            query_pool: QueryPool::new(pool),
+            producer,
             partitions,
             readiness,
             stopping,
         }))
     }
 
-    fn run_beside(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
-        let clients = response_reader::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
-        let [at_once, together] = self.sink.watched();
-        let watched = vec![at_once, together, clients.as_supervised()];
-        let reader = ResponseReader {
+    fn spawn_background_tasks(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
+        let clients = consumer::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
+        let [immediate, batching] = self.producer.watched();
+        let watched = vec![immediate, batching, clients.watched()];
+        let consumer = ResponseConsumer {
             clients,
             partitions: recorded.topics.responses,
             decoder: Decoder::new(recorded.response_schema),
             hub: Arc::clone(&self.hub),
             readiness: Arc::clone(&self.readiness),
-            pool: self.questions.pool().clone(),
+            pool: self.query_pool.pool().clone(),
             stop: self.stopping.clone(),
         };
-        drop(tokio::spawn(self.sink.herald().run()));
-        drop(tokio::spawn(Arc::clone(&self.hub.undecided.herald).run()));
-        // It ends by itself with the process' token; nothing waits for it.
-        drop(reader.spawn()?);
-        let pool = self.questions.pool().clone();
-        let forgotten = Arc::clone(&self.hub).look_up_forgotten(pool, self.stopping.clone());
-        drop(tokio::spawn(forgotten));
+        drop(tokio::spawn(self.producer.wake_batcher().run()));
+        drop(tokio::spawn(Arc::clone(&self.hub.pending.wake_batcher).run()));
+        // The thread ends by the shutdown token and is never joined.
+        drop(consumer.spawn()?);
+        let pool = self.query_pool.pool().clone();
+        drop(tokio::spawn(Arc::clone(&self.hub).look_up_pending(pool, self.stopping.clone())));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
-        drop(tokio::spawn(Arc::clone(self).check_parts()));
-        drop(tokio::spawn(supervised::supervise(self.config.kafka.clone(), watched)));
+        drop(tokio::spawn(Arc::clone(self).check_readiness()));
+        drop(tokio::spawn(renewable::watch(self.config.kafka.clone(), watched)));
         self.readiness.set(SERVING, Ok(()));
         Ok(())
     }
 
-    /// Keeps readiness true. Ends with the process.
-    async fn check_parts(self: Arc<Self>) {
+    /// Updates readiness by Kafka and Postgres. Ends with the process.
+    async fn check_readiness(self: Arc<Self>) {
         while !self.stopping.is_cancelled() {
-            let sink = Arc::clone(&self.sink);
-            let broker = tokio::task::spawn_blocking(move || sink.ask_broker(CHECK));
-            let query = sqlx::query("select from coupons limit 1").fetch_optional(self.questions.pool());
-            let (broker, postgres) = tokio::join!(broker, questions::within(CHECK, query));
+            let producer = Arc::clone(&self.producer);
+            let broker = tokio::task::spawn_blocking(move || producer.check_broker(CHECK_INTERVAL));
+            let query = coupons::check_readable(self.query_pool.pool());
+            let (broker, postgres) = tokio::join!(broker, with_timeout(CHECK_INTERVAL, query));
             if let Ok(broker) = broker {
-                self.readiness.set(request_sink::PART, broker);
+                self.readiness.set(KAFKA, broker);
             }
-            self.readiness.set(POSTGRES, postgres.map(drop).map_err(|error| error.to_string()));
-            self.handles.undecided.set(self.hub.undecided.len() as f64);
+            self.readiness.set(POSTGRES, postgres.map_err(|error| error.to_string()));
+            self.handles.pending.set(self.hub.pending.len() as f64);
             tokio::select! {
                 () = self.stopping.cancelled() => {}
-                () = tokio::time::sleep(CHECK) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
         }
     }
 
-    /// The answer that the client's own answer consists of.
+    /// Runs a query whose result is the response.
     ///
     /// # Errors
-    /// 503 where Postgres does not give it in time; `doing` is logged, not told.
-    pub(crate) async fn ask<T>(
+    /// 503 where Postgres does not respond in time; `operation` is logged and not returned.
+    pub(crate) async fn query<T>(
         &self,
-        doing: &'static str,
-        question: impl Future<Output = Result<T, sqlx::Error>>,
+        operation: &'static str,
+        query: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Problem> {
-        let answer = self.questions.ask(questions::PATIENCE, question).await;
-        answer.map_err(|error| Problem::database(doing, &error))
+        let result = self.query_pool.run(READ_TIMEOUT, query).await;
+        result.map_err(|error| Problem::database(operation, &error))
     }
 
-    /// From now on nobody should be sent here.
-    pub(crate) fn leave(&self) {
+    /// Fails readiness: load balancers send no further requests.
+    pub(crate) fn stop_serving(&self) {
         self.readiness.set(SERVING, Err("stopping".to_owned()));
     }
 }

@@ -1,4 +1,5 @@
-//! The process' clock. It mints ids and tells whether a token has expired: no deadline of a coupon hangs on it.
+//! The wall clock of this process. It mints request ids and checks the expiry of tokens; no deadline of a coupon depends
+//! on it.
 
 /// Unix milliseconds.
 pub(crate) fn unix_ms() -> i64 {

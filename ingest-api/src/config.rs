@@ -1,5 +1,6 @@
-//! Everything that can be set. One field per knob, with its unit in its name.
+//! The settings of the program. One field per setting, with the unit in its name.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,37 +11,36 @@ use thiserror::Error;
 
 use crate::auth::{Role, Tokens};
 
-const SHORTEST_SECRET: usize = 16;
+const MIN_SECRET_CHARACTERS: usize = 16;
 
-/// The HTTP front of Stampede: accepts requests onto Kafka and answers with their outcomes.
+/// The HTTP API of Stampede: accepts requests onto Kafka and returns their outcomes.
 #[derive(Parser, Debug)]
 #[command(
     name = "ingest-api",
     version,
     about,
-    after_help = "Without a command it serves: `ingest-api serve --help` lists every setting."
+    after_help = "The default command is `serve`; `ingest-api serve --help` lists every setting."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program does.
+/// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Serve the HTTP interface (the default).
+    /// Serve the HTTP API (the default).
     Serve(Box<Config>),
     /// Print a token for development, signed with the same secret.
     Token(TokenArgs),
-    /// For the benchmark: check tokens, read claims, and answer at once, with nothing behind. Ends when its standard
-    /// input does.
+    /// For the benchmark: verify tokens, read claims and respond, without a backend. Ends with standard input.
     #[command(hide = true)]
     Ceiling(CeilingArgs),
 }
 
 impl Cli {
-    /// Reads the command line; without a command, the settings of `serve` may stand alone.
+    /// Reads the command line. Without a command, the settings of `serve` may be given directly.
     #[must_use]
     pub fn read() -> Self {
         let mut arguments: Vec<_> = std::env::args_os().collect();
@@ -53,50 +53,52 @@ impl Cli {
     }
 }
 
-/// How tokens are signed.
+/// The signature of tokens.
 #[derive(Args, Clone, Debug)]
 pub struct JwtArgs {
-    /// Secret of tokens (HS256), 16 characters or more.
+    /// Secret of tokens (HS256), at least 16 characters.
     #[arg(long, env = "STAMPEDE_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: SecretString,
 
-    /// `iss` that tokens must have.
+    /// Required `iss` of tokens.
     #[arg(long, env = "STAMPEDE_JWT_ISSUER", default_value = "stampede")]
     pub jwt_issuer: String,
 
-    /// `aud` that tokens must have.
+    /// Required `aud` of tokens.
     #[arg(long, env = "STAMPEDE_JWT_AUDIENCE", default_value = "stampede")]
     pub jwt_audience: String,
 }
 
 impl JwtArgs {
-    /// What checks and makes tokens.
+    /// Verifies and issues tokens with these settings.
     ///
     /// # Errors
-    /// The secret is too short to be one.
+    /// The secret is too short.
     pub fn tokens(&self) -> Result<Tokens, WeakSecret> {
-        strong("STAMPEDE_JWT_SECRET", &self.jwt_secret)?;
+        require_strong("STAMPEDE_JWT_SECRET", &self.jwt_secret)?;
         Ok(Tokens::new(&self.jwt_secret, &self.jwt_issuer, &self.jwt_audience))
     }
 }
 
-/// A secret that anybody could guess.
+/// A secret that is too short.
 #[derive(Debug, Error)]
-#[error("{0} must have {SHORTEST_SECRET} characters or more; `openssl rand -base64 32` makes one")]
+#[error(
+    "{0} must have at least {MIN_SECRET_CHARACTERS} characters; create one with `openssl rand -base64 32`"
+)]
 pub struct WeakSecret(&'static str);
 
-pub(crate) fn strong(name: &'static str, secret: &SecretString) -> Result<(), WeakSecret> {
-    if secret.expose_secret().len() < SHORTEST_SECRET { Err(WeakSecret(name)) } else { Ok(()) }
+pub(crate) fn require_strong(name: &'static str, secret: &SecretString) -> Result<(), WeakSecret> {
+    if secret.expose_secret().len() < MIN_SECRET_CHARACTERS { Err(WeakSecret(name)) } else { Ok(()) }
 }
 
-/// Settings of the server.
+/// The settings of the server.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Where clients are served.
+    /// Address of the HTTP API.
     #[arg(long, env = "STAMPEDE_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
 
-    /// Where /healthz, /readyz and /metrics are served for operators.
+    /// Address of /healthz, /readyz and /metrics, for operators.
     #[arg(long, env = "STAMPEDE_PROBE_LISTEN", default_value = "127.0.0.1:9080")]
     pub probe_listen: SocketAddr,
 
@@ -112,35 +114,36 @@ pub struct Config {
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 
-    /// How tokens are signed.
+    /// The signature of tokens.
     #[command(flatten)]
     pub jwt: JwtArgs,
 
-    /// Secret that makes request ids unforgeable, 16 characters or more; the same on every instance.
+    /// Secret that makes request ids unforgeable, at least 16 characters; the same on every instance.
     #[arg(long, env = "STAMPEDE_REQUEST_ID_SECRET", hide_env_values = true)]
     pub request_id_secret: SecretString,
 
-    /// Undecided requests that this instance holds; more are refused with 503.
-    #[arg(long, env = "STAMPEDE_UNDECIDED", default_value_t = 50_000)]
-    pub undecided: usize,
+    /// Maximum number of pending requests of this instance; further requests are rejected with 503.
+    #[arg(long, env = "STAMPEDE_MAX_PENDING", default_value_t = 50_000)]
+    pub max_pending: usize,
 
-    /// The same for each partition, so that one hot coupon leaves room for others; half of it all by default.
-    #[arg(long, env = "STAMPEDE_UNDECIDED_PER_PARTITION")]
-    pub undecided_per_partition: Option<usize>,
+    /// Maximum number of pending requests in each partition, so that one hot coupon leaves places for others; half of
+    /// STAMPEDE_MAX_PENDING by default.
+    #[arg(long, env = "STAMPEDE_MAX_PENDING_PER_PARTITION")]
+    pub max_pending_per_partition: Option<usize>,
 
-    /// Outcomes kept in memory; older ones are read from Postgres.
-    #[arg(long, env = "STAMPEDE_RECENT_OUTCOMES", default_value_t = 200_000)]
-    pub recent_outcomes: usize,
+    /// Outcomes cached in memory; older ones are read from Postgres.
+    #[arg(long, env = "STAMPEDE_OUTCOME_CACHE_SIZE", default_value_t = 200_000)]
+    pub outcome_cache_size: usize,
 
-    /// Requests that may wait for Kafka's acknowledgement; more are refused with 503.
-    #[arg(long, env = "STAMPEDE_QUEUE_RECORDS", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub queue_records: u32,
+    /// Maximum number of records that wait for Kafka's acknowledgement; further requests are rejected with 503.
+    #[arg(long, env = "STAMPEDE_PRODUCER_QUEUE_RECORDS", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub producer_queue_records: u32,
 
-    /// Milliseconds that Kafka has to acknowledge a request, before it is answered with 503.
-    #[arg(long, env = "STAMPEDE_ACKNOWLEDGE_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
-    pub acknowledge_ms: u64,
+    /// Milliseconds in which Kafka must acknowledge a request; after them the response is 503.
+    #[arg(long, env = "STAMPEDE_PRODUCE_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub produce_timeout_ms: u64,
 
-    /// Days that outcomes are kept; a request without an outcome that is older is gone (410).
+    /// Retention of outcomes in days; an older request without an outcome is 410.
     #[arg(long, env = "STAMPEDE_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=3_650))]
     pub retention_days: i64,
 
@@ -148,35 +151,35 @@ pub struct Config {
     #[arg(long, env = "STAMPEDE_POSTGRES_CONNECTIONS", default_value_t = 10)]
     pub postgres_connections: u32,
 
-    /// Seconds that requests under way have at a shutdown.
+    /// Seconds in which running requests must end at a shutdown.
     #[arg(long, env = "STAMPEDE_DRAIN_SECONDS", default_value_t = 15)]
     pub drain_seconds: u64,
 }
 
 impl Config {
-    /// The bound of each partition.
+    /// Maximum number of pending requests in each partition.
     #[must_use]
     pub fn partition_bound(&self) -> usize {
-        self.undecided_per_partition.unwrap_or(self.undecided / 2).max(1)
+        self.max_pending_per_partition.unwrap_or(self.max_pending / 2).max(1)
     }
 
-    /// How long outcomes are kept.
+    /// Retention of outcomes.
     #[must_use]
     pub fn retention_ms(&self) -> i64 {
         self.retention_days * 24 * 3600 * 1000
     }
 
-    /// How long requests under way have at a shutdown.
+    /// Time in which running requests must end at a shutdown.
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
 }
 
-/// Settings of the front door with nothing behind it.
+/// The settings of the server without a backend.
 #[derive(Args, Clone, Debug)]
 pub struct CeilingArgs {
-    /// Where clients are served.
+    /// Address of the HTTP API.
     #[arg(long, env = "STAMPEDE_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
@@ -184,7 +187,7 @@ pub struct CeilingArgs {
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 
-    /// How tokens are signed.
+    /// The signature of tokens.
     #[command(flatten)]
     pub jwt: JwtArgs,
 }
@@ -192,21 +195,33 @@ pub struct CeilingArgs {
 /// A token for development.
 #[derive(Args, Debug)]
 pub struct TokenArgs {
-    /// Who it speaks for.
+    /// Subject: the id of the user or service.
     #[arg(long)]
     pub sub: String,
 
-    /// What it allows; may be repeated.
+    /// Role; may be repeated.
     #[arg(long = "role", value_enum, required = true)]
     pub roles: Vec<Role>,
 
-    /// Hours that it is valid.
+    /// Hours until the token expires.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=87_600))]
     pub hours: i64,
 
-    /// How tokens are signed.
+    /// The signature of tokens.
     #[command(flatten)]
     pub jwt: JwtArgs,
+}
+
+impl TokenArgs {
+    /// Issues the token.
+    ///
+    /// # Errors
+    /// The secret is too short, or the token cannot be signed.
+    pub fn issue(&self) -> Result<String, Box<dyn Error>> {
+        let now = chrono::Utc::now().timestamp();
+        let roles = self.roles.iter().copied().collect();
+        Ok(self.jwt.tokens()?.issue(&self.sub, roles, now, self.hours * 3600)?)
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +234,7 @@ mod tests {
         Cli::command().debug_assert();
         let arguments =
             ["ingest-api", "token", "--sub", "ann", "--role", "user", "--jwt-secret", "not to be shown"];
-        let cli = Cli::try_parse_from(arguments).expect("it is a command line");
+        let cli = Cli::try_parse_from(arguments).expect("a command line");
         assert!(!format!("{cli:?}").contains("not to be shown"));
     }
 }

@@ -1,65 +1,30 @@
-//! The HTTP front of Stampede. It accepts a request by writing it to Kafka, and answers with the outcome that the
-//! owner of the coupon's partition decides.
+//! The HTTP API of Stampede. It accepts a request by writing it to Kafka, and returns the outcome that the owner of the
+//! coupon's partition decides.
 //!
 //! Reading order, which is the way of a claim:
-//! 1. `router`: every route. `auth` (`known_tokens`), `extract`, `fields`, `problem`: who asks, what is read, how refusals look.
-//! 2. `claims`: one claim. `known_coupons` and `sold_out_gate` answer what needs no decision.
-//! 3. `asked`, `said`: what every route shares that makes a request. `locks`, `returns`, `redemptions`, `revocations`:
-//!    those about a code; `known_codes` tells whose partition it belongs to (`remembered` keeps what is known).
-//! 4. `accept`: the one way by which a request is accepted. `request_ids` mints its id, `undecided` gives it a
-//!    place (`room` looks at the door whether there is one), `request_sink` sends it.
-//! 5. `response_reader`, `result_hub`, `recent`, `lookup`: how its outcome comes back, and is never missed; `herald`
-//!    wakes who waits. `questions`: how Postgres is asked, with a limit.
-//! 6. `requests`: asking for an outcome later. `wallet`, `history`, `validation`: what Postgres knows; `pages`.
-//! 7. `coupons`, `coupon_body`, `codes`, `jobs`, `loads`: definitions and stock.
-//! 8. `config`, `app`, `server`: settings, parts, start and stop. `ceiling`: what the benchmark holds it against.
+//! 1. `server`: start and shutdown, `router` with every route, `middleware`.
+//! 2. `auth`: tokens and roles. `http`: the context of a request, bodies, validation, `problem`.
+//! 3. `api`: the handlers. `claims` first; `locks`, `returns`, `redemptions` and `revocations` submit requests about a
+//!    code.
+//! 4. `requests`: `admission` and the sold-out `gate`; `submit`, which mints an id (`ids`), takes a place among the
+//!    `pending` requests and sends the record (`producer`).
+//! 5. `outcomes`: the `consumer` of responses, the `hub` that wakes waiting clients, the `cache`, the JSON `view`.
+//! 6. `api` again: `requests` (an outcome later), `wallet`, `history` and `validation` read Postgres through `db`.
+//! 7. `catalogue`: definitions of coupons, loads of codes, caches of what exists; with `api::coupons`, `codes`, `jobs`.
+//! 8. `config`, `app`, `telemetry`: settings, the parts of an instance, metrics and readiness.
 
 pub mod app;
 pub mod auth;
-pub mod ceiling;
 pub mod config;
-pub mod metrics;
-pub mod problem;
+pub mod http;
 pub mod server;
+pub mod telemetry;
 
-mod accept;
-mod asked;
-mod claims;
+mod api;
+mod catalogue;
 mod clock;
-mod codes;
-mod coupon_body;
-mod coupons;
 mod crash_points;
-mod extract;
-mod fields;
-mod herald;
-mod history;
-mod jobs;
-mod known_codes;
-mod known_coupons;
-mod known_tokens;
-mod loads;
-mod locks;
-mod lookup;
-mod openapi;
-mod orders;
-mod outcome;
-mod pages;
-mod questions;
-mod recent;
-mod redemptions;
-mod remembered;
-mod request_ids;
-mod request_sink;
+mod db;
+mod outcomes;
 mod requests;
-mod response_reader;
-mod result_hub;
-mod returns;
-mod revocations;
-mod room;
-mod router;
-mod said;
-mod sold_out_gate;
-mod undecided;
-mod validation;
-mod wallet;
+mod text;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ingest_api::app::{self, App};
 use ingest_api::config::{CeilingArgs, Cli, Command, Config, TokenArgs};
-use ingest_api::{ceiling, server};
+use ingest_api::server::{self, ceiling};
 use runtime::{lifecycle, probes, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,25 +21,23 @@ async fn main() -> ExitCode {
         Command::Token(args) => print_token(&args),
         Command::Ceiling(args) => serve_ceiling(args).await,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    result.map_or_else(
+        |error| {
             eprintln!("ingest-api: {error}");
             ExitCode::FAILURE
-        }
-    }
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     let metrics = telemetry::init(&config.telemetry)?;
     tracing::info!(?config, "starting");
-    let stopping = lifecycle::shutdown_on_signal();
-    let readiness = app::readiness();
-    // Probes outlive the server: a stopping instance must still say that it is not ready.
+    let (stopping, readiness) = (lifecycle::shutdown_on_signal(), app::readiness());
+    // The probes outlive the server: a stopping instance must still report that it is not ready.
     let ended = CancellationToken::new();
     let probe_listener = TcpListener::bind(config.probe_listen).await?;
-    let probes = probes::serve(probe_listener, metrics, Arc::clone(&readiness), ended.clone());
-    let probes = tokio::spawn(probes);
+    let probes = tokio::spawn(probes::serve(probe_listener, metrics, Arc::clone(&readiness), ended.clone()));
     let listen = config.listen;
     let app = App::start(config, readiness, stopping).await?;
     let served = server::serve(TcpListener::bind(listen).await?, app).await;
@@ -55,8 +53,6 @@ async fn serve_ceiling(args: CeilingArgs) -> Result<(), Box<dyn Error>> {
 }
 
 fn print_token(args: &TokenArgs) -> Result<(), Box<dyn Error>> {
-    let now = chrono::Utc::now().timestamp();
-    let roles = args.roles.iter().copied().collect();
-    println!("{}", args.jwt.tokens()?.issue(&args.sub, roles, now, args.hours * 3600)?);
+    println!("{}", args.issue()?);
     Ok(())
 }

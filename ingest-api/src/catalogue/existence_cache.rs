@@ -1,0 +1,27 @@
+//! Which coupons exist: a claim of an unknown coupon is 404, without a query for each claim.
+
+use super::lookup_cache::{Lookup, LookupCache};
+use crate::db::coupons;
+use crate::db::query_pool::{QueryPool, SHORT_TIMEOUT};
+
+/// The coupons that were looked up last.
+#[derive(Debug)]
+pub(crate) struct ExistenceCache(LookupCache<()>);
+
+impl ExistenceCache {
+    /// A cache of at most this many coupons.
+    pub(crate) fn new(coupons: usize) -> Self {
+        Self(LookupCache::new(coupons))
+    }
+
+    /// Whether the coupon exists. Where Postgres does not respond, the coupon's owner decides.
+    pub(crate) async fn lookup(&self, coupon_id: &str, pool: &QueryPool) -> Lookup<()> {
+        let query = async { Ok(coupons::exists(pool, coupon_id).await?.then_some(())) };
+        self.0.get_or_query(coupon_id, pool.run(SHORT_TIMEOUT, query)).await
+    }
+
+    /// Adds a coupon that was just created.
+    pub(crate) fn insert(&self, coupon_id: &str) {
+        self.0.insert(coupon_id, ());
+    }
+}

@@ -1,0 +1,50 @@
+//! The decided requests of a user, by time.
+
+use uuid::Uuid;
+
+use super::query_pool::QueryPool;
+
+/// The key of a decided request in the order of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct HistoryKey {
+    /// When it was decided, in unix milliseconds.
+    pub(crate) ms: i64,
+    pub(crate) identity: Uuid,
+    pub(crate) body: i64,
+}
+
+/// The newest of each kind of row, then the newest of those. (The indexes of claims and redemptions hold hashes of user
+/// ids; the index of outcomes is a hash index.)
+const SELECT: &str = "
+    select ms, identity, body
+      from ((select claimed_ms as ms, identity, body from claims
+              where hashtextextended(user_id, 0) = hashtextextended($1, 0)
+                and user_id = $1 and (claimed_ms, identity, body) < ($2, $3, $4)
+              order by claimed_ms desc, identity desc, body desc limit $5)
+            union all
+            (select redeemed_ms, identity, body from redemptions
+              where hashtextextended(user_id, 0) = hashtextextended($1, 0)
+                and user_id = $1 and (redeemed_ms, identity, body) < ($2, $3, $4)
+              order by redeemed_ms desc, identity desc, body desc limit $5)
+            union all
+            (select decided_ms, identity, body from outcomes
+              where user_id = $1 and (decided_ms, identity, body) < ($2, $3, $4)
+              order by decided_ms desc, identity desc, body desc limit $5)) r
+     order by ms desc, identity desc, body desc limit $5";
+
+/// Reads the newest keys before `before`, newest first.
+pub(crate) async fn keys(
+    pool: &QueryPool,
+    user: &str,
+    before: HistoryKey,
+    rows: i64,
+) -> Result<Vec<HistoryKey>, sqlx::Error> {
+    sqlx::query_as(SELECT)
+        .bind(user)
+        .bind(before.ms)
+        .bind(before.identity)
+        .bind(before.body)
+        .bind(rows)
+        .fetch_all(&mut *pool.connection().await?)
+        .await
+}

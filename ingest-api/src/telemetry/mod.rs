@@ -1,0 +1,5 @@
+//! Metrics and readiness.
+
+pub mod metrics;
+
+pub(crate) mod probes;

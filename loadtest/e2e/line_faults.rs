@@ -43,8 +43,8 @@ async fn fault_9_a_request_whose_acknowledgement_was_lost_is_asked_again_and_is_
     let coupon = field.coupon(9, 5).await;
     let line = field.line(ProxiedLink::ApisToKafka);
     // One instance gives up before the test does, the other one does not.
-    field.restart_with(Child::Api(0), &[("STAMPEDE_ACKNOWLEDGE_MS", "1000")]).await;
-    field.restart_with(Child::Api(1), &[("STAMPEDE_ACKNOWLEDGE_MS", "60000")]).await;
+    field.restart_with(Child::Api(0), &[("STAMPEDE_PRODUCE_TIMEOUT_MS", "1000")]).await;
+    field.restart_with(Child::Api(1), &[("STAMPEDE_PRODUCE_TIMEOUT_MS", "60000")]).await;
     // Both producers have their connection.
     for api in [0, 1] {
         let user = format!("{coupon}-first-{api}");
@@ -111,7 +111,7 @@ async fn fault_10_a_full_queue_to_kafka_is_said_at_once_and_nothing_is_lost() {
     const USERS: usize = 40;
     let field = Field::enter(Kind::Lines).await;
     let coupon = field.coupon(USERS as u64, 1).await;
-    let queue = [("STAMPEDE_QUEUE_RECORDS", "10"), ("STAMPEDE_ACKNOWLEDGE_MS", "60000")];
+    let queue = [("STAMPEDE_PRODUCER_QUEUE_RECORDS", "10"), ("STAMPEDE_PRODUCE_TIMEOUT_MS", "60000")];
     field.restart_with(Child::Api(0), &queue).await;
     let line = field.line(ProxiedLink::ApisToKafka);
     line.stall(true);
@@ -123,7 +123,7 @@ async fn fault_10_a_full_queue_to_kafka_is_said_at_once_and_nothing_is_lost() {
     });
     let (answers, ()) = tokio::join!(join_all(first_tries), async {
         until("the queue is full", async || {
-            field.metric(Child::Api(0), "stampede_api_requests_refused_total", "queue_full").await
+            field.metric(Child::Api(0), "stampede_api_requests_rejected_total", "queue_full").await
                 >= (USERS - 10) as f64
         })
         .await;

@@ -56,7 +56,7 @@ async fn fault_44_one_coupon_takes_all_the_traffic_and_the_others_go_on() {
     let field = Field::enter(Kind::Faulty).await;
     let places = PLACES.to_string();
     for api in [Child::Api(0), Child::Api(1)] {
-        field.restart_with(api, &[("STAMPEDE_UNDECIDED_PER_PARTITION", &places)]).await;
+        field.restart_with(api, &[("STAMPEDE_MAX_PENDING_PER_PARTITION", &places)]).await;
     }
     let hot = field.coupon(FLOOD as u64, 1).await;
     let partition = |coupon: &str| partition_for(coupon.as_bytes(), PARTITIONS);

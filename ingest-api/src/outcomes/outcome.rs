@@ -1,7 +1,7 @@
 //! The outcome of a request, as the API caches it. Compact, because hundreds of thousands are cached.
 
 use coupon_core::ids::RequestId;
-use coupon_core::vocabulary::{ClaimState, Reason};
+use coupon_core::words::{ClaimState, Reason};
 use schemas::{CouponResponse, kinds, status};
 
 /// The final decision on one request.

@@ -2,7 +2,7 @@
 //!
 //! Guarantee: for a user without the code, an unknown code and another user's code look the same.
 
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use schemas::{kinds, status};
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -65,7 +65,7 @@ fn json_document(document: String) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coupon_core::vocabulary::{ClaimState, Reason};
+    use coupon_core::words::{ClaimState, Reason};
     use serde_json::Value;
 
     /// Visits a value and every value within it.

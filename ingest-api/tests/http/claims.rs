@@ -297,7 +297,8 @@ async fn a_coupon_is_read_back_as_it_was_made_and_its_id_is_taken_once() {
 async fn more_undecided_requests_than_the_bound_are_refused_at_once() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(50).await;
-    let (_, base) = one_more(&[("STAMPEDE_UNDECIDED", "4"), ("STAMPEDE_UNDECIDED_PER_PARTITION", "2")]).await;
+    let (_, base) =
+        one_more(&[("STAMPEDE_MAX_PENDING", "4"), ("STAMPEDE_MAX_PENDING_PER_PARTITION", "2")]).await;
     let stack = real_stack().await;
     let workers = [Child::Worker(0), Child::Worker(1)];
     for worker in workers {

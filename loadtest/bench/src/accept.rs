@@ -21,7 +21,7 @@ pub const ACCEPT: Front = Front {
 
 async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
     // Nobody decides meanwhile: there must be room for all.
-    let room = [("STAMPEDE_UNDECIDED", requests * 2), ("STAMPEDE_UNDECIDED_PER_PARTITION", requests * 2)];
+    let room = [("STAMPEDE_MAX_PENDING", requests * 2), ("STAMPEDE_MAX_PENDING_PER_PARTITION", requests * 2)];
     let mut door = Door::open(ground, requests, false, &room).await?;
     ground.stop_workers().await?;
     let (answers, cpu) = door.ask_and_look(ground, CONNECTIONS, Pace::Closed, requests).await?;

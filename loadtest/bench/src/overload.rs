@@ -2,7 +2,7 @@
 //! refused at once: 503, with Retry-After.
 //!
 //! How long an accepted claim takes is decided by how many are before it. Behind the front door that is the room of a
-//! partition, here set for short answers (`STAMPEDE_UNDECIDED_PER_PARTITION`): to what is decided in some 10 ms. More
+//! partition, here set for short answers (`STAMPEDE_MAX_PENDING_PER_PARTITION`): to what is decided in some 10 ms. More
 //! would be decided a little faster, and wait much longer; the default is set for taking in a rush. The highest load is
 //! found with as many under way as there is room for. Before the front door it is everybody who has sent: refusing
 //! takes its time too. Requests are due at a fixed rate; one that finds no connection within a few milliseconds is not
@@ -35,7 +35,8 @@ pub const OVERLOAD: Front = Front {
 };
 
 async fn measure(ground: &mut Ground, requests: u64) -> Result<Sample, BenchError> {
-    let room = [("STAMPEDE_UNDECIDED", 2 * ROOM as u64), ("STAMPEDE_UNDECIDED_PER_PARTITION", ROOM as u64)];
+    let room =
+        [("STAMPEDE_MAX_PENDING", 2 * ROOM as u64), ("STAMPEDE_MAX_PENDING_PER_PARTITION", ROOM as u64)];
     let mut door = Door::open(ground, requests * 5, true, &room).await?;
     let highest = highest(&mut door, ROOM, requests / 4).await?;
     let half = highest / 2.0;

@@ -9,7 +9,7 @@ use super::report::{Invariant, Report};
 const BOUNDS: [(&str, f64); 3] = [
     ("stampede_backlog_records", 60_000.0),
     ("stampede_outbox_unacknowledged_entries", 64.0),
-    ("stampede_api_undecided", 55_000.0),
+    ("stampede_api_pending_requests", 55_000.0),
 ];
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
@@ -59,13 +59,13 @@ mod tests {
         let mut report = Report::default();
         let metrics = "# TYPE stampede_backlog_records gauge\n\
                        stampede_backlog_records{partition=\"0\"} 60000\n\
-                       stampede_api_undecided 3\n\
-                       stampede_api_undecided_total 1000000\n";
+                       stampede_api_pending_requests 3\n\
+                       stampede_api_pending_requests_total 1000000\n";
         hold("http://worker", metrics, &mut report);
         assert!(report.is_clean() && report.line(Invariant::I12).checked == 2, "\n{report}");
         hold(
             "http://api",
-            "stampede_api_undecided 60000\nstampede_outbox_unacknowledged_entries NaN",
+            "stampede_api_pending_requests 60000\nstampede_outbox_unacknowledged_entries NaN",
             &mut report,
         );
         assert_eq!(report.line(Invariant::I12).violations, 2, "\n{report}");

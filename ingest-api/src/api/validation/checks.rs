@@ -3,7 +3,7 @@
 
 use coupon_core::coupon::{Definition, Status};
 use coupon_core::ids::Millis;
-use coupon_core::vocabulary::{ClaimState, Reason};
+use coupon_core::words::{ClaimState, Reason};
 
 use crate::db::outcomes::claim_state;
 use crate::db::validation::CodeSnapshot;

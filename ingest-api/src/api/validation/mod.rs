@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use coupon_core::codes::CodeKey;
 use coupon_core::money;
-use coupon_core::vocabulary::Reason;
+use coupon_core::words::Reason;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 

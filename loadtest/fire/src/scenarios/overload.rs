@@ -65,7 +65,7 @@ pub(super) async fn hot_coupon(field: &Field, dice: &mut Dice) -> Result<(), Tro
 /// rest is refused at once, and comes again.
 pub(super) async fn no_room(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
     let api = any_api(field, dice);
-    let small = [("STAMPEDE_UNDECIDED", "20"), ("STAMPEDE_UNDECIDED_PER_PARTITION", "5")];
+    let small = [("STAMPEDE_MAX_PENDING", "20"), ("STAMPEDE_MAX_PENDING_PER_PARTITION", "5")];
     field.restart_once_with(api, &small).await?;
     field.stack.wait_healthy(api).await?;
     freeze_for(field, Duration::from_millis(dice.between(500, 1_500))).await?;

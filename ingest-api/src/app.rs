@@ -119,8 +119,8 @@ impl App {
         stopping: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
         require_strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
-        let options = postgres::pinned(postgres::options(&config.postgres, "stampede-api")?);
-        let pool = postgres::open_pool(with_statement_timeout(options), config.postgres_connections);
+        let options = postgres::force_index_plans(postgres::options(&config.postgres, "stampede-api")?);
+        let pool = postgres::eager_pool(with_statement_timeout(options), config.postgres_connections);
         postgres::wait_for_schema(&pool).await?;
         let topics = topics::ensure(&config.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;
@@ -177,8 +177,8 @@ impl App {
 
     fn spawn_background_tasks(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
         let clients = consumer::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
-        let [immediate, batching] = self.producer.watched();
-        let watched = vec![immediate, batching, clients.watched()];
+        let [immediate, batching] = self.producer.supervised();
+        let supervised_clients = vec![immediate, batching, clients.as_supervised()];
         let consumer = ResponseConsumer {
             clients,
             partitions: recorded.topics.responses,
@@ -196,7 +196,7 @@ impl App {
         drop(tokio::spawn(Arc::clone(&self.hub).look_up_pending(pool, self.stopping.clone())));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
         drop(tokio::spawn(Arc::clone(self).check_readiness()));
-        drop(tokio::spawn(renewable::watch(self.config.kafka.clone(), watched)));
+        drop(tokio::spawn(supervised::supervise(self.config.kafka.clone(), supervised_clients)));
         self.readiness.set(SERVING, Ok(()));
         Ok(())
     }

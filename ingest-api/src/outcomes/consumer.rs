@@ -54,13 +54,13 @@ pub(crate) type Client = BaseConsumer<DebugLog>;
 ///
 /// # Errors
 /// librdkafka rejects the configuration.
-pub(crate) fn client(config: ClientConfig) -> KafkaResult<Arc<Renewable<Client>>> {
-    Renewable::new("responses", move || Client::from_config_and_context(&config, DebugLog))
+pub(crate) fn client(config: ClientConfig) -> KafkaResult<Arc<Supervised<Client>>> {
+    Supervised::new("responses", move || Client::from_config_and_context(&config, DebugLog))
 }
 
 /// Everything that the thread uses.
 pub(crate) struct ResponseConsumer {
-    pub(crate) clients: Arc<Renewable<Client>>,
+    pub(crate) clients: Arc<Supervised<Client>>,
     pub(crate) partitions: i32,
     pub(crate) decoder: Decoder<CouponResponse>,
     pub(crate) hub: Arc<OutcomeHub>,
@@ -81,7 +81,7 @@ impl ResponseConsumer {
 
     fn run(self, handle: &Handle) {
         while !self.stop.is_cancelled() {
-            let client = self.clients.keep();
+            let client = self.clients.current_owned();
             let why = match self.assign_ends(&client) {
                 Ok(()) => {
                     self.readiness.set(PART, Ok(()));
@@ -172,7 +172,7 @@ impl ResponseConsumer {
 
     /// Fetches from Postgres a schema that a newer program writes with.
     fn fetch_schema(&self, id: SchemaId, handle: &Handle) {
-        let fetch = with_timeout(READ_TIMEOUT, runtime::registry::definition_of(&self.pool, id));
+        let fetch = with_timeout(READ_TIMEOUT, runtime::registry::schema_definition(&self.pool, id));
         match handle.block_on(fetch) {
             Ok(Some(definition)) => match self.decoder.learn(id, &definition) {
                 Ok(()) => tracing::info!(%id, "new schema of responses loaded"),

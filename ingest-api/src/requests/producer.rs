@@ -16,7 +16,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use runtime::renewable::{Renewable, Watched};
+use runtime::supervised::{Supervised, SupervisedClient};
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
@@ -121,7 +121,7 @@ impl ProducerContext for DeliveryHandler {
     }
 }
 
-type Producer = Renewable<ThreadedProducer<DeliveryHandler>>;
+type Producer = Supervised<ThreadedProducer<DeliveryHandler>>;
 
 /// Sends requests.
 pub(crate) struct RequestProducer {
@@ -182,8 +182,8 @@ impl RequestProducer {
     }
 
     /// The producers, for supervision.
-    pub(crate) fn watched(&self) -> [Arc<dyn Watched>; 2] {
-        [self.immediate.watched(), self.batching.watched()]
+    pub(crate) fn supervised(&self) -> [Arc<dyn SupervisedClient>; 2] {
+        [self.immediate.as_supervised(), self.batching.as_supervised()]
     }
 
     /// Sends a request that has its place among the pending requests. On failure, now or later, the place is released
@@ -243,7 +243,7 @@ impl RequestProducer {
         let in_flight = &self.handler.in_flight;
         let in_batch = in_flight.add().ok_or(ProduceError::QueueFull)?;
         let producer = if in_batch { &self.batching } else { &self.immediate };
-        producer.now().send(message).map_err(|(error, _)| {
+        producer.current().send(message).map_err(|(error, _)| {
             in_flight.remove();
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => ProduceError::QueueFull,
@@ -260,7 +260,7 @@ impl RequestProducer {
     pub(crate) fn check_broker(&self, limit: Duration) -> Result<(), String> {
         let metadata = self
             .immediate
-            .keep()
+            .current_owned()
             .client()
             .fetch_metadata(Some(REQUESTS), limit)
             .map_err(|error| error.to_string())?;
@@ -275,7 +275,7 @@ impl RequestProducer {
     pub(crate) fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         for producer in [&self.immediate, &self.batching] {
-            if let Err(error) = producer.now().flush(end.saturating_duration_since(Instant::now())) {
+            if let Err(error) = producer.current().flush(end.saturating_duration_since(Instant::now())) {
                 tracing::warn!(%error, "some requests were not acknowledged before shutdown");
             }
         }

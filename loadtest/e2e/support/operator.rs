@@ -50,7 +50,8 @@ pub(crate) async fn partition(field: &Field, partition: i32) -> Value {
 /// Lets a partition go on.
 pub(crate) async fn repair(field: &Field, partition: i32, from: &str) -> Said {
     let partition = partition.to_string();
-    let args = ["repair", "--partition", &partition, "--resume-from", from, "--reason", "a test", "--confirm"];
+    let args =
+        ["repair", "--partition", &partition, "--resume-from", from, "--reason", "a test", "--confirm"];
     workers(field, &args).await
 }
 

@@ -56,8 +56,9 @@ fn line(letter: &Letter, id: LetterId) -> String {
     let key =
         letter.key.as_deref().map_or_else(|| "no key".to_owned(), |key| format!("key \"{}\"", shown(key)));
     let length = letter.number("length").map_or_else(|| "?".to_owned(), |length| length.to_string());
-    let replayable =
-        letter.replayable().map_or_else(|reason| format!("not replayable: {reason}"), |()| "replayable".to_owned());
+    let replayable = letter
+        .replayable()
+        .map_or_else(|reason| format!("not replayable: {reason}"), |()| "replayable".to_owned());
     format!(
         "{id}  {at}  {}  from {REQUESTS} {}:{}  {key}  {length} bytes  {replayable}  {}",
         shown(letter.header("reason")),

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::escape;
 use super::survey::PartitionStatus;
 
-const HEADER: [&str; 9] = ["PARTITION", "OWNER", "EPOCH", "WRITE", "NEXT", "LOG", "LAG", "UNPUBLISHED", "STATE"];
+const HEADER: [&str; 9] =
+    ["PARTITION", "OWNER", "EPOCH", "WRITE", "NEXT", "LOG", "LAG", "UNPUBLISHED", "STATE"];
 
 /// One line per partition, in columns.
 pub(crate) fn table(statuses: &[PartitionStatus]) -> String {
@@ -98,12 +99,21 @@ mod tests {
             identity: Identity::Unknown,
             verdict: Err("the log was cut".to_owned()),
         };
-        let never = PartitionStatus { partition: Partition(5), row: None, found: None, verdict: Ok(()), ..status.clone() };
+        let never = PartitionStatus {
+            partition: Partition(5),
+            row: None,
+            found: None,
+            verdict: Ok(()),
+            ..status.clone()
+        };
         let text = table(&[status.clone(), never]);
         let lines: Vec<&str> = text.lines().collect();
         let words: Vec<&str> = lines[1].split_whitespace().collect();
         assert_eq!(words[..8], ["4", "w\\u{1b}[2J", "3", "9", "20", "5..30", "10", "2"], "{text}");
-        assert!(lines[1].ends_with("STOPPED: the log was cut") && lines[2].ends_with("never owned"), "{text}");
+        assert!(
+            lines[1].ends_with("STOPPED: the log was cut") && lines[2].ends_with("never owned"),
+            "{text}"
+        );
         let value: Value = serde_json::from_str(&json(&[status])).unwrap();
         assert_eq!((&value["lag"], &value["healthy"]), (&json!(10), &json!(false)));
     }

@@ -48,7 +48,9 @@ pub(crate) async fn repair(
     let last = surveyor.inspect(Partition(partition), Offset(plan.to.0 - 1)).await?.last;
     match write(args, partition, &plan, found, last, row, pool).await? {
         Some(repair) => Ok(format!("repaired (repair {repair}): {change}\n")),
-        None => Err(rejected("its row has changed in between: check again with `workers partitions`".to_owned())),
+        None => {
+            Err(rejected("its row has changed in between: check again with `workers partitions`".to_owned()))
+        }
     }
 }
 

@@ -37,7 +37,8 @@ pub(crate) async fn replay(args: ReplayArgs) -> Result<Outcome, OperatorError> {
         .await?;
     let Some(partitions) = count else {
         return Err(OperatorError::Rejected(
-            "Postgres has recorded no topics: check that STAMPEDE_POSTGRES_URL is Stampede's database".to_owned(),
+            "Postgres has recorded no topics: check that STAMPEDE_POSTGRES_URL is Stampede's database"
+                .to_owned(),
         ));
     };
     let mut config = kafka::producer(&args.kafka, "stampede-replay");

@@ -15,7 +15,7 @@ use coupon_core::interface::{CodeEntry, Input};
 use coupon_core::machine::decide::{LiveClaimsKnown, claim_any};
 use coupon_core::machine::stock::Stock;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use instant::{BATCH, World};
+use instant::{BATCH, InstantOwner};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -28,13 +28,13 @@ fn one_each() -> Definition {
 
 /// The time that the machine takes for so many batches of claims by these users.
 #[expect(clippy::disallowed_methods, reason = "the core knows no clock; who measures it needs one")]
-fn batches(world: &mut World, count: u64, user: impl Fn(i64) -> String) -> Duration {
+fn batches(owner: &mut InstantOwner, count: u64, user: impl Fn(i64) -> String) -> Duration {
     let mut taken = Duration::ZERO;
     for _ in 0..count {
-        let records = world.claims(&user);
-        world.play(Input::Records(records), &mut |apply| {
+        let records = owner.claims(&user);
+        owner.apply(Input::Records(records), &mut |step| {
             let started = Instant::now();
-            apply();
+            step();
             taken += started.elapsed();
         });
     }
@@ -50,14 +50,14 @@ fn machine(criterion: &mut Criterion) {
     for (name, stock, has) in
         [("accepted", untouched, 0), ("accepted_users_read", used, 0), ("sold_out", StockRow::default(), 0)]
     {
-        let mut world = World::new(one_each(), stock, has);
+        let mut owner = InstantOwner::new(one_each(), stock, has);
         group.bench_function(name, |bencher| {
-            bencher.iter_custom(|count| batches(&mut world, count, everybody));
+            bencher.iter_custom(|count| batches(&mut owner, count, everybody));
         });
     }
-    let mut world = World::new(one_each(), used, 1);
+    let mut owner = InstantOwner::new(one_each(), used, 1);
     group.bench_function("limit_reached", |bencher| {
-        bencher.iter_custom(|count| batches(&mut world, count, |n| format!("user-{:07}", n % 1_000)));
+        bencher.iter_custom(|count| batches(&mut owner, count, |n| format!("user-{:07}", n % 1_000)));
     });
     group.finish();
 }

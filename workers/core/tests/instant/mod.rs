@@ -1,4 +1,5 @@
-//! A world in which everything succeeds at once: it costs next to nothing, so that what is measured is the machine.
+//! The owner of one partition whose calls all succeed immediately. The responses cost almost nothing, so a measurement
+//! covers the machine alone.
 
 use coupon_core::batch::{Batch, Position, StockRow};
 use coupon_core::coupon::Definition;
@@ -7,7 +8,7 @@ use coupon_core::ids::{
 };
 use coupon_core::interface::{
     CodeEntry, Effect, Input, LookupResults, Lookups, PartitionRow, Popped, RefillResult, StoredCoupon,
-    UserCounts,
+    UserCounts, WriteResult,
 };
 use coupon_core::machine::{Config, Machine};
 use coupon_core::record::{Payload, Record, Request};
@@ -15,49 +16,53 @@ use coupon_core::words::Kind;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Records of one batch: what a busy owner gathers.
+/// Records in one batch: as many as a busy owner prefetches.
 pub(crate) const BATCH: i64 = 2_000;
-const MIDDAY: i64 = 1_700_000_000_000;
-/// A busy partition takes in a batch in so many milliseconds.
-const MILLIS_PER_BATCH: i64 = 20;
+const MIDDAY_MS: i64 = 1_700_000_000_000;
+/// How long a busy partition takes to receive one batch.
+const BATCH_INTERVAL_MS: i64 = 20;
 
-/// One coupon, and the owner of its partition.
-pub(crate) struct World {
+/// A machine and the contents of the services around it: one coupon.
+pub(crate) struct InstantOwner {
     machine: Machine,
-    definition: Definition,
-    stock: StockRow,
-    /// What everybody is said to have who is asked about.
-    has: u32,
-    /// How many users were asked about.
-    pub(crate) users_read: usize,
-    popped: i64,
+    services: Services,
     next: Offset,
+    /// The number of users in all lookups.
+    pub(crate) users_read: usize,
     /// The last batch that was written.
     pub(crate) written: Option<Arc<Batch>>,
 }
 
-impl World {
-    /// Of a coupon with these rules and this stock; everybody who is asked about has `has` claims of it.
-    pub(crate) fn new(definition: Definition, stock: StockRow, has: u32) -> Self {
+struct Services {
+    definition: Definition,
+    stock: StockRow,
+    /// The number of claims that every user has.
+    claims_per_user: u32,
+    /// The last number that was popped or read.
+    popped: i64,
+}
+
+impl InstantOwner {
+    /// Takes over a partition with one coupon, of which every user has `claims_per_user` claims.
+    pub(crate) fn new(definition: Definition, stock: StockRow, claims_per_user: u32) -> Self {
         let machine = Machine::new(Partition(0), Config::default(), 1);
-        let popped = stock.cursor;
-        let next = Offset(0);
-        let mut world = Self { machine, definition, stock, has, users_read: 0, popped, next, written: None };
-        world.play(Input::Begin, &mut |apply| apply());
-        world
+        let services = Services { definition, stock, claims_per_user, popped: stock.cursor };
+        let mut owner = Self { machine, services, next: Offset(0), users_read: 0, written: None };
+        owner.apply(Input::Begin, &mut |step| step());
+        owner
     }
 
-    /// Claims of one batch; `user` names who claims by the place of the record in the log.
+    /// The next batch of claims. `user` names the user of the record at an offset.
     pub(crate) fn claims(&mut self, user: impl Fn(i64) -> String) -> Vec<Record> {
         let first = self.next.0;
         self.next = Offset(first + BATCH);
-        let appended = Millis(MIDDAY + first / BATCH * MILLIS_PER_BATCH);
+        let appended = Millis(MIDDAY_MS + first / BATCH * BATCH_INTERVAL_MS);
         (first..first + BATCH).map(|offset| claim(offset, appended, user(offset))).collect()
     }
 
-    /// Hands an input to the machine and answers whatever it asks, until it asks no more. Each step of the machine,
-    /// and nothing else, goes through `meter`.
-    pub(crate) fn play(&mut self, input: Input, meter: &mut dyn FnMut(&mut dyn FnMut())) {
+    /// Applies an input, and the responses to all effects that follow from it. Only the steps of the machine run inside
+    /// `meter`.
+    pub(crate) fn apply(&mut self, input: Input, meter: &mut dyn FnMut(&mut dyn FnMut())) {
         let mut inputs = VecDeque::from([input]);
         let mut effects = Vec::with_capacity(64);
         while let Some(input) = inputs.pop_front() {
@@ -68,56 +73,71 @@ impl World {
                 }
             });
             for effect in effects.drain(..) {
-                inputs.extend(Self::answer(
-                    effect,
-                    (&self.definition, self.stock, self.has),
-                    &mut self.users_read,
-                    &mut self.popped,
-                    &mut self.written,
-                ));
+                if let Effect::Lookup { lookups, .. } = &effect {
+                    self.users_read += lookups.users.iter().map(|lookup| lookup.users.len()).sum::<usize>();
+                }
+                if let Effect::Write { batch, .. } = &effect {
+                    self.written = Some(Arc::clone(batch));
+                }
+                inputs.extend(self.services.respond(effect));
             }
         }
     }
+}
 
-    fn answer(
-        effect: Effect,
-        (definition, stock, has): (&Definition, StockRow, u32),
-        users_read: &mut usize,
-        popped: &mut i64,
-        written: &mut Option<Arc<Batch>>,
-    ) -> Option<Input> {
+impl Services {
+    fn respond(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::TakeOver { nonce } => Some(Input::TakenOver(row(nonce))),
             Effect::CheckLog { .. } => Some(Input::LogChecked(Ok(()))),
-            Effect::Lookup { token, lookups: wants } => {
-                *users_read += wants.users.iter().map(|of| of.users.len()).sum::<usize>();
-                let answers = Box::new(answers(wants, definition, stock, has));
-                Some(Input::LookedUp { token, results: answers })
+            Effect::Lookup { token, lookups } => {
+                let results = Box::new(self.look_up(lookups));
+                Some(Input::LookedUp { token, results })
             }
             Effect::Reserve { token, pops, reads } => {
-                let pops = pops.iter().map(|pop| Popped::Codes(codes(popped, pop.count, stock.top)));
-                let pops = pops.collect();
-                let read = reads.iter().map(|read| codes(popped, read.count, stock.top)).collect();
-                Some(Input::Reserved { token, popped: pops, read })
+                let popped = pops.iter().map(|pop| Popped::Codes(self.codes(pop.count))).collect();
+                let read = reads.iter().map(|read| self.codes(read.count)).collect();
+                Some(Input::Reserved { token, popped, read })
             }
-            Effect::Refill(fill) => {
-                let last = CodeNumber(fill.codes.after.0 + fill.codes.count as i64);
-                let result = RefillResult::Refilled { count: fill.codes.count, last };
-                Some(Input::Refilled { list: fill.list, result })
+            Effect::Refill(refill) => {
+                let last = CodeNumber(refill.codes.after.0 + refill.codes.count as i64);
+                let result = RefillResult::Refilled { count: refill.codes.count, last };
+                Some(Input::Refilled { list: refill.list, result })
             }
             Effect::Write { batch, .. } => {
                 let (write_no, attempt) = (batch.fence.write_no, batch.fence.attempt);
-                *written = Some(batch);
-                let result = coupon_core::interface::WriteResult::Written;
-                Some(Input::Written { write_no, attempt, result })
+                Some(Input::Written { write_no, attempt, result: WriteResult::Written })
             }
             Effect::Publish(batch) => batch.emit_seq.map(Input::Published),
             Effect::Released(release) => unreachable!("{release:?}"),
             _ => None,
         }
     }
+
+    fn look_up(&self, lookups: Lookups) -> LookupResults {
+        let coupons = lookups.coupons.into_iter().map(|coupon_id| StoredCoupon {
+            coupon_id,
+            coupon: CouponNo(1),
+            definition: self.definition.clone(),
+            stock: self.stock,
+            ahead: Vec::new(),
+        });
+        let users = lookups.users.into_iter().flat_map(|lookup| {
+            let (coupon, claims) = (lookup.coupon, self.claims_per_user);
+            lookup.users.into_iter().map(move |user| UserCounts { coupon, user, claims, redemptions: 0 })
+        });
+        LookupResults { coupons: coupons.collect(), users: users.collect(), ..LookupResults::default() }
+    }
+
+    fn codes(&mut self, count: usize) -> Vec<CodeEntry> {
+        let first = self.popped + 1;
+        self.popped = self.stock.top.min(self.popped + count as i64);
+        let entry = |number| CodeEntry { number: CodeNumber(number), code: "2F8F-XDV5-VJPE".into() };
+        (first..=self.popped).map(entry).collect()
+    }
 }
 
+/// The row of a partition that no owner has written to.
 fn row(nonce: Nonce) -> PartitionRow {
     PartitionRow {
         epoch: Epoch(1),
@@ -129,27 +149,6 @@ fn row(nonce: Nonce) -> PartitionRow {
         emitted_seq: EmitSeq(0),
         next_deadline: None,
     }
-}
-
-fn answers(wants: Lookups, definition: &Definition, stock: StockRow, has: u32) -> LookupResults {
-    let coupons = wants.coupons.into_iter().map(|coupon_id| StoredCoupon {
-        coupon_id,
-        coupon: CouponNo(1),
-        definition: definition.clone(),
-        stock,
-        ahead: Vec::new(),
-    });
-    let users = wants.users.into_iter().flat_map(|of| {
-        let coupon = of.coupon;
-        of.users.into_iter().map(move |user| UserCounts { coupon, user, claims: has, redemptions: 0 })
-    });
-    LookupResults { coupons: coupons.collect(), users: users.collect(), ..LookupResults::default() }
-}
-
-fn codes(popped: &mut i64, count: usize, top: i64) -> Vec<CodeEntry> {
-    let first = *popped + 1;
-    *popped = top.min(*popped + count as i64);
-    (first..=*popped).map(|n| CodeEntry { number: CodeNumber(n), code: "2F8F-XDV5-VJPE".into() }).collect()
 }
 
 fn claim(offset: i64, appended: Millis, user: String) -> Record {

@@ -1,28 +1,28 @@
-//! What a run has come to: how often each rejection, each transition and each corner was seen.
+//! What the runs have covered: how often each rejection, each transition and each special case occurred.
 
 use coupon_core::words::{Kind, Reason};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage {
-    /// Rejections by what was asked for.
+    /// Rejections, by kind of request and reason.
     pub(crate) reasons: BTreeMap<(Kind, Reason), u64>,
-    /// Everything else, by a name of its own.
-    pub(crate) seen: BTreeMap<&'static str, u64>,
+    /// Everything else, by label.
+    pub(crate) labels: BTreeMap<&'static str, u64>,
 }
 
 impl Coverage {
-    pub(crate) fn rejected(&mut self, kind: Kind, reason: Reason) {
+    pub(crate) fn count_rejection(&mut self, kind: Kind, reason: Reason) {
         *self.reasons.entry((kind, reason)).or_default() += 1;
     }
 
-    pub(crate) fn saw(&mut self, what: &'static str) {
-        *self.seen.entry(what).or_default() += 1;
+    pub(crate) fn count(&mut self, label: &'static str) {
+        *self.labels.entry(label).or_default() += 1;
     }
 
-    pub(crate) fn saw_if(&mut self, seen: bool, what: &'static str) {
-        if seen {
-            self.saw(what);
+    pub(crate) fn count_if(&mut self, occurred: bool, label: &'static str) {
+        if occurred {
+            self.count(label);
         }
     }
 
@@ -30,14 +30,25 @@ impl Coverage {
         for (key, times) in &other.reasons {
             *self.reasons.entry(*key).or_default() += times;
         }
-        for (key, times) in &other.seen {
-            *self.seen.entry(key).or_default() += times;
+        for (key, times) in &other.labels {
+            *self.labels.entry(key).or_default() += times;
         }
+    }
+
+    /// The required rejections and labels that occurred less often than `minimum`.
+    pub(crate) fn missing(&self, minimum: u64) -> Vec<String> {
+        let rejections =
+            REJECTIONS.iter().flat_map(|(kind, reasons)| reasons.iter().map(|one| (*kind, *one)));
+        let rejections = rejections.map(|key| (format!("{} {}", key.0, key.1), self.reasons.get(&key)));
+        let labels = LABELS.iter().map(|label| ((*label).to_owned(), self.labels.get(label)));
+        let counted = rejections.chain(labels).map(|(what, times)| (what, times.copied().unwrap_or(0)));
+        let rare = counted.filter(|(_, times)| *times < minimum);
+        rare.map(|(what, times)| format!("{what}: {times}")).collect()
     }
 }
 
-/// What each kind of request can be rejected for, as `api.md` and the core have it. (The daily limit is not built yet.)
-pub(crate) const REJECTIONS: &[(Kind, &[Reason])] = {
+/// The reasons for which each kind of request can be rejected, except for the daily limit, which is not built yet.
+const REJECTIONS: &[(Kind, &[Reason])] = {
     use Reason::*;
     &[
         (
@@ -133,17 +144,17 @@ pub(crate) const REJECTIONS: &[(Kind, &[Reason])] = {
     ]
 };
 
-/// Every transition of the table, what is folded within a batch, and the corners of stock and time.
-pub(crate) const TRANSITIONS: &[&str] = &[
-    "claim of any, in sequence",
-    "claim of any, returned",
-    "claim by name, above the cursor",
-    "claim by name, returned",
+/// Every transition of a claim, what is combined within a batch, and the special cases of stock and time.
+const LABELS: &[&str] = &[
+    "claim, next in sequence",
+    "claim, returned",
+    "claim by code, above the cursor",
+    "claim by code, returned",
     "CLAIMED → LOCKED",
     "CLAIMED → LOCKED for an order",
     "CLAIMED → LOCKED again after a lapse",
     "LOCKED → CLAIMED by its deadline",
-    "LOCKED → CLAIMED → RETURNED at once",
+    "LOCKED → CLAIMED → RETURNED at the same deadline",
     "LOCKED → CLAIMED by unlock",
     "LOCKED → RETURNED by unlock",
     "CLAIMED → RETURNED by its deadline",
@@ -163,36 +174,24 @@ pub(crate) const TRANSITIONS: &[&str] = &[
     "shared: the last use rolled back",
     "shared: rolled back after it was revoked",
     "shared: revoked",
-    "sold out by a named claim",
+    "sold out by a claim by code",
     "sold out by a revoke",
     "restocked by a lapse",
     "restocked by a return",
-    "fold: a claim made and changed in one batch",
-    "fold: a redemption made and rolled back in one batch",
-    "slice: lapses beyond the last record",
+    "one batch: a claim created and changed",
+    "one batch: a redemption created and rolled back",
+    "deadlines: lapses after the last record of a batch",
+    "deadlines: a lapse of a coupon with few or no requests",
     "numbers ahead that the cursor passed",
     "ahead: taken",
     "ahead: freed",
     "returned: added",
     "returned: taken",
     "time: a record from a clock that is far behind",
-    "time: redeemed in time, decided after the lock's end",
-    "time: a lapse of a coupon that is seldom or never spoken of",
+    "time: redeemed in time, decided after the end of the lock",
     "tick: appended",
     "tick: appended again",
-    "tick: appended for an owner that is gone",
+    "tick: appended for a removed owner",
     "tick: lost with its owner",
-    "quiet: deadlines are left to ticks",
+    "idle: deadlines pass by ticks alone",
 ];
-
-impl Coverage {
-    /// What was seen fewer times than this.
-    pub(crate) fn missing(&self, least: u64) -> Vec<String> {
-        let rejections =
-            REJECTIONS.iter().flat_map(|(kind, reasons)| reasons.iter().map(move |one| (*kind, *one)));
-        let rejections = rejections.map(|key| (format!("{} {}", key.0, key.1), self.reasons.get(&key)));
-        let seen = TRANSITIONS.iter().map(|what| ((*what).to_owned(), self.seen.get(what)));
-        let counted = rejections.chain(seen).map(|(what, times)| (what, times.copied().unwrap_or(0)));
-        counted.filter(|(_, times)| *times < least).map(|(what, times)| format!("{what}: {times}")).collect()
-    }
-}

@@ -1,16 +1,25 @@
-//! What a seed makes of its run: how small memory is, what goes wrong and how often.
+//! What a seed decides before its run: the rate of each fault and the bounds of the machine.
 //!
-//! Each seed draws its own mixture, so that some runs see one fault very often and others see all of them a little:
-//! a fault that always comes with every other one hides what it does alone.
+//! Each seed draws its own rates: some runs see one fault very often, others see every fault now and then. If every
+//! fault came with every other one, the effect of a single fault would stay hidden.
 
 use crate::rng::Rng;
 use coupon_core::machine::Config;
 use coupon_core::planted::Planted;
 
-/// A mistake of the ledger itself, to prove that its fence matters.
+/// The ids of all coupons. The first [`INITIAL_COUPONS`] exist when the run starts; the others are created during it.
+pub(crate) const COUPON_IDS: [&str; 14] = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "late-1",
+    "late-2", "late-3", "late-4",
+];
+pub(crate) const INITIAL_COUPONS: usize = 10;
+/// In most runs these coupons get no requests: only deadlines change them.
+pub(crate) const IDLE_COUPONS: [&str; 2] = ["iota", "kappa"];
+
+/// A bug of the ledger itself: it shows that the checks of the fence matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// It is as `write_batch` is.
+pub(crate) enum LedgerBug {
+    /// The ledger behaves as `write_batch` does.
     None,
     /// Epoch and nonce are not compared.
     FenceIgnored,
@@ -18,63 +27,63 @@ pub(crate) enum Flaw {
     WriteNumberNotCounted,
 }
 
-/// What a run is told before it begins.
+/// The parameters of one run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
+pub(crate) struct RunConfig {
     pub(crate) seed: u64,
-    pub(crate) flaw: Flaw,
+    pub(crate) ledger_bug: LedgerBug,
     pub(crate) planted: Planted,
     pub(crate) traced: bool,
 }
 
-impl Setup {
-    pub(crate) fn of(seed: u64) -> Self {
-        Self { seed, flaw: Flaw::None, planted: Planted::default(), traced: false }
+impl RunConfig {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, ledger_bug: LedgerBug::None, planted: Planted::default(), traced: false }
     }
 }
 
-/// How often things go wrong, in cases of 1,000.
+/// How often each fault and each kind of traffic occurs, per thousand unless stated otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Records that clients, the API and strangers append.
+    /// Number of records that the traffic appends.
     pub(crate) records: usize,
-    /// Crashes come when so many records are decided.
+    /// One crash when each of these numbers of records is decided.
     pub(crate) crashes: Vec<usize>,
-    /// Calls that take long.
-    pub(crate) slow: usize,
-    /// Writes whose answer is lost.
+    /// Of the calls: those that take long.
+    pub(crate) slow_calls: usize,
+    /// Of the writes: those whose response is lost.
     pub(crate) write_unknown: usize,
-    /// Writes that fail for now.
+    /// Of the writes: those that fail and may succeed when retried.
     pub(crate) write_retry: usize,
-    /// Writes that are told, wrongly, that a row is not as the owner knew it (somebody mended it by hand).
+    /// Of the writes: those that report a mismatch although the rows match.
     pub(crate) write_mismatch: usize,
-    /// Pops whose answer is lost.
+    /// Of the pops: those whose response is lost.
     pub(crate) pop_unknown: usize,
-    /// Fills whose answer is lost, whole or in part.
-    pub(crate) fill_unknown: usize,
-    /// Messages that are produced, but not acknowledged.
+    /// Of the refills: those whose response is lost, with all, some or none of the codes appended.
+    pub(crate) refill_unknown: usize,
+    /// Of the outbox entries: those that are produced in part, or without an acknowledgement.
     pub(crate) ack_lost: usize,
-    /// Takeovers, reads and loads that have to be repeated.
-    pub(crate) repeated: usize,
-    /// Per step: an owner freezes, and another takes its place.
+    /// Of the takeovers, reads and ticks: those that are made again.
+    pub(crate) retried_calls: usize,
+    /// Per step: the assigned owner freezes, and another one takes its place.
     pub(crate) freeze: usize,
     /// Per step: the group moves the partition.
     pub(crate) rebalance: usize,
-    /// Per step: Redis forgets everything, or a list gets entries that do not belong there.
-    pub(crate) redis_chaos: usize,
-    /// Of the records: an id that is in the log already.
-    pub(crate) repetitions: usize,
-    /// Of the records: a request that the ledger refuses as data.
-    pub(crate) refused: usize,
-    /// Of the records: gaps in offsets before them.
-    pub(crate) gaps: usize,
-    /// Of the records: another broker leads from here on, with a clock of its own.
-    pub(crate) leaders: usize,
-    /// Whether clocks tick in whole seconds, so that deadlines and records fall together.
+    /// Per step: Redis loses all lists, or one list is corrupted.
+    pub(crate) redis_faults: usize,
+    /// Of the records: those with an id that is already in the log.
+    pub(crate) duplicates: usize,
+    /// Of the records: requests that the ledger rejects as data.
+    pub(crate) unstorable: usize,
+    /// Of the records: those with a gap in the offsets before them.
+    pub(crate) offset_gaps: usize,
+    /// Of the records: those from which on another broker leads, with another clock.
+    pub(crate) leader_changes: usize,
+    /// Clocks tick in whole seconds, so that deadlines and records coincide.
     pub(crate) whole_seconds: bool,
     /// Of the requests: those that name a code.
-    pub(crate) life: usize,
-    /// Of the records: so long after the previous one that memory of ids has gone.
+    pub(crate) code_requests: usize,
+    /// Of the records: those that follow a pause long enough for the machine to drop recent ids.
     pub(crate) pauses: usize,
 }
 
@@ -86,45 +95,45 @@ impl Plan {
             crashes.push(1 + rng.below(records - 1));
         }
         crashes.sort_unstable();
-        let mut rate = |often: usize| match rng.below(4) {
+        let mut rate = |highest: usize| match rng.below(4) {
             0 => 0,
-            1 => often / 4,
-            2 => often / 2,
-            _ => often,
+            1 => highest / 4,
+            2 => highest / 2,
+            _ => highest,
         };
         let mut plan = Self {
             records,
             crashes,
-            slow: rate(60),
+            slow_calls: rate(60),
             write_unknown: rate(300),
             write_retry: rate(200),
             write_mismatch: rate(50),
             pop_unknown: rate(400),
-            fill_unknown: rate(200),
+            refill_unknown: rate(200),
             ack_lost: rate(300),
-            repeated: rate(200),
+            retried_calls: rate(200),
             freeze: rate(3),
             rebalance: rate(3),
-            redis_chaos: rate(12),
-            repetitions: rate(300),
-            refused: rate(40),
-            gaps: rate(50),
-            leaders: rate(40),
-            life: 0,
+            redis_faults: rate(12),
+            duplicates: rate(300),
+            unstorable: rate(40),
+            offset_gaps: rate(50),
+            leader_changes: rate(40),
+            code_requests: 0,
             whole_seconds: false,
             pauses: rate(100),
         };
         plan.whole_seconds = rng.chance(200);
-        plan.life = *rng.pick(&[0, 300, 600, 600, 850, 850, 950]);
+        plan.code_requests = *rng.pick(&[0, 300, 600, 600, 850, 850, 950]);
         plan
     }
 
-    /// What a clock shows.
-    pub(crate) const fn tick_of_clocks(&self, millis: i64) -> i64 {
+    /// The reading of a clock at this time.
+    pub(crate) const fn round_to_clock_tick(&self, millis: i64) -> i64 {
         if self.whole_seconds { millis / 1_000 * 1_000 } else { millis }
     }
 
-    /// Bounds so small that eviction, splitting and back-pressure happen all the time.
+    /// Bounds so small that eviction, splitting and back-pressure occur in every run.
     pub(crate) fn config(rng: &mut Rng, planted: Planted) -> Config {
         let backlog_low = 2 + rng.below(6);
         Config {
@@ -135,7 +144,7 @@ impl Plan {
             backlog_low,
             max_cached_users: *rng.pick(&[2, 2, 40]),
             max_tracked_claimants: *rng.pick(&[1, 6, 1_000]),
-            // What is forgotten takes its list with it: where nothing is, lists grow old.
+            // An evicted coupon loses its cache list: lists grow old only if nothing is evicted.
             max_cached_coupons: *rng.pick(&[2, 20]),
             window: *rng.pick(&[2, 3, 4, 8, 16]),
             planted,

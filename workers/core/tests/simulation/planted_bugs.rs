@@ -1,64 +1,54 @@
-//! Mistakes planted in the machine, each found by some seed: the simulation would find them if they were made.
+//! Planted bugs of the ledger and of the machine. The simulation finds each of them, so it would find the same mistake in
+//! a change of the code.
 
-use crate::assert_found;
-use crate::plan::Setup;
+use crate::plan::{LedgerBug, RunConfig};
+use crate::seeds::assert_found;
+#[cfg(feature = "planted-bugs")]
 use coupon_core::planted::{Bug, Planted};
 
-fn assert_planted_is_found(bug: Bug) {
-    assert_found(&format!("{bug:?}"), |seed| Setup { planted: Planted::one(bug), ..Setup::of(seed) });
+fn assert_ledger_bug_is_found(ledger_bug: LedgerBug) {
+    assert_found(&format!("{ledger_bug:?}"), |seed| RunConfig { ledger_bug, ..RunConfig::new(seed) });
 }
 
 #[test]
-fn skipped_deduplication_is_found() {
-    assert_planted_is_found(Bug::DeduplicationSkipped);
+fn a_ledger_that_ignores_the_fence_is_found() {
+    assert_ledger_bug_is_found(LedgerBug::FenceIgnored);
 }
 
 #[test]
-fn a_pop_that_is_retried_after_an_unknown_answer_is_found() {
-    assert_planted_is_found(Bug::UnknownPopRetried);
+fn a_ledger_that_does_not_count_its_writes_is_found() {
+    assert_ledger_bug_is_found(LedgerBug::WriteNumberNotCounted);
 }
 
-#[test]
-fn an_offset_that_advances_early_is_found() {
-    assert_planted_is_found(Bug::OffsetEarly);
+#[cfg(feature = "planted-bugs")]
+fn assert_planted_bug_is_found(bug: Bug) {
+    let planted = Planted::one(bug);
+    assert_found(&format!("{bug:?}"), |seed| RunConfig { planted, ..RunConfig::new(seed) });
 }
 
-#[test]
-fn a_watermark_that_advances_early_is_found() {
-    assert_planted_is_found(Bug::WatermarkEarly);
+#[cfg(feature = "planted-bugs")]
+macro_rules! planted_bugs {
+    ($($test:ident: $bug:ident,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                assert_planted_bug_is_found(Bug::$bug);
+            }
+        )*
+    };
 }
 
-#[test]
-fn a_next_batch_that_is_not_undone_is_found() {
-    assert_planted_is_found(Bug::NextBatchNotUndone);
-}
-
-#[test]
-fn an_overlay_that_is_dropped_too_soon_is_found() {
-    assert_planted_is_found(Bug::OverlayDroppedEarly);
-}
-
-#[test]
-fn a_lapse_by_wall_clock_is_found() {
-    assert_planted_is_found(Bug::LapseByWallClock);
-}
-
-#[test]
-fn a_lapse_that_is_lost_at_a_takeover_is_found() {
-    assert_planted_is_found(Bug::LapseLostAtTakeover);
-}
-
-#[test]
-fn a_claim_that_lapses_twice_is_found() {
-    assert_planted_is_found(Bug::LapsedTwice);
-}
-
-#[test]
-fn a_returned_code_that_is_lost_is_found() {
-    assert_planted_is_found(Bug::ReturnedCodeLost);
-}
-
-#[test]
-fn claimants_that_are_forgotten_and_taken_for_none_are_found() {
-    assert_planted_is_found(Bug::ClaimantsForgotten);
+#[cfg(feature = "planted-bugs")]
+planted_bugs! {
+    skipped_deduplication_is_found: DeduplicationSkipped,
+    a_pop_that_is_retried_after_an_unknown_result_is_found: UnknownPopRetried,
+    an_offset_that_advances_early_is_found: OffsetEarly,
+    a_watermark_that_advances_early_is_found: WatermarkEarly,
+    a_next_batch_that_is_not_undone_is_found: NextBatchNotUndone,
+    an_overlay_that_is_dropped_too_soon_is_found: OverlayDroppedEarly,
+    a_lapse_by_wall_clock_is_found: LapseByWallClock,
+    a_lapse_that_is_lost_at_a_takeover_is_found: LapseLostAtTakeover,
+    a_claim_that_lapses_twice_is_found: LapsedTwice,
+    a_returned_code_that_is_lost_is_found: ReturnedCodeLost,
+    a_dropped_claimant_that_is_taken_to_have_no_claims_is_found: ClaimantsForgotten,
 }

@@ -1,4 +1,4 @@
-//! The log of one partition: append-only, with the clocks of its leaders, and with gaps as compaction leaves them.
+//! The log of one partition: append-only, with the clock of each leader, and with gaps as compaction leaves them.
 
 use crate::plan::Plan;
 use crate::rng::Rng;
@@ -9,23 +9,25 @@ use coupon_core::record::{Payload, Record};
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) records: Vec<Record>,
+    /// The step at which each record was appended.
+    pub(crate) appended_at: Vec<u64>,
     base: Offset,
-    /// The time.
+    /// The true time.
     now: Millis,
-    /// How far the present leader's clock is behind it.
+    /// How many milliseconds the clock of the present leader is behind.
     behind: i64,
 }
 
 impl Log {
     pub(crate) const fn new(base: Offset, now: Millis) -> Self {
-        Self { records: Vec::new(), base, now, behind: 0 }
+        Self { records: Vec::new(), appended_at: Vec::new(), base, now, behind: 0 }
     }
 
     pub(crate) const fn now(&self) -> Millis {
         self.now
     }
 
-    /// Where the next record will stand, if there is no gap before it.
+    /// The offset of the next record, unless a gap precedes it.
     pub(crate) fn end(&self) -> Offset {
         self.records.last().map_or(self.base, |last| last.offset.next())
     }
@@ -35,11 +37,11 @@ impl Log {
         self.records.partition_point(|record| record.offset < offset)
     }
 
-    pub(crate) fn append(&mut self, payload: Payload, rng: &mut Rng, plan: &Plan) -> &Record {
-        let gap = if rng.chance(plan.gaps) { rng.between(1, 5) } else { 0 };
+    pub(crate) fn append(&mut self, payload: Payload, step: u64, rng: &mut Rng, plan: &Plan) -> &Record {
+        let gap = if rng.chance(plan.offset_gaps) { rng.between(1, 5) } else { 0 };
         let offset = Offset(self.end().0 + gap);
-        // A new leader's clock may be behind: append times jump back, by up to an hour.
-        if rng.chance(plan.leaders) {
+        // The clock of a new leader may be behind: append times jump back by up to an hour.
+        if rng.chance(plan.leader_changes) {
             self.behind = match rng.below(4) {
                 0..2 => 0,
                 2 => rng.between(0, 3_000),
@@ -47,36 +49,37 @@ impl Log {
             };
         }
         let jitter = if rng.chance(20) { rng.between(0, 3_000) } else { 0 };
-        let appended = Millis(plan.tick_of_clocks(self.now.0 - self.behind - jitter));
+        let appended = Millis(plan.round_to_clock_tick(self.now.0 - self.behind - jitter));
         let digest = rng.next().cast_signed();
         let bytes = 60 + rng.below(120);
+        self.appended_at.push(step);
         self.records.push(Record { offset, appended, digest, bytes, payload });
         self.records.last().expect("a record was just pushed")
     }
 
-    /// Time goes by between two records.
+    /// Advances the time between two records.
     pub(crate) fn pass_time(&mut self, rng: &mut Rng, plan: &Plan) {
         let by = if rng.chance(plan.pauses) { rng.between(5_000, 60_000) } else { rng.between(0, 400) };
         self.pass(by);
     }
 
-    /// So many milliseconds go by.
+    /// Advances the time by so many milliseconds.
     pub(crate) const fn pass(&mut self, by: i64) {
         self.now = Millis(self.now.0 + by);
     }
 
-    /// The append time that the next record gets, more or less.
+    /// The append time of the next record, without its jitter.
     pub(crate) const fn broker_time(&self) -> Millis {
         Millis(self.now.0 - self.behind)
     }
 
-    /// A leader with a clock that is right.
-    pub(crate) const fn mend_leader(&mut self) {
+    /// Sets the leader's clock to the true time.
+    pub(crate) const fn correct_leader_clock(&mut self) {
         self.behind = 0;
     }
 
-    /// Whether this log is the one that the ledger knows.
-    pub(crate) fn is_known_by(&self, position: &Position) -> bool {
+    /// Whether the ledger's position is one of this log.
+    pub(crate) fn contains_position(&self, position: &Position) -> bool {
         let found = self.records.binary_search_by_key(&position.last_offset, |record| record.offset);
         match found {
             Ok(index) => self.records[index].digest == position.last_digest,

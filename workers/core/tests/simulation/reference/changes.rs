@@ -1,7 +1,8 @@
-//! What one batch changes in the end: what was before it, and what it must say of the difference.
+//! The net changes of one batch: the state of everything that it touches as it was before, and the comparison of the
+//! differences with the rows that the batch writes.
 
 use super::Reference;
-use super::books::Coupon;
+use super::coupon::Coupon;
 use coupon_core::batch::{Batch, ClaimChange, CodeFlags, CodeFlagsChange, RolledBack, StockChange, StockRow};
 use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, CouponNo, RequestId};
@@ -9,160 +10,170 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a batch has touched so far, as it was before.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Net {
-    stock: BTreeMap<CouponNo, Before>,
-    /// Claims as they are now, with the terms that the ledger has of them.
-    pub(super) claims: BTreeMap<u128, Life>,
-    code_flags: BTreeMap<(CouponNo, i64), CodeFlags>,
-    /// Redemptions that the batch made.
+pub(super) struct BatchChanges {
+    stock: BTreeMap<CouponNo, StockBefore>,
+    claims: BTreeMap<u128, TouchedClaim>,
+    flags: BTreeMap<(CouponNo, i64), CodeFlags>,
+    /// Redemptions created by the batch.
     pub(super) redeemed: BTreeSet<RequestId>,
     pub(super) rolled_back: Vec<RolledBack>,
 }
 
 #[derive(Clone, Debug)]
-struct Before {
+struct StockBefore {
     row: StockRow,
     ahead: BTreeSet<i64>,
     returned: BTreeSet<i64>,
 }
 
-/// A claim that a batch made or touched.
+/// A claim that the batch created or changed.
 #[derive(Clone, Debug)]
-pub(super) struct Life {
-    pub(super) made_here: bool,
-    /// As it was before the batch, or as the batch made it.
-    pub(super) first: ClaimStatus,
-    pub(super) claim: Claim,
+struct TouchedClaim {
+    created: bool,
+    /// Its status before the batch, or as the batch created it.
+    first: ClaimStatus,
+    claim: Claim,
 }
 
-impl Net {
-    /// A coupon is about to change.
-    pub(super) fn touch(&mut self, no: CouponNo, coupon: &Coupon) {
-        let before =
-            || Before { row: coupon.row(), ahead: coupon.ahead.clone(), returned: coupon.returned.clone() };
-        self.stock.entry(no).or_insert_with(before);
+impl BatchChanges {
+    /// Keeps the stock of a coupon that is about to change.
+    pub(super) fn keep_stock(&mut self, no: CouponNo, coupon: &Coupon) {
+        self.stock.entry(no).or_insert_with(|| StockBefore {
+            row: coupon.stock_row(),
+            ahead: coupon.ahead.clone(),
+            returned: coupon.returned.clone(),
+        });
     }
 
-    /// The mark of a code may be about to change.
-    pub(super) fn touch_mark(&mut self, no: CouponNo, coupon: &Coupon, number: i64) {
-        self.code_flags.entry((no, number)).or_insert_with(|| coupon.mark(number));
+    /// Keeps the flags of a code that are about to change.
+    pub(super) fn keep_flags(&mut self, no: CouponNo, coupon: &Coupon, number: i64) {
+        self.flags.entry((no, number)).or_insert_with(|| coupon.flags(number));
     }
 
-    /// A claim is made.
-    pub(super) fn made(&mut self, claim: &Claim) {
-        let life = Life { made_here: true, first: claim.status.clone(), claim: claim.clone() };
-        self.claims.insert(claim.id.identity, life);
+    pub(super) fn claim_created(&mut self, claim: &Claim) {
+        let touched = TouchedClaim { created: true, first: claim.status.clone(), claim: claim.clone() };
+        self.claims.insert(claim.id.identity, touched);
     }
 
-    /// A claim has changed: `before` is what it was until now.
-    pub(super) fn changed(&mut self, before: &ClaimStatus, claim: &Claim) {
-        let life = || Life { made_here: false, first: before.clone(), claim: claim.clone() };
-        self.claims.entry(claim.id.identity).or_insert_with(life).claim = claim.clone();
+    /// `before` is the status before this change.
+    pub(super) fn claim_changed(&mut self, before: &ClaimStatus, claim: &Claim) {
+        let touched = || TouchedClaim { created: false, first: before.clone(), claim: claim.clone() };
+        self.claims.entry(claim.id.identity).or_insert_with(touched).claim = claim.clone();
     }
 }
 
 impl Reference {
-    pub(super) fn compare_net(&mut self, batch: &Batch) -> Result<(), String> {
-        let net = std::mem::take(&mut self.net);
-        self.compare_claims(&net, batch)?;
-        self.compare_stock(&net, batch)
+    pub(super) fn compare_changes(&mut self, batch: &Batch) -> Result<(), String> {
+        let changes = std::mem::take(&mut self.changes);
+        self.compare_claims(&changes, batch)?;
+        self.compare_rolled_back(&changes, batch)?;
+        self.compare_flags(&changes, batch)?;
+        self.compare_stock(&changes, batch)
     }
 
-    fn compare_claims(&mut self, net: &Net, batch: &Batch) -> Result<(), String> {
-        let changed = net.claims.values().filter(|life| life.claim.status != life.first);
+    fn compare_claims(&mut self, changes: &BatchChanges, batch: &Batch) -> Result<(), String> {
+        let changed = changes.claims.values().filter(|touched| touched.claim.status != touched.first);
         let expected: Vec<ClaimChange> = changed
-            .map(|life| {
-                let was = (!life.made_here).then(|| (life.first.state, life.first.deadline()));
-                ClaimChange { before: was, claim: life.claim.clone() }
+            .map(|touched| {
+                let before = (!touched.created).then(|| (touched.first.state, touched.first.deadline()));
+                ClaimChange { before, claim: touched.claim.clone() }
             })
             .collect();
-        // One that is as it was may be written all the same.
-        let unchanged = |change: &&ClaimChange| {
-            let life = net.claims.get(&change.claim.id.identity);
-            !life.is_some_and(|life| life.claim.status == life.first && life.claim == change.claim)
+        // A claim that has its first status again may be written or not.
+        let differs = |change: &&ClaimChange| {
+            let touched = changes.claims.get(&change.claim.id.identity);
+            !touched
+                .is_some_and(|touched| touched.claim.status == touched.first && touched.claim == change.claim)
         };
-        let mut found: Vec<ClaimChange> = batch.claims.iter().filter(unchanged).cloned().collect();
+        let mut found: Vec<ClaimChange> = batch.claims.iter().filter(differs).cloned().collect();
         found.sort_by_key(|change| change.claim.id);
-        differing("I2/I11: claims", &found, &expected)?;
-        let made_and_changed = expected.iter().filter(|change| change.before.is_none()).count();
-        self.coverage.saw_if(made_and_changed > 0, "fold: a claim made and changed in one batch");
+        compare("I2/I11: claims", &found, &expected)?;
+        let created_and_changed = expected.iter().any(|change| change.before.is_none());
+        self.coverage.count_if(created_and_changed, "one batch: a claim created and changed");
+        Ok(())
+    }
 
-        let mut expected = net.rolled_back.clone();
+    fn compare_rolled_back(&mut self, changes: &BatchChanges, batch: &Batch) -> Result<(), String> {
+        let mut expected = changes.rolled_back.clone();
         let mut found = batch.rolled_back.clone();
-        expected.sort_by_key(|back| back.id);
-        found.sort_by_key(|back| back.id);
-        differing("I2: rolled back", &found, &expected)?;
-        self.coverage.saw_if(
-            expected.iter().any(|back| back.made_here),
-            "fold: a redemption made and rolled back in one batch",
-        );
+        expected.sort_by_key(|rolled_back| rolled_back.id);
+        found.sort_by_key(|rolled_back| rolled_back.id);
+        compare("I2: rolled back", &found, &expected)?;
+        let both = expected.iter().any(|rolled_back| rolled_back.made_here);
+        self.coverage.count_if(both, "one batch: a redemption created and rolled back");
+        Ok(())
+    }
 
-        let unchanged = |change: &&CodeFlagsChange| {
-            let before = net.code_flags.get(&(change.coupon, change.number.0));
+    fn compare_flags(&self, changes: &BatchChanges, batch: &Batch) -> Result<(), String> {
+        // Flags with their first value again are written all the same: the next batch may build on this one.
+        let differs = |change: &&CodeFlagsChange| {
+            let before = changes.flags.get(&(change.coupon, change.number.0));
             !(change.before == change.after && before == Some(&change.after))
         };
-        // One that is as it was again is told all the same: the next batch may be decided on top of it.
-        let mut found: Vec<CodeFlagsChange> = batch.code_flags.iter().filter(unchanged).copied().collect();
+        let mut found: Vec<CodeFlagsChange> = batch.code_flags.iter().filter(differs).copied().collect();
         found.sort_by_key(|change| (change.coupon, change.number));
-        let expected = net.code_flags.iter().map(|((coupon, number), was)| {
-            let is = self.coupons[coupon].mark(*number);
-            CodeFlagsChange { coupon: *coupon, number: CodeNumber(*number), before: *was, after: is }
+        let expected = changes.flags.iter().map(|((coupon, number), before)| {
+            let after = self.coupons[coupon].flags(*number);
+            CodeFlagsChange { coupon: *coupon, number: CodeNumber(*number), before: *before, after }
         });
         let expected: Vec<CodeFlagsChange> =
             expected.filter(|change| change.before != change.after).collect();
-        differing("I2: marks", &found, &expected)
+        compare("I2: code flags", &found, &expected)
     }
 
-    fn compare_stock(&mut self, net: &Net, batch: &Batch) -> Result<(), String> {
+    fn compare_stock(&mut self, changes: &BatchChanges, batch: &Batch) -> Result<(), String> {
         let mut rows = Vec::new();
         let mut numbers: [Vec<(CouponNo, CodeNumber)>; 4] = Default::default();
-        for (no, before) in &net.stock {
+        for (no, before) in &changes.stock {
             let coupon = &self.coupons[no];
-            let (was, is) = (before.row, coupon.row());
-            let whole = is.available() + is.claimed + is.locked + is.redeemed + is.revoked;
-            assert_eq!(whole, is.top, "the reference has lost a code of {coupon:?}");
-            let passed = before.ahead.range(..=is.cursor).count() as i64;
-            if was != is {
-                rows.push(StockChange { coupon: *no, before: was, after: is, passed });
+            let after = coupon.stock_row();
+            let total = after.available() + after.claimed + after.locked + after.redeemed + after.revoked;
+            assert_eq!(total, after.top, "the reference has lost a code of {coupon:?}");
+            let passed = before.ahead.range(..=after.cursor).count() as i64;
+            if before.row != after {
+                rows.push(StockChange { coupon: *no, before: before.row, after, passed });
             }
-            self.coverage.saw_if(passed > 0, "numbers ahead that the cursor passed");
-            let beyond = |number: &&i64| **number > is.cursor;
-            let lists = [
-                coupon.ahead.difference(&before.ahead).copied().collect::<Vec<i64>>(),
-                before.ahead.difference(&coupon.ahead).filter(beyond).copied().collect(),
-                coupon.returned.difference(&before.returned).copied().collect(),
-                before.returned.difference(&coupon.returned).copied().collect(),
-            ];
-            for (all, list) in numbers.iter_mut().zip(lists) {
+            self.coverage.count_if(passed > 0, "numbers ahead that the cursor passed");
+            for (all, list) in numbers.iter_mut().zip(moved_numbers(before, coupon)) {
                 all.extend(list.into_iter().map(|number| (*no, CodeNumber(number))));
             }
         }
         let mut found = batch.stock.clone();
         found.sort_by_key(|change| change.coupon);
-        differing("I1: stock", &found, &rows)?;
+        compare("I1: stock", &found, &rows)?;
         let lists = [
-            ("numbers ahead", "ahead: taken", &batch.ahead_taken),
-            ("numbers not ahead any more", "ahead: freed", &batch.ahead_freed),
-            ("returned numbers", "returned: added", &batch.returned_added),
-            ("returned numbers taken", "returned: taken", &batch.returned_taken),
+            ("ahead: taken", &batch.ahead_taken),
+            ("ahead: freed", &batch.ahead_freed),
+            ("returned: added", &batch.returned_added),
+            ("returned: taken", &batch.returned_taken),
         ];
-        for ((what, label, found), expected) in lists.into_iter().zip(numbers) {
+        for ((label, found), expected) in lists.into_iter().zip(numbers) {
             let mut found = found.clone();
             found.sort_unstable();
-            differing(&format!("I1/I11: {what}"), &found, &expected)?;
-            self.coverage.saw_if(!expected.is_empty(), label);
+            compare(&format!("I1/I11: numbers {label}"), &found, &expected)?;
+            self.coverage.count_if(!expected.is_empty(), label);
         }
         Ok(())
     }
 }
 
-fn differing<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], expected: &[T]) -> Result<(), String> {
+/// Numbers taken ahead, freed ahead, added to the returned ones, and taken from them.
+fn moved_numbers(before: &StockBefore, coupon: &Coupon) -> [Vec<i64>; 4] {
+    let above_cursor = |number: &&i64| **number > coupon.cursor;
+    [
+        coupon.ahead.difference(&before.ahead).copied().collect(),
+        before.ahead.difference(&coupon.ahead).filter(above_cursor).copied().collect(),
+        coupon.returned.difference(&before.returned).copied().collect(),
+        before.returned.difference(&coupon.returned).copied().collect(),
+    ]
+}
+
+/// Fails with the elements that only one of the lists contains.
+fn compare<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], expected: &[T]) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }
-    let (mut found, mut expected): (Vec<&T>, Vec<&T>) = (found.iter().collect(), expected.iter().collect());
-    let common: Vec<&T> = found.iter().copied().filter(|one| expected.contains(one)).collect();
-    found.retain(|one| !common.contains(one));
-    expected.retain(|one| !common.contains(one));
-    Err(format!("{what}: {found:?}, expected {expected:?}"))
+    let only_found: Vec<&T> = found.iter().filter(|one| !expected.contains(one)).collect();
+    let only_expected: Vec<&T> = expected.iter().filter(|one| !found.contains(one)).collect();
+    Err(format!("{what}: {only_found:?}, expected {only_expected:?}"))
 }

@@ -1,7 +1,7 @@
-//! What the reference knows of one coupon: which numbers are free, and what happened to each code. Whatever can be
-//! counted is counted when it is asked for, so that no counter can be wrong.
+//! The reference's state of one coupon: which numbers are free, and the history of each code. Every count is computed
+//! from this state when it is needed, so no counter can be wrong.
 
-use crate::ledger::{self, Ledger};
+use crate::environment::ledger::{Ledger, display_code};
 use coupon_core::batch::{CodeFlags, StockRow};
 use coupon_core::claim::Claim;
 use coupon_core::coupon::Definition;
@@ -20,7 +20,7 @@ pub(super) struct Coupon {
     pub(super) ahead: BTreeSet<i64>,
     /// Numbers at or below the cursor that are free.
     pub(super) returned: BTreeSet<i64>,
-    /// Codes that have a story.
+    /// Codes that were used at least once.
     pub(super) codes: BTreeMap<i64, Code>,
     /// Its loads, each with its base and the number of its last code.
     loads: Vec<(i64, LoadId, i64)>,
@@ -34,7 +34,7 @@ pub(super) struct Code {
     pub(super) revoked: bool,
     /// Redemptions that were not rolled back.
     pub(super) uses: Vec<Use>,
-    /// Whose claims of it have lapsed.
+    /// Users whose claims of it have lapsed.
     pub(super) lapsed: BTreeSet<Box<str>>,
 }
 
@@ -46,24 +46,27 @@ pub(super) struct Use {
 }
 
 impl Coupon {
-    /// A coupon as the ledger holds it.
-    pub(super) fn read(no: CouponNo, ledger: &Ledger) -> Self {
-        let row = ledger.coupon(no).expect("a coupon that was found");
+    /// The state of a coupon from the ledger's rows.
+    pub(super) fn from_ledger(no: CouponNo, ledger: &Ledger) -> Self {
+        let row = ledger.coupon(no).expect("the coupon exists");
         let mut codes = BTreeMap::<i64, Code>::new();
-        for (number, identity) in &row.live {
+        for (number, identity) in &row.live_claims {
             codes.entry(*number).or_default().claim = Some(ledger.claims[identity].claim.clone());
         }
-        for (number, mark) in &row.code_flags {
-            codes.entry(*number).or_default().revoked = mark.revoked;
+        for (number, flags) in &row.flags {
+            codes.entry(*number).or_default().revoked = flags.revoked;
         }
-        for (number, id) in row.paid.iter().flat_map(|(number, ids)| ids.iter().map(move |id| (number, id))) {
-            let stored = ledger.redemption(*id).expect("a redemption that an index has");
-            let (user, order) = (stored.user, stored.redemption.order);
-            codes.entry(*number).or_default().uses.push(Use { id: *id, user, order });
+        for (number, ids) in &row.redemptions_by_code {
+            let uses = ids.iter().map(|id| {
+                let stored = ledger.redemption(*id).expect("an indexed redemption exists");
+                Use { id: *id, user: stored.user, order: stored.redemption.order }
+            });
+            codes.entry(*number).or_default().uses.extend(uses);
         }
         for (_, number, user) in ledger.lapsed.iter().filter(|(coupon, ..)| *coupon == no) {
             codes.entry(number.0).or_default().lapsed.insert(user.clone());
         }
+        let last_number = |base: i64, load| base + ledger.load(load).map_or(0, |load| load.count);
         Self {
             id: row.id.clone(),
             definition: row.definition.clone(),
@@ -72,15 +75,12 @@ impl Coupon {
             ahead: row.ahead.clone(),
             returned: row.returned.clone(),
             codes,
-            loads: row
-                .loads
-                .iter()
-                .map(|(base, load)| (*base, *load, *base + ledger.load(*load).map_or(0, |load| load.count)))
-                .collect(),
+            loads: row.loads.iter().map(|(base, load)| (*base, *load, last_number(*base, *load))).collect(),
         }
     }
 
-    pub(super) fn add(&mut self, load: LoadId, count: i64) -> i64 {
+    /// Adds a load to the stock and returns its base.
+    pub(super) fn add_load(&mut self, load: LoadId, count: i64) -> i64 {
         let base = self.top;
         self.top += count;
         self.loads.push((base, load, self.top));
@@ -93,17 +93,18 @@ impl Coupon {
         Some(base + idx).filter(|number| (base + 1..=*last).contains(number))
     }
 
-    pub(super) fn text(&self, number: i64) -> Box<str> {
+    /// A code as displayed.
+    pub(super) fn code_text(&self, number: i64) -> Box<str> {
         let (base, load, _) =
             self.loads.iter().rfind(|(base, ..)| *base < number).expect("a number of stock");
-        ledger::shown(*load, number - base)
+        display_code(*load, number - base)
     }
 
-    pub(super) fn code(&mut self, number: i64) -> &mut Code {
+    pub(super) fn code_mut(&mut self, number: i64) -> &mut Code {
         self.codes.entry(number).or_default()
     }
 
-    pub(super) fn known(&self, number: i64) -> Option<&Code> {
+    pub(super) fn code(&self, number: i64) -> Option<&Code> {
         self.codes.get(&number)
     }
 
@@ -116,20 +117,20 @@ impl Coupon {
         (self.cursor + 1..=self.top).find(|number| !self.ahead.contains(number))
     }
 
-    /// The next number of the sequence is given.
+    /// Takes the next free number of the sequence.
     pub(super) fn take_next(&mut self, number: i64) {
         self.cursor = number;
         self.ahead = self.ahead.split_off(&(number + 1));
     }
 
-    /// A number is not free any more, wherever it stands.
-    pub(super) fn take_out(&mut self, number: i64) {
+    /// Takes a free number out of sequence.
+    pub(super) fn take(&mut self, number: i64) {
         let changed =
             if number > self.cursor { self.ahead.insert(number) } else { self.returned.remove(&number) };
         assert!(changed, "number {number} of {} was not free", self.id);
     }
 
-    /// A number is free again.
+    /// Makes a number free again.
     pub(super) fn put_back(&mut self, number: i64) {
         let changed =
             if number > self.cursor { self.ahead.remove(&number) } else { self.returned.insert(number) };
@@ -137,20 +138,18 @@ impl Coupon {
     }
 
     /// How often one of its codes may be redeemed.
-    pub(super) fn per_code(&self) -> usize {
+    fn redemptions_per_code(&self) -> usize {
         self.definition.redemptions_per_code.map_or(usize::MAX, |limit| limit as usize)
     }
 
-    pub(super) fn is_exhausted(&self, number: i64) -> bool {
-        self.known(number).is_some_and(|code| code.uses.len() >= self.per_code())
+    pub(super) fn is_used_up(&self, number: i64) -> bool {
+        self.code(number).is_some_and(|code| code.uses.len() >= self.redemptions_per_code())
     }
 
-    /// Live claims of a user.
+    /// The number of live claims of a user.
     pub(super) fn claims_of(&self, user: &str) -> usize {
-        self.codes
-            .values()
-            .filter(|code| code.claim.as_ref().is_some_and(|claim| &*claim.user == user))
-            .count()
+        let claims = self.codes.values().filter_map(|code| code.claim.as_ref());
+        claims.filter(|claim| &*claim.user == user).count()
     }
 
     pub(super) fn redemptions_of(&self, user: &str) -> usize {
@@ -161,13 +160,13 @@ impl Coupon {
         self.codes.values().map(|code| code.uses.len()).sum()
     }
 
-    pub(super) fn mark(&self, number: i64) -> CodeFlags {
-        let Some(code) = self.known(number) else { return CodeFlags::default() };
+    pub(super) fn flags(&self, number: i64) -> CodeFlags {
+        let Some(code) = self.code(number) else { return CodeFlags::default() };
         let uses = if self.definition.is_shared() { code.uses.len() as i64 } else { 0 };
         CodeFlags { uses, revoked: code.revoked }
     }
 
-    pub(super) fn row(&self) -> StockRow {
+    pub(super) fn stock_row(&self) -> StockRow {
         let mut row = StockRow {
             top: self.top,
             cursor: self.cursor,
@@ -182,7 +181,7 @@ impl Coupon {
                 Some(ClaimState::Claimed) => row.claimed += 1,
                 Some(ClaimState::Locked) => row.locked += 1,
                 Some(ClaimState::Redeemed) => row.redeemed += 1,
-                None if self.definition.is_shared() && self.is_exhausted(*number) => row.redeemed += 1,
+                None if self.definition.is_shared() && self.is_used_up(*number) => row.redeemed += 1,
                 _ => {}
             }
         }

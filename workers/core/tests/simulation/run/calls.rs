@@ -1,90 +1,97 @@
-//! Calls happen: at a moment of their own, with whatever can go wrong, and each answer is sent on a way of its own.
+//! Executes pending calls, each at a time of its own, with the failures of the plan, and sends the responses.
 
-use crate::owner::{Call, Message, OwnerId, Pending, Reserve};
-use crate::world::World;
+use super::Run;
+use super::pending::{Call, PendingCall, ReserveCall};
+use crate::environment::broker::Message;
+use crate::owner::OwnerId;
 use coupon_core::batch::Batch;
 use coupon_core::ids::EmitSeq;
-use coupon_core::interface::{Input, Popped, Refill, RefillResult, WriteResult};
+use coupon_core::interface::{CodeEntry, Input, Popped, Refill, RefillResult, WriteResult};
 use coupon_core::record::Payload;
 use std::sync::Arc;
 
-/// What is left of a call after a step of it.
-pub(crate) enum Left {
-    /// It goes on, or is made again.
-    More(Call),
-    Answer(Input),
-    Nothing,
+/// What follows the execution of one step of a call.
+pub(super) enum Progress {
+    /// The call has another step, or is made again.
+    Continue(Call),
+    Response(Input),
+    NoResponse,
 }
 
-impl World {
-    /// One pending call happens, or a part of it.
-    pub(crate) fn perform_one(&mut self) -> Result<(), String> {
+impl Run {
+    /// Executes one step of a random pending call, if it is ready.
+    pub(super) fn execute_pending_call(&mut self) -> Result<(), String> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let index = self.rng.below(self.pending.len());
-        if self.pending[index].ready > self.now {
+        if self.pending[index].ready_at > self.now {
             return Ok(());
         }
-        let Pending { owner, awaited, call, .. } = self.pending.swap_remove(index);
+        let PendingCall { owner, awaited, call, .. } = self.pending.swap_remove(index);
         self.trace(|| {
-            format!("{owner:?}: {} happens{}", call.name(), if awaited { "" } else { ", too late" })
+            let note = if awaited { "" } else { ", no longer awaited" };
+            format!("{owner:?}: {} is executed{note}", call.name())
         });
-        match self.perform(owner, awaited, call)? {
-            Left::More(call) => {
-                let ready = self.soon();
-                self.pending.push(Pending { owner, ready, awaited, call });
-            }
-            Left::Answer(input) if awaited => self.send(owner, input),
-            Left::Answer(_) | Left::Nothing => {}
+        match self.execute(owner, awaited, call)? {
+            Progress::Continue(call) => self.push_call(owner, awaited, call),
+            Progress::Response(input) if awaited => self.respond(owner, input),
+            Progress::Response(_) | Progress::NoResponse => {}
         }
         Ok(())
     }
 
-    fn perform(&mut self, owner: OwnerId, awaited: bool, call: Call) -> Result<Left, String> {
-        let repeated = self.faulty && self.rng.chance(self.plan.repeated);
+    fn push_call(&mut self, owner: OwnerId, awaited: bool, call: Call) {
+        let ready_at = self.ready_at();
+        self.pending.push(PendingCall { owner, ready_at, awaited, call });
+    }
+
+    fn execute(&mut self, owner: OwnerId, awaited: bool, call: Call) -> Result<Progress, String> {
+        let retried = self.faults_enabled && self.rng.chance(self.plan.retried_calls);
         match call {
             Call::TakeOver(nonce) => {
-                let row = self.ledger.take_over(nonce);
-                Ok(if repeated {
-                    Left::More(Call::TakeOver(nonce))
+                let row = self.environment.ledger.take_over(nonce);
+                Ok(if retried {
+                    Progress::Continue(Call::TakeOver(nonce))
                 } else {
-                    Left::Answer(Input::TakenOver(row))
+                    Progress::Response(Input::TakenOver(row))
                 })
             }
             Call::CheckLog(position) => {
-                let known = self.log.is_known_by(&position);
-                Ok(Left::Answer(Input::LogChecked(known.then_some(()).ok_or_else(|| "another log".into()))))
+                let same = self.environment.log.contains_position(&position);
+                let checked = if same { Ok(()) } else { Err("another log".into()) };
+                Ok(Progress::Response(Input::LogChecked(checked)))
             }
-            Call::Load(load) => Ok(self.load(load, repeated)),
+            Call::Lookup(lookup) => Ok(self.look_up(lookup, retried)),
             Call::Reserve(reserve) => Ok(self.reserve(reserve)),
-            Call::Refill(fill, None) => {
-                let codes = self.ledger.codes(fill.codes);
-                Ok(Left::More(Call::Refill(fill, Some(codes))))
+            Call::Refill(refill, None) => {
+                let codes = self.environment.ledger.read_codes(refill.codes);
+                Ok(Progress::Continue(Call::Refill(refill, Some(codes))))
             }
-            Call::Refill(fill, Some(codes)) => Ok(self.fill(fill, codes)),
+            Call::Refill(refill, Some(codes)) => Ok(self.refill(refill, codes)),
             Call::Write(batch) => self.write(owner, awaited, &batch),
-            Call::ReadBack => Ok(Left::Answer(Input::ReadBack(self.ledger.row))),
-            Call::Emit(seq, messages) => self.emit(seq, messages),
-            Call::Tick => Ok(self.tick(awaited, repeated)),
-            Call::Reemit(from, to) => {
+            Call::ReadBack => Ok(Progress::Response(Input::ReadBack(self.environment.ledger.row))),
+            Call::Publish(seq, messages) => self.publish(seq, messages),
+            Call::Tick => Ok(self.tick(awaited, retried)),
+            Call::Republish(from, to) => {
                 for seq in (from.0..=to.0).map(EmitSeq) {
-                    let call = Call::Emit(seq, self.rebuilt(seq)?);
-                    let ready = self.soon();
-                    self.pending.push(Pending { owner, ready, awaited, call });
+                    let call = Call::Publish(seq, self.messages_of_entry(seq)?);
+                    self.push_call(owner, awaited, call);
                 }
-                Ok(Left::Nothing)
+                Ok(Progress::NoResponse)
             }
         }
     }
 
-    /// The messages of an outbox entry, from the rows; none for one that the watermark has passed.
-    fn rebuilt(&self, seq: EmitSeq) -> Result<Vec<Message>, String> {
-        let Some(entry) = self.ledger.outbox.get(&seq) else { return Ok(Vec::new()) };
+    /// The messages of an outbox entry, from its rows; none if the watermark has passed it.
+    fn messages_of_entry(&self, seq: EmitSeq) -> Result<Vec<Message>, String> {
+        let ledger = &self.environment.ledger;
+        let Some(entry) = ledger.outbox.get(&seq) else { return Ok(Vec::new()) };
         let mut messages = Vec::new();
         for id in &entry.ids {
-            let (stored, _) = self.ledger.outcome(*id);
-            let stored = stored.ok_or_else(|| format!("I5: entry {seq} names {id}, which has no outcome"))?;
+            let (stored, _) = ledger.outcome(*id);
+            let stored =
+                stored.ok_or_else(|| format!("I5: entry {seq} contains {id}, which has no outcome"))?;
             messages.push(Message::Response(stored.clone()));
         }
         messages.extend(entry.dead_letters.iter().map(|(offset, _)| Message::DeadLetter(*offset)));
@@ -92,105 +99,115 @@ impl World {
         Ok(messages)
     }
 
-    /// One pop or one read of a reservation.
-    fn reserve(&mut self, mut reserve: Box<Reserve>) -> Left {
+    /// Executes one pop or one read of a reservation.
+    fn reserve(&mut self, mut reserve: Box<ReserveCall>) -> Progress {
         if let Some(pop) = reserve.pops.get(reserve.popped.len()).copied() {
-            let lost = self.faulty && self.rng.chance(self.plan.pop_unknown);
+            let lost = self.faults_enabled && self.rng.chance(self.plan.pop_unknown);
+            let redis = &mut self.environment.redis;
             let popped = match self.rng.below(3) {
-                _ if !lost => self.redis.pop(pop),
+                _ if !lost => redis.pop(pop),
                 0 => Popped::Unknown,
                 1 => {
-                    let _codes_are_gone = self.redis.pop(pop);
+                    let _lost_codes = redis.pop(pop);
                     Popped::Unknown
                 }
                 _ => {
-                    let ready = self.later();
-                    self.late_pops.push((ready, pop));
+                    let ready_at = self.delayed();
+                    self.delayed_pops.push((ready_at, pop));
                     Popped::Unknown
                 }
             };
             reserve.popped.push(popped);
         } else if let Some(read) = reserve.reads.get(reserve.read.len()).copied() {
-            reserve.read.push(self.ledger.codes(read));
+            reserve.read.push(self.environment.ledger.read_codes(read));
         }
         let done = reserve.popped.len() == reserve.pops.len() && reserve.read.len() == reserve.reads.len();
         if !done {
-            return Left::More(Call::Reserve(reserve));
+            return Progress::Continue(Call::Reserve(reserve));
         }
-        Left::Answer(Input::Reserved { token: reserve.token, popped: reserve.popped, read: reserve.read })
+        let ReserveCall { token, popped, read, .. } = *reserve;
+        Progress::Response(Input::Reserved { token, popped, read })
     }
 
-    fn fill(&mut self, fill: Refill, codes: Vec<coupon_core::interface::CodeEntry>) -> Left {
-        let list = fill.list;
-        let lost = self.faulty && self.rng.chance(self.plan.fill_unknown);
-        if lost {
-            let part = self.rng.below(codes.len() + 1);
-            self.redis.push(list, codes.into_iter().take(part));
-            return Left::Answer(Input::Refilled { list, result: RefillResult::Unknown });
+    fn refill(&mut self, refill: Refill, codes: Vec<CodeEntry>) -> Progress {
+        let list = refill.list;
+        let redis = &mut self.environment.redis;
+        if self.faults_enabled && self.rng.chance(self.plan.refill_unknown) {
+            let appended = self.rng.below(codes.len() + 1);
+            redis.push(list, codes.into_iter().take(appended));
+            return Progress::Response(Input::Refilled { list, result: RefillResult::Unknown });
         }
-        let last = codes.last().map_or(fill.codes.after, |entry| entry.number);
+        let last = codes.last().map_or(refill.codes.after, |entry| entry.number);
         let count = codes.len();
-        self.redis.push(list, codes);
-        Left::Answer(Input::Refilled { list, result: RefillResult::Refilled { count, last } })
+        redis.push(list, codes);
+        Progress::Response(Input::Refilled { list, result: RefillResult::Refilled { count, last } })
     }
 
-    fn write(&mut self, owner: OwnerId, awaited: bool, batch: &Arc<Batch>) -> Result<Left, String> {
-        let answer = |result| {
-            Left::Answer(Input::Written {
-                write_no: batch.fence.write_no,
-                attempt: batch.fence.attempt,
-                result,
-            })
+    fn write(&mut self, owner: OwnerId, awaited: bool, batch: &Arc<Batch>) -> Result<Progress, String> {
+        let response = |result| {
+            let (write_no, attempt) = (batch.fence.write_no, batch.fence.attempt);
+            Progress::Response(Input::Written { write_no, attempt, result })
         };
-        if self.faulty && awaited {
+        if self.faults_enabled && awaited {
             if self.rng.chance(self.plan.write_unknown) {
                 match self.rng.below(3) {
                     0 => {}
                     1 => {
-                        self.call_ledger(owner, batch)?;
+                        self.write_to_ledger(owner, batch)?;
                     }
                     _ => {
-                        // The call is on its way still, and nobody knows.
-                        let (ready, call) = (self.later(), Call::Write(Arc::clone(batch)));
-                        self.pending.push(Pending { owner, ready, awaited: false, call });
+                        // The connection is lost while the statement still runs: it is executed later.
+                        let (ready_at, call) = (self.delayed(), Call::Write(Arc::clone(batch)));
+                        self.pending.push(PendingCall { owner, ready_at, awaited: false, call });
                     }
                 }
-                return Ok(answer(WriteResult::Unknown));
+                return Ok(response(WriteResult::Unknown));
             }
             if self.rng.chance(self.plan.write_retry) {
-                return Ok(answer(WriteResult::Retry));
+                return Ok(response(WriteResult::Retry));
             }
-            if self.rng.chance(self.plan.write_mismatch) && self.mislead(owner) {
-                return Ok(answer(WriteResult::Mismatch("a row was mended by hand".into())));
+            if self.rng.chance(self.plan.write_mismatch) && self.may_report_mismatch(owner) {
+                return Ok(response(WriteResult::Mismatch("an operator changed a row".into())));
             }
         }
-        let result = self.call_ledger(owner, batch)?;
-        Ok(answer(result))
+        let result = self.write_to_ledger(owner, batch)?;
+        Ok(response(result))
     }
 
-    /// A tick is appended, and once more if nobody heard of the first one.
-    fn tick(&mut self, awaited: bool, repeated: bool) -> Left {
+    /// Whether a false mismatch can be reported to this owner: once, because the second one stops it.
+    fn may_report_mismatch(&mut self, id: OwnerId) -> bool {
+        self.owner(id).is_some_and(|owner| !std::mem::replace(&mut owner.false_mismatch_reported, true))
+    }
+
+    /// Appends a tick, and another one if the acknowledgement of the first is lost.
+    fn tick(&mut self, awaited: bool, retried: bool) -> Progress {
         self.append(Payload::Tick);
         self.ticks += 1;
-        let appended = self.log.records.last().map(|tick| tick.appended);
-        self.vain_ticks += u64::from(appended <= Some(self.ledger.row.position.time));
+        let appended = self.environment.log.records.last().map(|tick| tick.appended);
+        let time = self.environment.ledger.row.position.time;
+        self.ineffective_ticks += u64::from(appended <= Some(time));
         let coverage = &mut self.reference.coverage;
-        coverage.saw("tick: appended");
-        coverage.saw_if(!awaited, "tick: appended for an owner that is gone");
-        coverage.saw_if(repeated, "tick: appended again");
-        if repeated { Left::More(Call::Tick) } else { Left::Nothing }
+        coverage.count("tick: appended");
+        coverage.count_if(!awaited, "tick: appended for a removed owner");
+        coverage.count_if(retried, "tick: appended again");
+        if retried { Progress::Continue(Call::Tick) } else { Progress::NoResponse }
     }
 
-    /// The messages of one entry are produced: all of them, or only the first few before the connection breaks.
-    fn emit(&mut self, seq: EmitSeq, messages: Vec<Message>) -> Result<Left, String> {
-        let lost = self.faulty && self.rng.chance(self.plan.ack_lost);
-        let told = if lost { self.rng.below(messages.len() + 1) } else { messages.len() };
-        for message in &messages[..told] {
-            self.broker.append(message, self.now, &self.ledger)?;
+    /// Produces the messages of one entry: all of them, or the first few before the connection is lost.
+    fn publish(&mut self, seq: EmitSeq, messages: Vec<Message>) -> Result<Progress, String> {
+        let lost = self.faults_enabled && self.rng.chance(self.plan.ack_lost);
+        let published = if lost { self.rng.below(messages.len() + 1) } else { messages.len() };
+        let broker = &mut self.environment.broker;
+        for message in &messages[..published] {
+            broker.append(message, self.now, &self.environment.ledger)?;
         }
-        if told == messages.len() && told > 0 {
-            self.broker.untold.remove(&seq);
+        if published == messages.len() && published > 0 {
+            broker.unpublished.remove(&seq);
         }
-        Ok(if lost { Left::More(Call::Emit(seq, messages)) } else { Left::Answer(Input::Published(seq)) })
+        Ok(if lost {
+            Progress::Continue(Call::Publish(seq, messages))
+        } else {
+            Progress::Response(Input::Published(seq))
+        })
     }
 }

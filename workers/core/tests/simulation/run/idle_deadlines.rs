@@ -1,44 +1,54 @@
-//! The quiet after a run: nobody sends anything any more, and the time goes on. Every deadline that is left must pass
-//! by ticks alone, and by no more ticks than there are lapses.
+//! Deadlines without traffic: after the drain no record is appended, and the time advances. Every remaining deadline must
+//! pass by ticks alone (I11), with a number of ticks in proportion to the lapses (I12).
 
-use crate::world::World;
+use super::Run;
 use coupon_core::interface::Input;
 
-/// Rounds of going on in which every deadline has passed, or never will.
-const MOST_ROUNDS: u64 = 600;
-/// A clock that runs faster than the broker's asks too early, and then again for ever smaller rests.
-const TOO_EARLY: u64 = 40;
-const LONGEST: i64 = 600_000;
+/// Rounds after which a deadline that has not passed never will.
+const MAX_ROUNDS: u64 = 600;
+/// Ticks per lapse of an owner whose clock runs faster than the broker's: it requests ticks too early, and again after
+/// ever shorter pauses.
+const MAX_EARLY_TICKS: u64 = 40;
+const MAX_PAUSE_MS: i64 = 600_000;
 
-pub(crate) fn every_deadline_passes(world: &mut World) -> Result<(), String> {
-    if world.rng.chance(700) {
-        world.log.mend_leader();
+impl Run {
+    pub(super) fn let_deadlines_pass(&mut self) -> Result<(), String> {
+        if self.rng.chance(700) {
+            self.environment.log.correct_leader_clock();
+        }
+        let before = (self.ticks, self.ineffective_ticks, self.lapses);
+        let mut pause = 200;
+        let left = !self.environment.ledger.deadlines.is_empty();
+        self.reference.coverage.count_if(left, "idle: deadlines pass by ticks alone");
+        for _ in 0..MAX_ROUNDS {
+            let Some(next) = self.environment.ledger.deadlines.first().copied() else {
+                return self.ticks_are_bounded(before);
+            };
+            let log = &mut self.environment.log;
+            log.pass(pause);
+            let owner = &self.owners[0];
+            let (id, since_last_record) = (owner.id, owner.since_last_record(log.now()));
+            self.apply_input(id, Input::Idle { since_last_record })?;
+            self.run_until_quiescent()?;
+            let same = self.environment.ledger.deadlines.first() == Some(&next);
+            pause = if same { (2 * pause).min(MAX_PAUSE_MS) } else { *self.rng.pick(&[200, 5_000, 60_000]) };
+        }
+        let ledger = &self.environment.ledger;
+        let (left, time, broker_time) =
+            (&ledger.deadlines, ledger.row.position.time, self.environment.log.broker_time());
+        Err(format!("I11: at {time}, broker time {broker_time}, no tick reaches the deadlines {left:?}"))
     }
-    let before = (world.ticks, world.vain_ticks, world.lapses);
-    let mut by = 200;
-    world.reference.coverage.saw_if(!world.ledger.deadlines.is_empty(), "quiet: deadlines are left to ticks");
-    for _ in 0..MOST_ROUNDS {
-        let Some(next) = world.ledger.deadlines.first().cloned() else {
-            return ticks_are_bounded(world, before);
-        };
-        world.log.pass(by);
-        let owner = &world.owners[0];
-        let (id, quiet) = (owner.id, owner.quiet(world.log.now()));
-        world.feed(id, Input::Idle { since_last_record: quiet })?;
-        world.come_to_rest()?;
-        let same = world.ledger.deadlines.first() == Some(&next);
-        by = if same { (2 * by).min(LONGEST) } else { *world.rng.pick(&[200, 5_000, 60_000]) };
-    }
-    let (left, time) = (&world.ledger.deadlines, world.ledger.row.position.time);
-    Err(format!("I11: at {time}, the broker's {}, ticks never come to {left:?}", world.log.broker_time()))
-}
 
-fn ticks_are_bounded(world: &World, (ticks, vain, lapses): (u64, u64, u64)) -> Result<(), String> {
-    let (ticks, vain, lapses) = (world.ticks - ticks, world.vain_ticks - vain, world.lapses - lapses);
-    let early = if world.owners[0].rate > 1_000 { TOO_EARLY } else { 0 };
-    let most = 2 + vain + lapses * (1 + early);
-    if ticks <= most {
-        return Ok(());
+    fn ticks_are_bounded(&self, (ticks, ineffective, lapses): (u64, u64, u64)) -> Result<(), String> {
+        let ticks = self.ticks - ticks;
+        let ineffective = self.ineffective_ticks - ineffective;
+        let lapses = self.lapses - lapses;
+        let early = if self.owners[0].clock_rate > 1_000 { MAX_EARLY_TICKS } else { 0 };
+        if ticks <= 2 + ineffective + lapses * (1 + early) {
+            return Ok(());
+        }
+        Err(format!(
+            "I12: {ticks} ticks for {lapses} lapses, {ineffective} of them behind the partition's time"
+        ))
     }
-    Err(format!("I12: {ticks} ticks, {vain} of them by a clock that is behind, for {lapses} lapses"))
 }

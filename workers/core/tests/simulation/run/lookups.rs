@@ -1,50 +1,52 @@
-//! Reads from the ledger: one query per kind, each at a moment of its own, before or after a write that is under way.
+//! Lookups in the ledger: one query for each kind, each executed at a time of its own, before or after a write that is
+//! under way. So a lookup may combine rows from before a write with rows from after it.
 
-use crate::ledger::LoadState;
-use crate::owner::{Call, Load};
-use crate::perform::Left;
-use crate::world::World;
+use super::Run;
+use super::calls::Progress;
+use super::pending::{Call, LookupCall};
+use crate::environment::ledger::parse_code_key;
+use crate::environment::ledger::tables::LoadState;
 use coupon_core::ids::CodeNumber;
 use coupon_core::interface::{CodeEntry, Input, StoredCode, StoredCoupon, StoredLoad, UserCounts};
 
-impl World {
-    /// One query of the few that a load is made of.
-    pub(crate) fn load(&mut self, mut load: Box<Load>, repeated: bool) -> Left {
-        if repeated {
-            // The connection broke: everything is read again.
-            load.stage = 0;
-            load.answers = Default::default();
-            return Left::More(Call::Load(load));
+impl Run {
+    /// Executes queries up to a random point.
+    pub(super) fn look_up(&mut self, mut call: Box<LookupCall>, retried: bool) -> Progress {
+        if retried {
+            // The connection is lost: every query is executed again.
+            call.stage = 0;
+            call.results = Default::default();
+            return Progress::Continue(Call::Lookup(call));
         }
         loop {
-            load.stage += 1;
-            let asked = match load.stage {
-                1 => self.load_coupons(&mut load),
-                2 => self.load_decided(&mut load),
-                3 => self.load_loads(&mut load),
-                4 => self.load_users(&mut load),
-                5 => self.load_returned(&mut load),
-                6 => self.load_codes(&mut load),
-                7 => self.load_lapsed(&mut load),
-                8 => self.load_redemptions(&mut load),
-                9 => self.load_codes_of_redemptions(&mut load),
-                10 => self.load_orders(&mut load),
-                11 => self.load_due(&mut load),
+            call.stage += 1;
+            let executed = match call.stage {
+                1 => self.find_coupons(&mut call),
+                2 => self.find_outcomes(&mut call),
+                3 => self.find_loads(&mut call),
+                4 => self.find_users(&mut call),
+                5 => self.find_returned(&mut call),
+                6 => self.find_codes(&mut call),
+                7 => self.find_lapsed(&mut call),
+                8 => self.find_redemptions(&mut call),
+                9 => self.find_codes_of_redemptions(&mut call),
+                10 => self.find_orders(&mut call),
+                11 => self.find_due_claims(&mut call),
                 _ => {
-                    let answers = Box::new(std::mem::take(&mut load.answers));
-                    return Left::Answer(Input::LookedUp { token: load.token, results: answers });
+                    let results = Box::new(std::mem::take(&mut call.results));
+                    return Progress::Response(Input::LookedUp { token: call.token, results });
                 }
             };
-            if asked && self.rng.chance(500) {
-                return Left::More(Call::Load(load));
+            if executed && self.rng.chance(500) {
+                return Progress::Continue(Call::Lookup(call));
             }
         }
     }
 
-    fn load_coupons(&self, load: &mut Load) -> bool {
-        for coupon_id in &load.wants.coupons {
-            if let Some((no, coupon)) = self.ledger.by_id(coupon_id) {
-                load.answers.coupons.push(StoredCoupon {
+    fn find_coupons(&self, call: &mut LookupCall) -> bool {
+        for coupon_id in &call.lookups.coupons {
+            if let Some((no, coupon)) = self.environment.ledger.coupon_by_id(coupon_id) {
+                call.results.coupons.push(StoredCoupon {
                     coupon_id: coupon_id.clone(),
                     coupon: no,
                     definition: coupon.definition.clone(),
@@ -53,108 +55,111 @@ impl World {
                 });
             }
         }
-        !load.wants.coupons.is_empty()
+        !call.lookups.coupons.is_empty()
     }
 
-    fn load_decided(&self, load: &mut Load) -> bool {
-        let mut wanted = load.wants.decided.clone();
-        wanted.sort_unstable();
-        wanted.dedup();
-        load.answers.decided =
-            wanted.iter().flat_map(|identity| self.ledger.decided(*identity)).cloned().collect();
-        !wanted.is_empty()
+    fn find_outcomes(&self, call: &mut LookupCall) -> bool {
+        let mut identities = call.lookups.decided.clone();
+        identities.sort_unstable();
+        identities.dedup();
+        let outcomes = identities.iter().flat_map(|identity| self.environment.ledger.outcomes_of(*identity));
+        call.results.decided = outcomes.cloned().collect();
+        !identities.is_empty()
     }
 
-    fn load_loads(&self, load: &mut Load) -> bool {
-        let known = load.wants.loads.iter().filter_map(|wanted| self.ledger.load(*wanted));
-        let known = known.map(|row| StoredLoad {
+    fn find_loads(&self, call: &mut LookupCall) -> bool {
+        let rows = call.lookups.loads.iter().filter_map(|id| self.environment.ledger.load(*id));
+        let loads = rows.map(|row| StoredLoad {
             load: row.id,
             coupon: row.coupon,
             count: row.count,
             sealed: matches!(row.state, LoadState::Sealed(_)),
         });
-        load.answers.loads = known.collect();
-        !load.wants.loads.is_empty()
+        call.results.loads = loads.collect();
+        !call.lookups.loads.is_empty()
     }
 
-    fn load_users(&mut self, load: &mut Load) -> bool {
-        for wanted in &load.wants.users {
-            let Some(row) = self.ledger.coupon(wanted.coupon) else { continue };
-            for user in &wanted.users {
-                let count = row.users.get(user).copied().unwrap_or(0);
-                let redemptions =
-                    row.redeemers.get(user).copied().filter(|_| wanted.redemptions).unwrap_or(0);
-                if count + redemptions > 0 || self.rng.chance(300) {
-                    let (coupon, user) = (wanted.coupon, user.clone());
-                    load.answers.users.push(UserCounts { coupon, user, claims: count, redemptions });
+    /// Users without claims and redemptions may or may not be in the result.
+    fn find_users(&mut self, call: &mut LookupCall) -> bool {
+        for lookup in &call.lookups.users {
+            let coupon = lookup.coupon;
+            let Some(row) = self.environment.ledger.coupon(coupon) else { continue };
+            for user in &lookup.users {
+                let claims = row.claims_by_user.get(user).copied().unwrap_or(0);
+                let redemptions = row.redemptions_by_user.get(user).copied();
+                let redemptions = redemptions.filter(|_| lookup.redemptions).unwrap_or(0);
+                if claims + redemptions > 0 || self.rng.chance(300) {
+                    call.results.users.push(UserCounts { coupon, user: user.clone(), claims, redemptions });
                 }
             }
         }
-        !load.wants.users.is_empty()
+        !call.lookups.users.is_empty()
     }
 
-    fn load_returned(&self, load: &mut Load) -> bool {
-        for wanted in &load.wants.returned {
-            let Some(coupon) = self.ledger.coupon(wanted.coupon) else { continue };
-            let numbers = coupon.returned.iter().take(wanted.limit);
-            let entries =
-                numbers.map(|number| CodeEntry { number: CodeNumber(*number), code: coupon.text(*number) });
-            load.answers.returned.push((wanted.coupon, entries.collect()));
+    fn find_returned(&self, call: &mut LookupCall) -> bool {
+        for lookup in &call.lookups.returned {
+            let Some(coupon) = self.environment.ledger.coupon(lookup.coupon) else { continue };
+            let numbers = coupon.returned.iter().take(lookup.limit);
+            let entries = numbers
+                .map(|number| CodeEntry { number: CodeNumber(*number), code: coupon.code_text(*number) });
+            call.results.returned.push((lookup.coupon, entries.collect()));
         }
-        !load.wants.returned.is_empty()
+        !call.lookups.returned.is_empty()
     }
 
-    fn load_codes(&self, load: &mut Load) -> bool {
-        for wanted in &load.wants.codes {
-            let code =
-                crate::ledger::named(&wanted.key).and_then(|(load, idx)| self.ledger.code_at(load, idx));
-            once(&mut load.answers.codes, code);
+    fn find_code(&self, key: &str) -> Option<StoredCode> {
+        let (load, idx) = parse_code_key(key)?;
+        self.environment.ledger.code_at(load, idx)
+    }
+
+    fn find_codes(&self, call: &mut LookupCall) -> bool {
+        for lookup in &call.lookups.codes {
+            push_once(&mut call.results.codes, self.find_code(&lookup.key));
         }
-        !load.wants.codes.is_empty()
+        !call.lookups.codes.is_empty()
     }
 
-    fn load_lapsed(&self, load: &mut Load) -> bool {
-        for wanted in &load.wants.codes {
-            let code =
-                crate::ledger::named(&wanted.key).and_then(|(load, idx)| self.ledger.code_at(load, idx));
-            let Some((code, base)) = code.and_then(|code| code.base.map(|base| (code, base))) else {
-                continue;
-            };
-            let row = (code.coupon, CodeNumber(base + code.idx), wanted.user.clone());
-            if self.ledger.lapsed.contains(&row) && !load.answers.lapsed.contains(&row) {
-                load.answers.lapsed.push(row);
+    fn find_lapsed(&self, call: &mut LookupCall) -> bool {
+        for lookup in &call.lookups.codes {
+            let Some(code) = self.find_code(&lookup.key) else { continue };
+            let Some(base) = code.base else { continue };
+            let row = (code.coupon, CodeNumber(base + code.idx), lookup.user.clone());
+            if self.environment.ledger.lapsed.contains(&row) && !call.results.lapsed.contains(&row) {
+                call.results.lapsed.push(row);
             }
         }
-        !load.wants.codes.is_empty()
+        !call.lookups.codes.is_empty()
     }
 
-    fn load_redemptions(&self, load: &mut Load) -> bool {
-        let known = load.wants.redemptions.iter().filter_map(|wanted| self.ledger.redemption(*wanted));
-        load.answers.redemptions = known.collect();
-        !load.wants.redemptions.is_empty()
+    fn find_redemptions(&self, call: &mut LookupCall) -> bool {
+        let ids = call.lookups.redemptions.iter();
+        call.results.redemptions = ids.filter_map(|id| self.environment.ledger.redemption(*id)).collect();
+        !call.lookups.redemptions.is_empty()
     }
 
-    fn load_codes_of_redemptions(&self, load: &mut Load) -> bool {
-        for stored in &load.answers.redemptions {
-            let place = self.ledger.coupon(stored.coupon).and_then(|coupon| coupon.place(stored.number.0));
-            let code = place.and_then(|(load, idx)| self.ledger.code_at(load, idx));
-            once(&mut load.answers.codes, code);
+    fn find_codes_of_redemptions(&self, call: &mut LookupCall) -> bool {
+        let ledger = &self.environment.ledger;
+        for stored in &call.results.redemptions {
+            let coupon = ledger.coupon(stored.coupon);
+            let place = coupon.and_then(|coupon| coupon.load_and_index(stored.number.0));
+            let code = place.and_then(|(load, idx)| ledger.code_at(load, idx));
+            push_once(&mut call.results.codes, code);
         }
-        !load.answers.redemptions.is_empty()
+        !call.results.redemptions.is_empty()
     }
 
-    fn load_orders(&self, load: &mut Load) -> bool {
-        let paid = load.wants.orders.iter().filter(|order| self.ledger.is_paid(order));
-        load.answers.orders = paid.cloned().collect();
-        !load.wants.orders.is_empty()
+    fn find_orders(&self, call: &mut LookupCall) -> bool {
+        let used = call.lookups.orders.iter().filter(|order| self.environment.ledger.is_order_used(order));
+        call.results.orders = used.cloned().collect();
+        !call.lookups.orders.is_empty()
     }
 
-    fn load_due(&self, load: &mut Load) -> bool {
-        load.answers.due = load.wants.due.map(|due| self.ledger.due(due));
-        load.wants.due.is_some()
+    fn find_due_claims(&self, call: &mut LookupCall) -> bool {
+        call.results.due = call.lookups.due.map(|due| self.environment.ledger.due_claims(due));
+        call.lookups.due.is_some()
     }
 }
 
-fn once(codes: &mut Vec<StoredCode>, code: Option<StoredCode>) {
-    codes.extend(code.filter(|code| !codes.iter().any(|known| known.key == code.key)));
+fn push_once(codes: &mut Vec<StoredCode>, code: Option<StoredCode>) {
+    codes.extend(code.filter(|code| !codes.iter().any(|other| other.key == code.key)));
 }

@@ -1,110 +1,116 @@
-//! Who appends to the log: users with new requests, the API's retries, the announcer of loads, and strangers.
+//! What is appended to the log: new requests of users, retries of the API, announcements of loads, and records that no
+//! client of the system writes.
 //!
-//! Here: claims of any code, repetitions, rubbish. [`life`]: everything that is done to a code by name.
+//! Here: claims without a code, duplicates, announcements and unreadable records. [`code_requests`]: requests that name a
+//! code.
 
-mod life;
+mod code_requests;
 
-use crate::ledger::{Ledger, LoadState, REFUSED};
+use crate::environment::ledger::tables::LoadState;
+use crate::environment::ledger::{Ledger, UNSTORABLE_USER_PREFIX};
 use crate::plan::Plan;
 use crate::rng::Rng;
+use code_requests::Target;
 use coupon_core::ids::{LoadId, Millis, RequestId};
 use coupon_core::record::{DeadLetter, Payload, Request, UnreadableRequest};
 use coupon_core::words::Kind;
-use life::Target;
 
-/// Never exists, however often it is asked for.
-const NOWHERE: &str = "nowhere";
+/// A coupon that never exists.
+const UNKNOWN_COUPON: &str = "no-such-coupon";
+/// The most requested coupons are the first ones.
+const HOT_COUPONS: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Traffic {
-    /// Coupons that are there, that will be, and that never are.
+    /// Coupons that exist, that will exist, and one that never does.
     coupons: Vec<Box<str>>,
     users: usize,
-    /// Of 1,000 requests, those about one of the first three coupons.
+    /// Requests for a hot coupon, per thousand.
     hot: usize,
-    /// Of 1,000 requests, those that name a code.
-    life: usize,
-    /// How far the clocks of the API's instances are off.
-    skews: Vec<i64>,
-    /// Every request so far, those of the time before the run included.
+    /// Requests that name a code, per thousand.
+    code_requests: usize,
+    /// Clock errors of the API's instances.
+    clock_errors: Vec<i64>,
+    /// Every request so far, with those from before the run.
     sent: Vec<Request>,
-    /// Redeem requests so far, each with its coupon.
+    /// Every redeem request so far, with its coupon.
     redeems: Vec<(RequestId, Box<str>)>,
-    /// The code that was spoken of last: things happen to one code in a row.
+    /// The code of the last code request: several requests in a row concern the same code.
     last: Option<Target>,
 }
 
 impl Traffic {
     pub(crate) fn new(rng: &mut Rng, plan: &Plan, mut coupons: Vec<Box<str>>) -> Self {
-        coupons.push(NOWHERE.into());
-        let wide = rng.chance(300);
-        let skew = |rng: &mut Rng| match rng.below(4) {
-            _ if !wide => rng.between(-300, 300),
+        coupons.push(UNKNOWN_COUPON.into());
+        let large_errors = rng.chance(300);
+        let clock_error = |rng: &mut Rng| match rng.below(4) {
+            _ if !large_errors => rng.between(-300, 300),
             0 => rng.between(-120_000, 120_000),
             1 => rng.between(-15_000, 15_000),
             _ => rng.between(-300, 300),
         };
-        let skews = (0..3).map(|_| skew(rng)).collect();
+        let clock_errors = (0..3).map(|_| clock_error(rng)).collect();
         Self {
             coupons,
             users: 6 + rng.below(60),
             hot: *rng.pick(&[300, 700, 950]),
-            life: plan.life,
-            skews,
+            code_requests: plan.code_requests,
+            clock_errors,
             sent: Vec::new(),
             redeems: Vec::new(),
             last: None,
         }
     }
 
-    pub(crate) fn remember(&mut self, request: Request) {
+    /// Records a request, so that it can be sent again.
+    pub(crate) fn record_sent(&mut self, request: Request) {
         if request.kind == Kind::Redeem {
             self.redeems.push((request.id, request.coupon_id.clone()));
         }
         self.sent.push(request);
     }
 
-    /// The next record's payload.
+    /// The payload of the next record.
     pub(crate) fn next(&mut self, rng: &mut Rng, plan: &Plan, now: Millis, ledger: &Ledger) -> Payload {
-        if !self.sent.is_empty() && rng.chance(plan.repetitions) {
-            return self.repetition(rng);
+        if !self.sent.is_empty() && rng.chance(plan.duplicates) {
+            return self.duplicate(rng);
         }
         match rng.below(100) {
             0..5 => {
                 let announced = announcement(rng, ledger);
-                self.speak_of_the_first_code(&announced);
+                self.target_first_code(&announced);
                 return announced;
             }
             5..8 => return Payload::Tick,
             8..11 => {
                 let request = self.request(rng, plan, now, ledger);
-                let answer = rng.chance(600).then(|| unanswered(&request));
-                return unreadable(answer);
+                let headers = rng.chance(600).then(|| headers_of(&request));
+                return unreadable(headers);
             }
             _ => {}
         }
         let request = self.request(rng, plan, now, ledger);
-        self.remember(request.clone());
+        self.record_sent(request.clone());
         Payload::Request(request)
     }
 
     fn request(&mut self, rng: &mut Rng, plan: &Plan, now: Millis, ledger: &Ledger) -> Request {
         let id = self.id(rng, now);
-        let mut request = if rng.chance(self.life) {
-            self.life(rng, id, ledger)
+        let mut request = if rng.chance(self.code_requests) {
+            self.code_request(rng, id, ledger)
         } else {
             let kind = if rng.chance(10) { *rng.pick(Kind::ALL) } else { Kind::Claim };
-            let (coupon_id, user) = (self.some_coupon(rng), self.some_user(rng));
+            let (coupon_id, user) = (self.random_coupon(rng), self.random_user(rng));
             Request { id, kind, coupon_id, user, code: None, details: None }
         };
-        if rng.chance(plan.refused) {
-            request.user = format!("{REFUSED}{}", request.user).into();
+        if rng.chance(plan.unstorable) {
+            request.user = format!("{UNSTORABLE_USER_PREFIX}{}", request.user).into();
         }
         request
     }
 
     fn id(&self, rng: &mut Rng, now: Millis) -> RequestId {
-        let minted = now.0 - rng.between(0, 200) + *rng.pick(&self.skews);
+        let minted = now.0 - rng.between(0, 200) + *rng.pick(&self.clock_errors);
         if rng.chance(400) {
             RequestId { identity: rng.wide(), body: rng.between(1, 1_000_000) }
         } else {
@@ -112,18 +118,17 @@ impl Traffic {
         }
     }
 
-    /// Most of the traffic is about a few coupons.
-    fn some_coupon(&self, rng: &mut Rng) -> Box<str> {
-        let among = if rng.chance(self.hot) { 3 } else { self.coupons.len() };
+    fn random_coupon(&self, rng: &mut Rng) -> Box<str> {
+        let among = if rng.chance(self.hot) { HOT_COUPONS } else { self.coupons.len() };
         self.coupons[rng.below(among)].clone()
     }
 
-    fn some_user(&self, rng: &mut Rng) -> Box<str> {
+    fn random_user(&self, rng: &mut Rng) -> Box<str> {
         format!("u{}", rng.below(self.users)).into()
     }
 
-    /// The same id once more: a retry, a copy by somebody else, another body under the same key.
-    fn repetition(&mut self, rng: &mut Rng) -> Payload {
+    /// The id of an earlier request again: a retry, a forged copy, or another body with the same key.
+    fn duplicate(&mut self, rng: &mut Rng) -> Payload {
         let recent = rng.chance(500);
         let from = if recent { self.sent.len().saturating_sub(6) } else { 0 };
         let mut request = self.sent[from + rng.below(self.sent.len() - from)].clone();
@@ -132,13 +137,13 @@ impl Traffic {
                 if request.id.is_keyed() && rng.chance(400) {
                     request.id.body += 1;
                 }
-                return unreadable(Some(unanswered(&request)));
+                return unreadable(Some(headers_of(&request)));
             }
-            1 => request.user = self.some_user(rng),
+            1 => request.user = self.random_user(rng),
             2 => request.coupon_id = rng.pick(&self.coupons).clone(),
             3..8 if request.id.is_keyed() => {
                 request.id.body += rng.between(1, 2);
-                self.remember(request.clone());
+                self.record_sent(request.clone());
             }
             _ => {}
         }
@@ -146,7 +151,7 @@ impl Traffic {
     }
 }
 
-fn unanswered(request: &Request) -> UnreadableRequest {
+fn headers_of(request: &Request) -> UnreadableRequest {
     UnreadableRequest { id: request.id, user: request.user.clone(), coupon_id: request.coupon_id.clone() }
 }
 
@@ -156,21 +161,22 @@ fn unreadable(request: Option<UnreadableRequest>) -> Payload {
     Payload::Unreadable { dead_letter, request }
 }
 
-/// A load is announced: most often a sealed one, sometimes one that is applied, open, or somebody's invention.
-pub(crate) fn announcement(rng: &mut Rng, ledger: &Ledger) -> Payload {
+/// The announcement of a load: usually of a sealed one, sometimes of an open, an applied or a nonexistent one, or with
+/// the wrong coupon.
+fn announcement(rng: &mut Rng, ledger: &Ledger) -> Payload {
     let sealed: Vec<_> =
         ledger.loads.iter().filter(|load| matches!(load.state, LoadState::Sealed(_))).collect();
-    let stranger = rng.chance(50);
+    let forged = rng.chance(50);
     let load = if !sealed.is_empty() && rng.chance(700) {
         *rng.pick(&sealed)
-    } else if !ledger.loads.is_empty() && !stranger {
+    } else if !ledger.loads.is_empty() && !forged {
         rng.pick(&ledger.loads)
     } else {
-        return Payload::StockAdded { coupon_id: NOWHERE.into(), load: LoadId(999) };
+        return Payload::StockAdded { coupon_id: UNKNOWN_COUPON.into(), load: LoadId(999) };
     };
-    let coupon = if stranger { ledger.coupons.first() } else { ledger.coupon(load.coupon) };
+    let coupon = if forged { ledger.coupons.first() } else { ledger.coupon(load.coupon) };
     Payload::StockAdded {
-        coupon_id: coupon.map_or(NOWHERE.into(), |coupon| coupon.id.clone()),
+        coupon_id: coupon.map_or(UNKNOWN_COUPON.into(), |coupon| coupon.id.clone()),
         load: load.id,
     }
 }

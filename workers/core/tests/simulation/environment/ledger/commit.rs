@@ -1,17 +1,17 @@
-//! What a write does that is refused by nothing.
+//! What an accepted batch writes: the partition's row, outcomes, claims, redemptions, flags, stock and the outbox entry.
 
-use super::refusing::{is_row_of_its_own, lapses, order_of};
-use super::{ClaimRow, Entry, Ledger, LoadState, Map, RedemptionRow};
-use crate::plan::Flaw;
+use super::rejection::{can_lapse, has_own_row, order_of};
+use super::tables::{ClaimRow, LoadState, OutboxEntry, RedemptionRow};
+use super::{Ledger, Map};
+use crate::plan::LedgerBug;
 use coupon_core::batch::{Batch, CodeFlags, Decision, Redemption, Verdict};
 use coupon_core::claim::{Claim, ClaimStatus};
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, RequestId};
 
 impl Ledger {
-    /// What `write_batch` and `write_life` write.
     pub(crate) fn commit(&mut self, batch: &Batch) {
         let row = &mut self.row;
-        if self.flaw != Flaw::WriteNumberNotCounted {
+        if self.bug != LedgerBug::WriteNumberNotCounted {
             row.write_no = batch.fence.write_no;
         }
         row.attempt = Some(batch.fence.attempt);
@@ -25,9 +25,9 @@ impl Ledger {
         self.commit_stock(batch);
         self.outbox.retain(|seq, _| *seq > batch.watermark);
         if batch.publishes() {
-            let told = batch.decisions.iter().chain(&batch.duplicates);
-            let entry = Entry {
-                ids: told.map(|decision| decision.id).collect(),
+            let published = batch.decisions.iter().chain(&batch.duplicates);
+            let entry = OutboxEntry {
+                ids: published.map(|decision| decision.id).collect(),
                 dead_letters: batch.dead_letters.clone(),
                 events: batch.events.clone(),
             };
@@ -36,23 +36,23 @@ impl Ledger {
     }
 
     fn commit_decisions(&mut self, batch: &Batch) {
-        let mut made: Map<u128, &ClaimStatus> = Map::default();
+        let mut created: Map<u128, &ClaimStatus> = Map::default();
         for change in &batch.claims {
             match change.before {
-                Some(_) => self.set_terms(change.claim.id.identity, change.claim.status.clone()),
-                None => drop(made.insert(change.claim.id.identity, &change.claim.status)),
+                Some(_) => self.set_status(change.claim.id.identity, change.claim.status.clone()),
+                None => drop(created.insert(change.claim.id.identity, &change.claim.status)),
             }
         }
         for rolled_back in batch.rolled_back.iter().filter(|rolled_back| !rolled_back.made_here) {
             self.roll_back(rolled_back.id, rolled_back.at);
         }
         for decision in &batch.decisions {
-            let terms = made.get(&decision.id.identity).map(|terms| (*terms).clone());
+            let status = created.get(&decision.id.identity).map(|status| (*status).clone());
             let undone = batch.rolled_back.iter().find(|back| back.made_here && back.id == decision.id);
-            self.store(decision.clone(), terms, undone.map(|undone| undone.at));
+            self.store(decision.clone(), status, undone.map(|undone| undone.at));
         }
         for change in &batch.code_flags {
-            self.set_mark(change.coupon, change.number, change.after);
+            self.set_flags(change.coupon, change.number, change.after);
         }
     }
 
@@ -72,7 +72,7 @@ impl Ledger {
             for (coupon, number) in list {
                 let Some(coupon) = self.coupon_mut(*coupon) else { continue };
                 let set = if ahead { &mut coupon.ahead } else { &mut coupon.returned };
-                let _was_there = if add { set.insert(number.0) } else { set.remove(&number.0) };
+                let _was_present = if add { set.insert(number.0) } else { set.remove(&number.0) };
             }
         }
         for applied in &batch.loads {
@@ -85,9 +85,9 @@ impl Ledger {
         }
     }
 
-    /// Inserts a row of `claims`, `redemptions` or `outcomes`. `terms` are those of a claim that did not stay as it was
-    /// made; `undone` is when a redemption was rolled back.
-    pub(crate) fn store(&mut self, decision: Decision, terms: Option<ClaimStatus>, undone: Option<Millis>) {
+    /// Inserts a row of `claims`, `redemptions` or `outcomes`. `status` is that of a claim which the same batch changed
+    /// after creating it; `undone` is the time at which the same batch rolled the redemption back.
+    pub(crate) fn store(&mut self, decision: Decision, status: Option<ClaimStatus>, undone: Option<Millis>) {
         let id = decision.id;
         match (&decision.verdict, decision.coupon) {
             (Verdict::Claimed { number, code, hold_until }, Some(coupon)) => {
@@ -98,12 +98,12 @@ impl Ledger {
                     code: code.clone(),
                     user: decision.user.clone(),
                     claimed: decision.decided,
-                    status: terms.unwrap_or_else(|| ClaimStatus::claimed(*hold_until)),
+                    status: status.unwrap_or_else(|| ClaimStatus::claimed(*hold_until)),
                 };
-                self.index(&claim, true);
+                self.index_claim(&claim, true);
                 self.claims.insert(id.identity, ClaimRow { decision, claim });
             }
-            (Verdict::Changed(changed), Some(coupon)) if is_row_of_its_own(&decision) => {
+            (Verdict::Changed(changed), Some(coupon)) if has_own_row(&decision) => {
                 let Some(redemption) = changed.redemption.clone() else { return };
                 let (number, user) = (changed.number, decision.user.clone());
                 if undone.is_none() {
@@ -122,33 +122,33 @@ impl Ledger {
         }
     }
 
-    fn set_terms(&mut self, identity: u128, terms: ClaimStatus) {
+    fn set_status(&mut self, identity: u128, status: ClaimStatus) {
         let Some(row) = self.claims.get_mut(&identity) else { return };
         let before = row.claim.clone();
-        row.claim.status = terms;
+        row.claim.status = status;
         let after = row.claim.clone();
-        self.index(&before, false);
-        self.index(&after, true);
+        self.index_claim(&before, false);
+        self.index_claim(&after, true);
     }
 
-    /// What indexes and counts say of a claim.
-    fn index(&mut self, claim: &Claim, add: bool) {
-        let terms = &claim.status;
-        if let Some(deadline) = terms.deadline().filter(|_| lapses(terms.state)) {
+    /// Adds a claim to the indexes and counters, or removes it.
+    fn index_claim(&mut self, claim: &Claim, add: bool) {
+        let status = &claim.status;
+        if let Some(deadline) = status.deadline().filter(|_| can_lapse(status.state)) {
             let row = (deadline, claim.coupon, claim.number, claim.id.identity);
-            let _was_there = if add { self.deadlines.insert(row) } else { self.deadlines.remove(&row) };
+            let _was_present = if add { self.deadlines.insert(row) } else { self.deadlines.remove(&row) };
         }
-        if add && terms.lapsed.is_some() {
+        if add && status.lapsed.is_some() {
             self.lapsed.insert((claim.coupon, claim.number, claim.user.clone()));
         }
-        let Some(coupon) = self.coupon_mut(claim.coupon).filter(|_| terms.is_live()) else { return };
-        let users = coupon.users.entry(claim.user.clone()).or_default();
+        let Some(coupon) = self.coupon_mut(claim.coupon).filter(|_| status.is_live()) else { return };
+        let count = coupon.claims_by_user.entry(claim.user.clone()).or_default();
         if add {
-            *users += 1;
-            coupon.live.insert(claim.number.0, claim.id.identity);
+            *count += 1;
+            coupon.live_claims.insert(claim.number.0, claim.id.identity);
         } else {
-            *users -= 1;
-            coupon.live.remove(&claim.number.0);
+            *count -= 1;
+            coupon.live_claims.remove(&claim.number.0);
         }
     }
 
@@ -168,22 +168,22 @@ impl Ledger {
         add: bool,
     ) {
         let order = order_of(coupon, number, &redemption.order);
-        let _was_there = if add { self.orders.insert(order) } else { self.orders.remove(&order) };
+        let _was_present = if add { self.orders.insert(order) } else { self.orders.remove(&order) };
         let Some(coupon) = self.coupon_mut(coupon) else { return };
-        let times = coupon.redeemers.entry(user.into()).or_default();
-        let paid = coupon.paid.entry(number.0).or_default();
+        let count = coupon.redemptions_by_user.entry(user.into()).or_default();
+        let ids = coupon.redemptions_by_code.entry(number.0).or_default();
         if add {
-            *times += 1;
-            paid.push(redemption.id);
+            *count += 1;
+            ids.push(redemption.id);
         } else {
-            *times -= 1;
-            paid.retain(|id| *id != redemption.id);
+            *count -= 1;
+            ids.retain(|id| *id != redemption.id);
         }
     }
 
-    pub(crate) fn set_mark(&mut self, coupon: CouponNo, number: CodeNumber, flags: CodeFlags) {
+    pub(crate) fn set_flags(&mut self, coupon: CouponNo, number: CodeNumber, flags: CodeFlags) {
         if let Some(coupon) = self.coupon_mut(coupon) {
-            coupon.code_flags.insert(number.0, flags);
+            coupon.flags.insert(number.0, flags);
         }
     }
 }

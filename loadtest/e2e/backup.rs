@@ -1,4 +1,4 @@
-//! Fault 21: Postgres is restored to an older backup, as `deploy/OPERATIONS.md` tells it.
+//! Fault 21: Postgres is restored to an older backup, as `deploy/docs/operations.md` tells it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,9 +1,9 @@
-//! Between bytes and messages: Confluent's framing (0x00, schema id in 4 bytes big endian, Avro datum).
+//! Encodes and decodes messages in Confluent's wire format: 0x00, schema id in 4 bytes big endian, Avro datum.
 //!
-//! A decoder knows the id of its own newest schema and reads that one straight away. Ids that other versions of
-//! the program registered are learnt at run time, and only what those wrote is resolved against our schema.
-//! An id that is not known is an answer of its own ([`DecodeError::UnknownSchema`]): fetch the schema, learn it, decode
-//! again; only when the registry says that there is none is the record at fault.
+//! A decoder reads records of its own newest schema directly. Schemas registered by other versions of the program are
+//! added at run time, and their records are resolved against our schema. An id that was not added yet is an error of its
+//! own ([`DecodeError::UnknownSchema`]): the caller fetches the schema, adds it and decodes again. Only if the registry
+//! has no such schema is the record invalid.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,14 +17,14 @@ use thiserror::Error;
 use crate::message::Message;
 use crate::registry::{SchemaError, Subject, check_readable, fingerprint_of, parse};
 
-/// The longest value that is written or read, in bytes, framing included. Far above any real record, and small
-/// enough that a thousand of them in flight do not matter.
+/// The longest value that is written or read, in bytes, including the frame. Far above the size of real records, and
+/// small enough for a thousand of them in flight.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 const MAGIC: u8 = 0;
 const FRAME_BYTES: usize = 5;
 
-/// The number that the registry gave to a schema (`schemas.schema_id` in Postgres).
+/// The id of a schema in the registry (`schemas.schema_id` in Postgres).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SchemaId(pub i32);
 
@@ -34,56 +34,56 @@ impl fmt::Display for SchemaId {
     }
 }
 
-/// Why a message cannot be written.
+/// A message cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EncodeError {
-    /// It would be longer than any reader accepts.
+    /// The value would be longer than [`MAX_VALUE_BYTES`].
     #[error("the value has {bytes} bytes, more than {MAX_VALUE_BYTES}")]
     TooLarge {
-        /// How long it would be.
+        /// Its length.
         bytes: usize,
     },
 }
 
-/// Why a value is no message. All but [`DecodeError::UnknownSchema`] are final: decoding again changes nothing.
+/// A value cannot be decoded. All errors but [`DecodeError::UnknownSchema`] are final.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// There is no value (a tombstone), or one of no bytes.
+    /// There is no value (a tombstone), or it is empty.
     #[error("the value is empty")]
     Empty,
-    /// The value is not framed as Confluent's.
-    #[error("the value begins with {0:#04x}, not with 0x00")]
+    /// The value is not in Confluent's wire format.
+    #[error("the value begins with {0:#04x}, expected 0x00")]
     BadMagic(u8),
     /// The value ends within the frame.
     #[error("the value ends within its frame")]
     Truncated,
-    /// Written with a schema that was not learnt yet. Look it up, then decode again.
-    #[error("schema {0} is not known")]
+    /// The schema was not added yet. Fetch and add it, then decode again.
+    #[error("unknown schema {0}")]
     UnknownSchema(SchemaId),
-    /// Written with a schema that was learnt and found to be of no use here.
+    /// The schema was added and is not readable as this subject.
     #[error("schema {0} is not a version of this subject")]
     UnusableSchema(SchemaId),
-    /// Longer than [`MAX_VALUE_BYTES`]; nothing of it was decoded.
+    /// The value is longer than [`MAX_VALUE_BYTES`]; it was not decoded.
     #[error("the value has {bytes} bytes, more than {MAX_VALUE_BYTES}")]
     TooLarge {
-        /// How long it is.
+        /// Its length.
         bytes: usize,
     },
-    /// The datum does not fit its schema.
+    /// The datum does not match its schema.
     #[error("the datum is malformed: {0}")]
     Malformed(String),
-    /// The datum is over before the value is.
+    /// Bytes follow the datum.
     #[error("{bytes} bytes follow the datum")]
     TrailingBytes {
-        /// How many bytes are left.
+        /// Their number.
         bytes: usize,
     },
 }
 
 impl DecodeError {
-    /// A stable word for headers of dead letters and labels of metrics.
+    /// A stable identifier, for headers of dead letters and labels of metrics.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::BadMagic(_) => "bad_magic",
@@ -97,7 +97,7 @@ impl DecodeError {
     }
 }
 
-/// Writes messages of one subject in its newest schema.
+/// Encodes messages of one subject in its newest schema.
 #[derive(Debug)]
 pub struct Encoder<T> {
     frame: [u8; FRAME_BYTES],
@@ -113,17 +113,17 @@ impl<T> Clone for Encoder<T> {
 impl<T> Copy for Encoder<T> {}
 
 impl<T: Message> Encoder<T> {
-    /// `id` is what the registry gave to [`Subject::newest`] of the message's subject.
+    /// `id` is the registered id of the newest schema of the message's subject.
     #[must_use]
     pub fn new(id: SchemaId) -> Self {
         let [a, b, c, d] = id.0.to_be_bytes();
         Self { frame: [MAGIC, a, b, c, d], of: PhantomData }
     }
 
-    /// Appends the framed message to `out`; after an error `out` is as it was.
+    /// Appends the framed message to `out`; an error leaves `out` unchanged.
     pub fn encode(&self, message: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let start = out.len();
-        // One allocation for an ordinary message instead of five doublings from nothing.
+        // One allocation for an ordinary message instead of five.
         out.reserve(256);
         out.extend_from_slice(&self.frame);
         message.write(out);
@@ -143,79 +143,79 @@ impl<T: Message> Encoder<T> {
     }
 }
 
-/// What a learnt id stands for.
+/// A schema that was added.
 #[derive(Clone, Debug)]
 enum Writer {
-    /// The same record as our own newest schema, under another id.
+    /// The same as our newest schema, under another id.
     Own,
-    /// Another version; its records are resolved.
+    /// Another version: its records are resolved.
     Other(Arc<Schema>),
-    /// Nothing that can be read here.
+    /// Not readable as this subject.
     Unusable,
 }
 
-/// Reads messages of one subject, whichever version wrote them. Clones share what was learnt.
+/// Decodes messages of one subject, written by any version. Clones share the schemas that were added.
 #[derive(Debug)]
 pub struct Decoder<T> {
     own: SchemaId,
-    learnt: Arc<RwLock<HashMap<SchemaId, Writer>>>,
+    added: Arc<RwLock<HashMap<SchemaId, Writer>>>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Decoder<T> {
     fn clone(&self) -> Self {
-        Self { own: self.own, learnt: Arc::clone(&self.learnt), of: PhantomData }
+        Self { own: self.own, added: Arc::clone(&self.added), of: PhantomData }
     }
 }
 
 impl<T: Message> Decoder<T> {
-    /// `own` is what the registry gave to [`Subject::newest`] of the message's subject.
+    /// `own` is the registered id of the newest schema of the message's subject.
     #[must_use]
     pub fn new(own: SchemaId) -> Self {
-        Self { own, learnt: Arc::default(), of: PhantomData }
+        Self { own, added: Arc::default(), of: PhantomData }
     }
 
-    /// Reads one framed value.
+    /// Decodes a framed value.
     pub fn decode(&self, value: &[u8]) -> Result<T, DecodeError> {
         if value.len() > MAX_VALUE_BYTES {
             return Err(DecodeError::TooLarge { bytes: value.len() });
         }
         let (id, mut datum) = unframe(value)?;
-        let message = if id == self.own { read_own(&mut datum)? } else { self.read_learnt(id, &mut datum)? };
+        let message = if id == self.own { read_own(&mut datum)? } else { self.read_added(id, &mut datum)? };
         match datum.len() {
             0 => Ok(message),
             bytes => Err(DecodeError::TrailingBytes { bytes }),
         }
     }
 
-    /// Whether `id` needs no look-up any more.
+    /// Whether `id` is our own schema or was added.
     #[must_use]
-    pub fn knows(&self, id: SchemaId) -> bool {
+    pub fn has_schema(&self, id: SchemaId) -> bool {
         id == self.own || self.writer(id).is_some()
     }
 
-    /// Learns what the registry says about `id`.
+    /// Adds a schema from the registry.
     ///
     /// # Errors
-    /// The schema is of no use here. That is remembered, and the id's records become
-    /// [`DecodeError::UnusableSchema`]: the registry never changes what an id stands for.
-    pub fn learn(&self, id: SchemaId, definition: &str) -> Result<(), SchemaError> {
+    /// The schema is not readable as this subject. It is added all the same, and its records are
+    /// [`DecodeError::UnusableSchema`]: the registry never changes the schema of an id.
+    pub fn add_schema(&self, id: SchemaId, definition: &str) -> Result<(), SchemaError> {
         if id == self.own {
             return Ok(());
         }
-        let (writer, answer) = match usable(T::SUBJECT, definition) {
+        let (writer, result) = match usable(T::SUBJECT, definition) {
             Ok(writer) => (writer, Ok(())),
             Err(error) => (Writer::Unusable, Err(error)),
         };
-        self.learnt.write().unwrap_or_else(PoisonError::into_inner).insert(id, writer);
-        answer
+        self.added.write().unwrap_or_else(PoisonError::into_inner).insert(id, writer);
+        result
     }
 
     fn writer(&self, id: SchemaId) -> Option<Writer> {
-        self.learnt.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.added.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    fn read_learnt(&self, id: SchemaId, datum: &mut &[u8]) -> Result<T, DecodeError> {
+    fn read_added(&self, id: SchemaId, datum: &mut &[u8]) -> Result<T, DecodeError> {
         match self.writer(id) {
             None => Err(DecodeError::UnknownSchema(id)),
             Some(Writer::Unusable) => Err(DecodeError::UnusableSchema(id)),
@@ -238,12 +238,12 @@ fn read_own<T: Message>(datum: &mut &[u8]) -> Result<T, DecodeError> {
     T::read(datum).map_err(|error| DecodeError::Malformed(error.to_string()))
 }
 
-/// Reads what another version wrote, field by field by name: what it added is passed over, what it lacks is null.
-/// [`check_readable`] has made sure that this is all there is to resolve. (apache-avro's own resolution takes a record
-/// that was cut off before an optional field for one where that field is null; this path does not.)
+/// Reads a record of another version by field name: additional fields are skipped, missing ones are null.
+/// [`check_readable`] has verified that no other resolution is needed. (apache-avro's own resolution reads a record that
+/// was truncated before an optional field as if that field were null; this path does not.)
 fn read_resolved<T: Message>(writer: &Schema, datum: &mut &[u8]) -> Result<T, DecodeError> {
-    // A length prefix is believed up to this bound before a byte is read. The setting is the process's, and the
-    // first one to set it wins: nobody else in Stampede reads Avro.
+    // apache-avro allocates up to this bound for a length prefix before it reads the bytes. The setting is global and
+    // set once; no other code in Stampede reads Avro.
     apache_avro::util::max_allocation_bytes(MAX_VALUE_BYTES);
     GenericDatumReader::builder(writer)
         .build()

@@ -1,13 +1,13 @@
-//! The datum of a flat record: its fields one after another, in the schema's order, in Avro's binary encoding.
+//! The datum of a flat record: its fields in the order of the schema, in Avro's binary encoding.
 //!
-//! Why not apache-avro for this: it looks every field up by name, and took several times as long on the hottest
-//! path of the system (`tests/speed.rs` prints both). The contract allows only flat records of strings, ints, longs
-//! and optional ones, whose encoding is these few lines. `tests/avro_agrees.rs` holds every message against
-//! apache-avro, byte by byte; what another version wrote, apache-avro resolves (see [`crate::codec`]).
+//! apache-avro looks up every field by name, and took several times as long on the hottest path of the system
+//! (`tests/speed.rs` prints both). The contract allows only flat records of strings, ints, longs and optional ones, which
+//! need only this small encoder. `tests/avro_agrees.rs` compares every message with apache-avro byte by byte. Records of
+//! other versions are resolved by apache-avro (see [`crate::codec`]).
 
 use thiserror::Error;
 
-/// Why bytes are not the datum that they should be.
+/// The bytes are not a valid datum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FlatError {
     /// The input ends inside a field.
@@ -16,22 +16,22 @@ pub enum FlatError {
     /// A number is longer than 64 bits, or does not fit an int.
     #[error("a number is out of range")]
     Number,
-    /// A length is negative or longer than what is left.
-    #[error("a string is longer than what is left of the datum")]
+    /// A length is negative or exceeds the rest of the datum.
+    #[error("a string is longer than the rest of the datum")]
     Length,
     /// A string is not UTF-8.
     #[error("a string is not UTF-8")]
     Utf8,
-    /// The branch of an optional field is neither null nor its value.
+    /// The branch of an optional field is neither 0 nor 1.
     #[error("an optional field has an unknown branch")]
     Branch,
 }
 
 /// One field of a flat record.
 pub trait Field: Sized {
-    /// Appends the field's encoding.
+    /// Appends the encoding of the field.
     fn write(&self, out: &mut Vec<u8>);
-    /// Takes the field off the front of `input`.
+    /// Reads the field, and advances `input` past it.
     fn read(input: &mut &[u8]) -> Result<Self, FlatError>;
 }
 
@@ -80,7 +80,7 @@ impl Field for String {
     }
 
     fn read(input: &mut &[u8]) -> Result<Self, FlatError> {
-        // Checked against what is there before anything is allocated: a length of 2^60 costs nothing.
+        // Compared with the rest of the input before anything is allocated: a length of 2^60 costs nothing.
         let length = usize::try_from(i64::read(input)?).map_err(|_| FlatError::Length)?;
         let (text, rest) = input.split_at_checked(length).ok_or(FlatError::Length)?;
         *input = rest;
@@ -88,7 +88,7 @@ impl Field for String {
     }
 }
 
-/// `["null", T]`: branch 0 or branch 1 and the value.
+/// `["null", T]`: branch 0, or branch 1 and the value.
 impl<T: Field> Field for Option<T> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_every_length_come_back() {
+    fn numbers_of_every_length_round_trip() {
         let edges = (0..64).flat_map(|bit| {
             let n = 1_i64 << bit;
             [n, n.wrapping_sub(1), n.wrapping_neg(), !n]
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_look_as_in_the_specification() {
+    fn numbers_are_encoded_as_in_the_specification() {
         // https://avro.apache.org/docs/1.12.0/specification/#primitive-types-1
         for (n, bytes) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (-64, vec![0x7f]), (64, vec![0x80, 1])]
         {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
+    fn invalid_numbers_are_rejected() {
         assert_eq!(read::<i64>(&[]), Err(FlatError::Short));
         assert_eq!(read::<i64>(&[0x80]), Err(FlatError::Short));
         assert_eq!(read::<i64>(&[0xff; 11]), Err(FlatError::Number));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_lies_allocates_nothing() {
+    fn an_invalid_length_allocates_nothing() {
         for length in [1, 1 << 40, i64::MAX, -1, i64::MIN] {
             let mut out = Vec::new();
             length.write(&mut out);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_utf8_and_unknown_branches_are_refused() {
+    fn text_that_is_not_utf8_and_unknown_branches_are_rejected() {
         assert_eq!(read::<String>(&[4, 0xc3, 0x28]), Err(FlatError::Utf8));
         assert_eq!(read::<Option<i64>>(&[4, 0]), Err(FlatError::Branch));
         assert_eq!(read::<Option<i64>>(&[1, 0]), Err(FlatError::Branch));

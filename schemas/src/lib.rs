@@ -1,27 +1,27 @@
-//! The contract of Stampede's topics: what is in a record, how it is written, and where it goes. No I/O.
+//! The contract of Stampede's topics: the records, their encoding, and their partitions. No I/O.
 //!
 //! Guarantees:
-//! - a value that [`Encoder`] wrote, every [`Decoder`] of this or another version of the contract reads;
-//! - no input, however hostile, makes [`Decoder::decode`] panic or allocate more than the input is long;
-//! - the same key goes to the same partition as with Java's clients.
+//! - every [`Decoder`] of this or another version of the contract reads what [`Encoder`] has written;
+//! - [`Decoder::decode`] never panics, and allocates no more than the length of its input;
+//! - a key has the same partition as with the Java client.
 //!
 //! Reading order:
-//! 1. [`topics`] and `topics.yaml`: the topics, their keys, retention, who writes and who reads.
-//! 2. `avro/*.avsc`, one file a version, and [`message`]: the records themselves. [`kinds`], [`status`]: their words.
-//! 3. [`registry`]: subjects, versions, fingerprints; what a program registers before it writes.
-//! 4. [`codec`]: framing and the way between bytes and messages. [`flat`]: the datum inside.
-//! 5. [`partition`]: which partition a key belongs to.
+//! 1. [`topics`] and `topics.yaml`: the topics, their keys, retention, producers and consumers.
+//! 2. `avro/*.avsc`, one file per version, and [`message`]: the records. [`kinds`], [`status`]: values of their fields.
+//! 3. [`registry`]: subjects, versions, fingerprints; what a program registers before it produces.
+//! 4. [`codec`]: encodes and decodes framed messages. [`flat`]: the datum inside the frame.
+//! 5. [`partition`]: the partition of a key.
 
 pub mod codec;
+pub mod constants;
 pub mod flat;
 pub mod message;
 pub mod partition;
 pub mod registry;
 pub mod topics;
-pub mod words;
 
 pub use codec::{DecodeError, Decoder, EncodeError, Encoder, MAX_VALUE_BYTES, SchemaId};
+pub use constants::{kinds, status};
 pub use message::{CouponEvent, CouponRequest, CouponResponse, Message};
-pub use partition::{murmur2, partition_for, partition_of_responses};
-pub use registry::{OwnSchema, SchemaError, Subject, fingerprint, own, versions};
-pub use words::{kinds, status};
+pub use partition::{murmur2, partition_for, response_partition};
+pub use registry::{SchemaError, ShippedSchema, Subject, fingerprint, newest_schemas, versions};

@@ -1,18 +1,18 @@
-//! The records of the three topics as Rust types. Fields stand in the order of the newest `.avsc`, which is the
-//! order on the wire; what each means is written there.
+//! The records of the three topics as Rust types. Fields are in the order of the newest `.avsc`, which is the order on
+//! the wire.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::flat::{Field, FlatError};
 use crate::registry::Subject;
 
-/// A record with a subject of its own.
+/// A record of one subject.
 pub trait Message: Serialize + DeserializeOwned + Send + Sync {
-    /// Whose schemas describe it.
+    /// The subject whose schemas describe it.
     const SUBJECT: Subject;
     /// Appends the datum in the newest schema of [`Self::SUBJECT`].
     fn write(&self, out: &mut Vec<u8>);
-    /// Takes a datum in the newest schema of [`Self::SUBJECT`] off the front of `input`.
+    /// Reads a datum in the newest schema of [`Self::SUBJECT`], and advances `input` past it.
     fn read(input: &mut &[u8]) -> Result<Self, FlatError>;
 }
 
@@ -40,21 +40,21 @@ macro_rules! record {
 }
 
 record! {
-    /// Everything that a coupon's owner must know: what users ask for, ticks, new stock, changed definitions.
+    /// Everything that the owner of a coupon must process: requests of users, ticks, new stock, changed definitions.
     CouponRequest of Subject::Request;
     /// Canonical request id; empty for internal records.
     request_id: String,
-    /// One of [`crate::kinds::REQUESTS`], or a word of a newer version.
+    /// One of [`crate::kinds::REQUESTS`], or a kind of a newer version.
     kind: String,
-    /// The coupon, and the record's key.
+    /// The coupon; the key of the record.
     coupon_id: String,
-    /// Who it is for; empty for internal records.
+    /// The user of the request; empty for internal records.
     user_id: String,
-    /// When the request id was minted, unix milliseconds.
+    /// When the request id was minted, Unix milliseconds.
     minted_at_ms: i64,
-    /// The code that is meant, normalised.
+    /// The requested code, normalised.
     code: Option<String>,
-    /// `lock`, `redeem`: the order that the code is for.
+    /// `lock`, `redeem`: the order.
     order_id: Option<String>,
     /// `redeem`: exact decimal.
     order_amount: Option<String>,
@@ -66,32 +66,32 @@ record! {
     load_id: Option<i64>,
     /// `definition_changed`: the changed definition, JSON.
     definition: Option<String>,
-    /// Who asked, where that is not the user.
+    /// The caller, if it is not the user.
     caller: Option<String>,
 }
 
 record! {
-    /// The final outcome of one request; repeated after a takeover, always identical.
+    /// The final outcome of one request; published again after a takeover, always identical.
     CouponResponse of Subject::Response;
     /// Canonical request id.
     request_id: String,
-    /// The request's kind.
+    /// The kind of the request.
     kind: String,
-    /// The coupon that decided.
+    /// The coupon.
     coupon_id: String,
-    /// Whose request it was, and the record's key.
+    /// The user of the request; the key of the record.
     user_id: String,
     /// [`crate::status::ACCEPTED`] or [`crate::status::REJECTED`].
     status: String,
-    /// The partition's time at the decision, unix milliseconds.
+    /// The partition's time at the decision, Unix milliseconds.
     decided_at_ms: i64,
     /// Partition of the request in `coupon.requests`.
     partition: i32,
     /// Offset of the request in `coupon.requests`.
     offset: i64,
-    /// Rejected: a stable word.
+    /// Rejected: a stable identifier such as `sold_out`.
     reason: Option<String>,
-    /// The code as shown to people.
+    /// The code as displayed to users.
     code: Option<String>,
     /// The code's number within its coupon, from 1.
     code_number: Option<i64>,
@@ -99,17 +99,17 @@ record! {
     claim_state: Option<String>,
     /// Unix milliseconds.
     claimed_at_ms: Option<i64>,
-    /// When the claim lapses, unix milliseconds.
+    /// When the claim lapses, Unix milliseconds.
     hold_until_ms: Option<i64>,
-    /// When the lock lapses, unix milliseconds.
+    /// When the lock lapses, Unix milliseconds.
     lock_until_ms: Option<i64>,
-    /// The redemption that was made or undone.
+    /// The redemption that was made or rolled back.
     redemption_id: Option<String>,
-    /// The order that the code is locked for or was redeemed with.
+    /// The order of the lock or redemption.
     order_id: Option<String>,
     /// Exact decimal.
     order_amount: Option<String>,
-    /// What the code took off, exact decimal.
+    /// The discount, exact decimal.
     discount: Option<String>,
     /// Order amount less discount, exact decimal.
     final_price: Option<String>,
@@ -120,22 +120,22 @@ record! {
 }
 
 record! {
-    /// What no request asked for: lapsed holds and locks, stock running low, out, and in again.
+    /// An event that no request caused directly: lapsed holds and locks; stock that is low, sold out, or available again.
     CouponEvent of Subject::Event;
-    /// One of [`crate::kinds::EVENTS`], or a word of a newer version.
+    /// One of [`crate::kinds::EVENTS`], or a kind of a newer version.
     kind: String,
-    /// The coupon, and the record's key.
+    /// The coupon; the key of the record.
     coupon_id: String,
-    /// The partition's time when it happened, unix milliseconds.
+    /// The partition's time of the event, Unix milliseconds.
     at_ms: i64,
     /// Partition of the coupon in `coupon.requests`.
     partition: i32,
-    /// Offset in `coupon.requests` up to which the owner had decided.
+    /// Offset in `coupon.requests` up to which the owner has decided.
     offset: i64,
-    /// The code that lapsed.
+    /// The code whose hold or lock lapsed.
     code: Option<String>,
-    /// Who had it.
+    /// Its user.
     user_id: Option<String>,
-    /// Codes free now.
+    /// Number of available codes.
     available: Option<i64>,
 }

@@ -1,6 +1,6 @@
-//! Which partition a key belongs to: murmur2 as Java's clients compute it, modulo the recorded number of
-//! partitions. Producers set the partition themselves, so that partitions added by hand move no coupon. Responses go
-//! where their requests came from.
+//! The partition of a key: murmur2 as in the Java client, modulo the recorded number of partitions. Producers set the
+//! partition themselves, so that partitions that are added later move no coupon. The partition of a response is that of
+//! its request.
 
 /// `org.apache.kafka.common.utils.Utils.murmur2`, seed `0x9747b28c`.
 #[must_use]
@@ -9,7 +9,7 @@ pub fn murmur2(key: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;
 
-    // Java's length is an int; a key is far shorter than 2 GiB, and wrapping is what Java would do.
+    // A length is an int in Java; keys are far shorter than 2 GiB, and Java would wrap as well.
     let mut hash = SEED ^ (key.len() as u32);
     let (words, rest) = key.as_chunks::<4>();
     for word in words {
@@ -29,21 +29,20 @@ pub fn murmur2(key: &[u8]) -> i32 {
     hash.cast_signed()
 }
 
-/// The partition of a key among `partitions`, as Java's default partitioner picks it for a keyed record.
+/// The partition of a key, as chosen by the default partitioner of the Java client.
 ///
-/// `partitions` is the number recorded at first start; anything below 1 counts as 1.
+/// `partitions` is the number recorded at the first start; anything below 1 counts as 1.
 #[must_use]
 pub fn partition_for(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) % partitions.max(1)
 }
 
-/// The partition of `coupon.responses`, one of `partitions`, that tells what is decided in this one of
-/// `coupon.requests`.
+/// The partition of `coupon.responses`, one of `partitions`, for the responses of a partition of `coupon.requests`.
 ///
-/// It is the same for all users: a batch of decisions is one batch for the broker, where by users it would be one for
-/// each partition.
+/// It does not depend on the user: the responses of a batch of decisions are one batch for the broker. By user they
+/// would be one batch per partition.
 #[must_use]
-pub fn partition_of_responses(requests: i32, partitions: i32) -> i32 {
+pub fn response_partition(requests: i32, partitions: i32) -> i32 {
     requests.rem_euclid(partitions.max(1))
 }
 
@@ -52,9 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn murmur2_gives_the_numbers_of_kafkas_own_tests() {
+    fn murmur2_returns_the_values_of_kafkas_own_tests() {
         // org.apache.kafka.common.utils.UtilsTest.testMurmur2; the empty key from librdkafka's rdmurmur2.c.
-        let known: [(&str, i32); 7] = [
+        let expected: [(&str, i32); 7] = [
             ("21", -973_932_308),
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
@@ -63,7 +62,7 @@ mod tests {
             ("abc", 479_470_107),
             ("", 275_646_681),
         ];
-        for (key, hash) in known {
+        for (key, hash) in expected {
             assert_eq!(murmur2(key.as_bytes()), hash, "{key:?}");
         }
     }
@@ -81,10 +80,10 @@ mod tests {
     }
 
     #[test]
-    fn responses_have_a_partition_whatever_was_recorded() {
-        assert_eq!([0, 7, 8, 12].map(|requests| partition_of_responses(requests, 8)), [0, 7, 0, 4]);
-        assert_eq!(partition_of_responses(3, 0), 0);
-        assert_eq!(partition_of_responses(-1, 8), 7);
+    fn responses_have_a_valid_partition_for_every_recorded_number() {
+        assert_eq!([0, 7, 8, 12].map(|requests| response_partition(requests, 8)), [0, 7, 0, 4]);
+        assert_eq!(response_partition(3, 0), 0);
+        assert_eq!(response_partition(-1, 8), 7);
     }
 
     #[test]

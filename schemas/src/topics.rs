@@ -1,49 +1,50 @@
-//! The topics as this code needs them. `topics.yaml` says the same with reasons, and who produces and consumes;
-//! `tests/topics.rs` holds the two against each other.
+//! The topics as constants. `topics.yaml` describes the same topics with reasons, producers and consumers;
+//! `tests/topics.rs` compares the two.
 
 use crate::registry::Subject;
 
-/// What users ask for, and everything else a coupon's owner must know.
+/// Requests of users, and everything else that the owner of a coupon must process.
 pub const REQUESTS: &str = "coupon.requests";
 /// Final outcomes.
 pub const RESPONSES: &str = "coupon.responses";
-/// What no request asked for.
+/// Events that no request caused directly.
 pub const EVENTS: &str = "coupon.events";
-/// Records that cannot be processed, as they were received.
+/// Records that cannot be processed, as received.
 pub const DEAD_LETTERS: &str = "coupon.dead-letters";
 
-/// Record header of `coupon.requests`: the canonical request id, so that even an unreadable request can be answered.
+/// Record header of `coupon.requests`: the canonical request id, so that even an unreadable request gets an outcome.
 pub const HEADER_REQUEST_ID: &str = "request_id";
 /// Record header of `coupon.requests`: the user.
 pub const HEADER_USER_ID: &str = "user_id";
 
-/// Partitions of every topic where nothing else is configured at first start. Coupons never move: choose generously.
+/// Default number of partitions of every topic, applied at the first start. Coupons never change partition, so allow for
+/// growth.
 pub const DEFAULT_PARTITIONS: i32 = 8;
 
-/// `topics.yaml` as it ships.
+/// The text of `topics.yaml`.
 pub const YAML: &str = include_str!("../topics.yaml");
 
-/// How a topic is to be created.
+/// A topic, as it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topic {
     /// Its name.
     pub name: &'static str,
-    /// Whose schemas describe its values; none where values are of any kind.
+    /// The subject of its values; `None` if they may be anything.
     pub subject: Option<Subject>,
     /// `retention.ms`.
     pub retention_ms: i64,
-    /// Whether the broker's time of appending is the record's (`message.timestamp.type=LogAppendTime`).
+    /// Whether records have the broker's append time (`message.timestamp.type=LogAppendTime`).
     pub log_append_time: bool,
-    /// `max.message.bytes`: the longest batch of records.
+    /// `max.message.bytes`: the maximum size of a record batch.
     pub max_message_bytes: i32,
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Kafka's default, said aloud: it bounds a whole batch of a producer, not one record.
+/// Kafka's default. It bounds a producer's whole batch, not one record.
 const BATCH_BYTES: i32 = 1_048_588;
 
-/// Every topic.
+/// All topics.
 pub const ALL: [Topic; 4] = [
     Topic {
         name: REQUESTS,

@@ -1,6 +1,6 @@
-//! Our own datum codec against apache-avro, with the schemas that ship: the same bytes, and the same messages back.
+//! Our datum codec compared with apache-avro, with the shipped schemas: the same bytes, and the same messages back.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -30,8 +30,8 @@ fn agree<T: Message + PartialEq + Debug + Clone>(message: &T) -> Result<(), Test
     Ok(())
 }
 
-/// What our decoder makes of a datum that was tampered with, apache-avro makes of it too.
-fn agree_when_tampered<T: Message + PartialEq + Debug>(
+/// If our decoder accepts a corrupted datum, apache-avro decodes it to the same message.
+fn agree_when_corrupted<T: Message + PartialEq + Debug>(
     message: &T,
     at: prop::sample::Index,
     byte: u8,
@@ -49,30 +49,30 @@ fn agree_when_tampered<T: Message + PartialEq + Debug>(
 
 proptest! {
     #[test]
-    fn requests_are_written_and_read_as_apache_avro_does(message in common::requests()) {
+    fn requests_are_encoded_and_decoded_as_by_apache_avro(message in common::requests()) {
         agree(&message)?;
     }
 
     #[test]
-    fn responses_are_written_and_read_as_apache_avro_does(message in common::responses()) {
+    fn responses_are_encoded_and_decoded_as_by_apache_avro(message in common::responses()) {
         agree(&message)?;
     }
 
     #[test]
-    fn events_are_written_and_read_as_apache_avro_does(message in common::events()) {
+    fn events_are_encoded_and_decoded_as_by_apache_avro(message in common::events()) {
         agree(&message)?;
     }
 
     #[test]
-    fn a_tampered_record_means_the_same_to_both(
+    fn a_corrupted_record_is_decoded_to_the_same_message_by_both(
         message in common::responses(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
     ) {
-        agree_when_tampered(&message, at, byte)?;
+        agree_when_corrupted(&message, at, byte)?;
     }
 }
 
 #[test]
-fn the_longest_value_is_written_and_read_and_one_byte_more_is_not() {
+fn the_longest_value_round_trips_and_one_byte_more_is_rejected() {
     let mut message = CouponRequest::default();
     let encoder = Encoder::new(ID);
     let empty = encoder.encode_to_vec(&message).unwrap().len();
@@ -84,14 +84,14 @@ fn the_longest_value_is_written_and_read_and_one_byte_more_is_not() {
 
     message.user_id.push('u');
     let mut out = b"before".to_vec();
-    let refused = encoder.encode(&message, &mut out);
-    assert_eq!(refused, Err(schemas::EncodeError::TooLarge { bytes: MAX_VALUE_BYTES + 1 }));
+    let rejected = encoder.encode(&message, &mut out);
+    assert_eq!(rejected, Err(schemas::EncodeError::TooLarge { bytes: MAX_VALUE_BYTES + 1 }));
     assert_eq!(out, b"before");
 }
 
 proptest! {
     #[test]
-    fn what_a_newer_version_wrote_is_read_as_apache_avro_resolves_it(message in common::requests(), added: Option<i64>) {
+    fn records_of_a_newer_version_are_resolved_as_by_apache_avro(message in common::requests(), added: Option<i64>) {
         let newer = include_str!("planted/good_optional_field_added.avsc");
         let (writer, reader) = (Schema::parse_str(newer).unwrap(), own_request());
         let Value::Record(mut fields) = apache_avro::to_value(&message).unwrap().resolve(&reader).unwrap() else {
@@ -103,12 +103,12 @@ proptest! {
             GenericDatumWriter::builder(&writer).build().unwrap().write_value_to_vec(Value::Record(fields)).unwrap();
 
         let resolving = GenericDatumReader::builder(&writer).reader_schema(&reader).build().unwrap();
-        let theirs = resolving.read_value(&mut &datum[..]).unwrap();
+        let expected = resolving.read_value(&mut &datum[..]).unwrap();
         let decoder = Decoder::<CouponRequest>::new(SchemaId(1));
-        decoder.learn(ID, newer).unwrap();
+        decoder.add_schema(ID, newer).unwrap();
         let ours = decoder.decode(&[&FRAME[..], &datum].concat()).unwrap();
         prop_assert_eq!(&ours, &message);
-        prop_assert_eq!(&apache_avro::from_value::<CouponRequest>(&theirs).unwrap(), &ours);
+        prop_assert_eq!(&apache_avro::from_value::<CouponRequest>(&expected).unwrap(), &ours);
     }
 }
 

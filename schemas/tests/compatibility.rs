@@ -1,7 +1,7 @@
 //! Old readers read new records and new readers old ones, for every pair of versions of a subject
-//! (`FULL_TRANSITIVE`); and the check that says so refuses what it should.
+//! (`FULL_TRANSITIVE`); and the check rejects planted incompatible versions.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn compatible(older: &str, newer: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What the contract allows: one flat record, optional fields with the default null, strings where others use enums.
+/// The contract allows one flat record, optional fields with the default null, and strings in place of enums.
 fn contract(schema: &Schema) -> Result<(), String> {
     for field in &record(schema)?.fields {
         let plain = |schema: &Schema| matches!(schema, Schema::String | Schema::Int | Schema::Long);
@@ -54,7 +54,7 @@ fn contract(schema: &Schema) -> Result<(), String> {
             other => plain(other) && field.default.is_none(),
         };
         if !ok {
-            return Err(format!("field {} is not what the contract allows", field.name));
+            return Err(format!("field {} is not allowed by the contract", field.name));
         }
         if !field.aliases.is_empty() {
             return Err(format!("field {} has an alias: names never change", field.name));
@@ -87,7 +87,7 @@ fn fields_kept(older: &RecordSchema, newer: &RecordSchema) -> Result<(), String>
     }
 }
 
-/// Really writes a record with every field set, and one with none but the required, and reads both.
+/// Writes a record with all fields set and one with only the required fields, and reads both.
 fn resolves(writer: &Schema, reader: &Schema) -> Result<(), String> {
     for all in [true, false] {
         let value = Value::Record(
@@ -102,7 +102,7 @@ fn resolves(writer: &Schema, reader: &Schema) -> Result<(), String> {
             GenericDatumReader::builder(writer).reader_schema(reader).build()?.read_value(&mut &bytes[..])
         };
         let Value::Record(read) = write().map_err(|error: apache_avro::Error| error.to_string())? else {
-            return Err("read something else than a record".to_owned());
+            return Err("the value read is not a record".to_owned());
         };
         let names: Vec<&String> = read.iter().map(|(name, _)| name).collect();
         let expected: Vec<&String> = record(reader)?.fields.iter().map(|field| &field.name).collect();
@@ -134,8 +134,8 @@ fn every_pair_of_versions_of_a_subject_reads_each_other() {
         let of: Vec<_> = versions().iter().filter(|schema| schema.subject == subject).collect();
         for older in &of {
             for newer in &of {
-                let answer = compatible(older.definition, newer.definition);
-                assert_eq!(answer, Ok(()), "{} v{} and v{}", subject.name(), older.version, newer.version);
+                let result = compatible(older.definition, newer.definition);
+                assert_eq!(result, Ok(()), "{} v{} and v{}", subject.name(), older.version, newer.version);
             }
         }
     }
@@ -154,23 +154,23 @@ fn versions_of_a_subject_are_numbered_without_gaps() {
 }
 
 #[test]
-fn a_good_change_is_let_through() {
+fn a_compatible_change_is_accepted() {
     let older = versions()[0].definition;
     assert_eq!(compatible(older, &planted("good_optional_field_added.avsc")), Ok(()));
 }
 
 #[test]
-fn every_planted_bad_change_is_refused_for_its_own_reason() {
+fn every_planted_incompatible_change_is_rejected_with_its_own_reason() {
     let older = versions()[0].definition;
     for (file, reason) in [
-        ("bad_field_without_default.avsc", "field channel is not what the contract allows"),
+        ("bad_field_without_default.avsc", "field channel is not allowed by the contract"),
         ("bad_required_field_added.avsc", "field channel was added without a default"),
         ("bad_type_changed.avsc", "field minted_at_ms changed its type"),
         ("bad_optional_type_narrowed.avsc", "field load_id changed its type"),
         ("bad_required_field_removed.avsc", "required field user_id was removed"),
         ("bad_field_renamed_with_alias.avsc", "field owner has an alias: names never change"),
         ("bad_record_renamed.avsc", "the record was renamed"),
-        ("bad_enum_kind.avsc", "field kind is not what the contract allows"),
+        ("bad_enum_kind.avsc", "field kind is not allowed by the contract"),
     ] {
         assert_eq!(compatible(older, &planted(file)), Err(reason.to_owned()), "{file}");
         let own = schemas::fingerprint(older).unwrap();
@@ -179,8 +179,8 @@ fn every_planted_bad_change_is_refused_for_its_own_reason() {
 }
 
 #[test]
-fn avro_itself_refuses_what_no_reader_could_read() {
-    // The rules above are stricter than Avro's; this shows that Avro's own are asked as well.
+fn avro_itself_rejects_unreadable_versions() {
+    // The rules above are stricter than Avro's; Avro's own rules apply as well.
     let older = Schema::parse_str(versions()[0].definition).unwrap();
     for file in ["bad_required_field_added.avsc", "bad_type_changed.avsc", "bad_required_field_removed.avsc"]
     {

@@ -1,7 +1,7 @@
-//! The golden messages in `examples/`: the bytes were made by another implementation than ours, and neither they
-//! nor what they mean may ever change.
+//! The golden messages in `examples/`: their bytes were encoded by another implementation, and neither the bytes nor
+//! their meaning may ever change.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -49,9 +49,9 @@ fn check<T: Message + PartialEq + std::fmt::Debug>(path: &Path, golden: &Golden)
         })
         .unwrap();
 
-    // As a program reads it whose own newest schema has another id: by what the registry says about this one.
+    // As read by a program whose newest schema has another id: with the definition from the registry.
     let decoder = Decoder::<T>::new(SchemaId(i32::MAX));
-    decoder.learn(id, written_with.definition).unwrap();
+    decoder.add_schema(id, written_with.definition).unwrap();
     assert_eq!(decoder.decode(&unhex(&golden.value)).as_ref(), Ok(&message), "{}", path.display());
 
     if written_with == T::SUBJECT.newest() {
@@ -72,7 +72,7 @@ fn subject(golden: &Golden) -> Subject {
 }
 
 #[test]
-fn every_golden_message_is_read_and_written_byte_by_byte() {
+fn every_golden_message_is_decoded_and_encoded_byte_by_byte() {
     for (path, golden) in examples() {
         match subject(&golden) {
             Subject::Request => check::<CouponRequest>(&path, &golden),

@@ -1,8 +1,8 @@
-//! Whatever bytes arrive, decoding answers: it never panics, and never takes more memory than the bytes justify.
+//! Decoding arbitrary bytes returns a result: it never panics, and never allocates more than the input justifies.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
-#[expect(dead_code, reason = "each test crate uses some of it")]
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 use proptest::collection::vec;
@@ -15,14 +15,14 @@ use schemas::{
 const OWN: SchemaId = SchemaId(1);
 const NEWER: SchemaId = SchemaId(2);
 
-/// A later version of `CouponRequest`: an optional field more, and in the middle.
+/// A later version of `CouponRequest`, with one more optional field in the middle.
 fn newer() -> &'static str {
     include_str!("planted/good_optional_field_added.avsc")
 }
 
 fn decoder() -> Decoder<CouponRequest> {
     let decoder = Decoder::new(OWN);
-    decoder.learn(NEWER, newer()).unwrap();
+    decoder.add_schema(NEWER, newer()).unwrap();
     decoder
 }
 
@@ -32,7 +32,7 @@ fn framed(id: SchemaId, datum: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn random_bytes_are_answered(bytes in vec(any::<u8>(), 0..300)) {
+    fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..300)) {
         for id in [OWN, NEWER] {
             let value = framed(id, &bytes);
             drop(decoder().decode(&value));
@@ -43,14 +43,14 @@ proptest! {
     }
 
     #[test]
-    fn a_record_that_is_cut_anywhere_is_refused(message in common::requests(), at in any::<prop::sample::Index>()) {
+    fn a_truncated_record_is_rejected(message in common::requests(), at in any::<prop::sample::Index>()) {
         let value = Encoder::new(OWN).encode_to_vec(&message).unwrap();
         let cut = &value[..at.index(value.len())];
         prop_assert!(decoder().decode(cut).is_err());
     }
 
     #[test]
-    fn a_record_with_bytes_behind_it_is_refused(message in common::requests(), more in vec(any::<u8>(), 1..20)) {
+    fn a_record_followed_by_bytes_is_rejected(message in common::requests(), more in vec(any::<u8>(), 1..20)) {
         let mut value = Encoder::new(OWN).encode_to_vec(&message).unwrap();
         value.extend_from_slice(&more);
         prop_assert_eq!(decoder().decode(&value), Err(DecodeError::TrailingBytes { bytes: more.len() }));
@@ -58,7 +58,7 @@ proptest! {
 }
 
 #[test]
-fn every_fault_of_a_frame_has_a_name_of_its_own() {
+fn every_invalid_frame_has_its_own_error() {
     let decoder = decoder();
     assert_eq!(decoder.decode(&[]), Err(DecodeError::Empty));
     assert_eq!(decoder.decode(b"{}"), Err(DecodeError::BadMagic(b'{')));
@@ -70,21 +70,21 @@ fn every_fault_of_a_frame_has_a_name_of_its_own() {
 }
 
 #[test]
-fn a_length_prefix_of_exabytes_is_refused_without_allocating() {
-    // The longest length a varint can say, as the first string of the record.
-    let lie = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-    // One that lies within what apache-avro would allocate by default (512 MiB).
-    let smaller_lie = [0x80, 0x80, 0x80, 0x80, 3];
-    for datum in [&lie[..], &smaller_lie[..]] {
+fn a_length_prefix_of_exabytes_is_rejected_without_allocating() {
+    // The largest length that a varint can encode, for the first string of the record.
+    let largest = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    // A false length within the default allocation limit of apache-avro (512 MiB).
+    let smaller = [0x80, 0x80, 0x80, 0x80, 3];
+    for datum in [&largest[..], &smaller[..]] {
         for id in [OWN, NEWER] {
-            let answer = decoder().decode(&framed(id, datum));
-            assert!(matches!(answer, Err(DecodeError::Malformed(_))), "{answer:?}");
+            let result = decoder().decode(&framed(id, datum));
+            assert!(matches!(result, Err(DecodeError::Malformed(_))), "{result:?}");
         }
     }
 }
 
 #[test]
-fn a_record_of_a_newer_version_is_read_without_what_it_added() {
+fn a_record_of_a_newer_version_is_read_without_its_additional_fields() {
     use apache_avro::types::Value;
     let schema = apache_avro::Schema::parse_str(newer()).unwrap();
     let mut record = apache_avro::types::Record::new(&schema).unwrap();
@@ -100,17 +100,17 @@ fn a_record_of_a_newer_version_is_read_without_what_it_added() {
     for at in 0..value.len() {
         assert!(decoder().decode(&value[..at]).is_err(), "cut at {at}");
     }
-    let unlearnt = Decoder::<CouponRequest>::new(OWN);
-    assert_eq!(unlearnt.decode(&value), Err(DecodeError::UnknownSchema(NEWER)));
-    let shared = unlearnt.clone();
-    shared.learn(NEWER, newer()).unwrap();
-    assert!(unlearnt.knows(NEWER), "clones share what they learn");
-    let read = unlearnt.decode(&value).unwrap();
+    let empty = Decoder::<CouponRequest>::new(OWN);
+    assert_eq!(empty.decode(&value), Err(DecodeError::UnknownSchema(NEWER)));
+    let shared = empty.clone();
+    shared.add_schema(NEWER, newer()).unwrap();
+    assert!(empty.has_schema(NEWER), "clones share added schemas");
+    let read = empty.decode(&value).unwrap();
     assert_eq!((read.kind.as_str(), read.minted_at_ms, read.load_id, read.code), ("kind", 5, Some(7), None));
 }
 
 #[test]
-fn a_schema_of_something_else_is_learnt_as_unusable() {
+fn an_unreadable_schema_is_added_as_unusable() {
     let nested = r#"{"type": "record", "name": "CouponRequest", "namespace": "stampede", "fields": [
         {"name": "next", "type": ["null", "stampede.CouponRequest"]}]}"#;
     for (id, definition) in
@@ -118,18 +118,18 @@ fn a_schema_of_something_else_is_learnt_as_unusable() {
     {
         let id = SchemaId(id);
         let decoder = decoder();
-        assert!(decoder.learn(id, definition).is_err(), "{definition}");
-        assert!(decoder.knows(id), "a schema that is of no use is not looked up again and again");
+        assert!(decoder.add_schema(id, definition).is_err(), "{definition}");
+        assert!(decoder.has_schema(id), "an unusable schema is not fetched again");
         assert_eq!(decoder.decode(&framed(id, &[0; 9])), Err(DecodeError::UnusableSchema(id)));
     }
     let enum_kind = include_str!("planted/bad_enum_kind.avsc");
-    assert!(matches!(decoder().learn(SchemaId(9), enum_kind), Err(SchemaError::Incompatible(_))));
+    assert!(matches!(decoder().add_schema(SchemaId(9), enum_kind), Err(SchemaError::Incompatible(_))));
 }
 
 #[test]
-fn our_own_schema_under_another_id_is_read_straight_away() {
+fn our_own_schema_is_read_under_another_id() {
     let decoder = decoder();
-    decoder.learn(SchemaId(3), Subject::Request.newest().definition).unwrap();
+    decoder.add_schema(SchemaId(3), Subject::Request.newest().definition).unwrap();
     let message = CouponRequest { kind: "claim".to_owned(), ..CouponRequest::default() };
     let value = Encoder::new(SchemaId(3)).encode_to_vec(&message).unwrap();
     assert_eq!(decoder.decode(&value), Ok(message));

@@ -1,7 +1,7 @@
-//! A measurement, not a test: how long a message takes, ours beside apache-avro's serde path. Best of ten runs.
+//! A measurement, not a test: time per message, of our codec and of apache-avro's serde path. Best of ten runs.
 //! `cargo test --release -p schemas --test speed -- --ignored --nocapture`
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -33,13 +33,13 @@ fn measure<T: Message>(name: &str, message: &T) {
     let reader = GenericDatumReader::builder(&schema).build().unwrap();
     let value = encoder.encode_to_vec(message).unwrap();
     let elsewhere = Decoder::<T>::new(SchemaId(2));
-    // Documentation aside the same schema, with a field more: the path of another version's records.
+    // The same schema with one more field: measures records of another version.
     let other = T::SUBJECT.newest().definition.replacen(
         "\"fields\": [",
         r#""fields": [{"name": "added", "type": ["null", "string"], "default": null},"#,
         1,
     );
-    elsewhere.learn(ID, &other).unwrap();
+    elsewhere.add_schema(ID, &other).unwrap();
     let resolved = [&value[..5], &[0], &value[5..]].concat();
 
     let mut out = Vec::with_capacity(512);
@@ -70,8 +70,8 @@ fn measure<T: Message>(name: &str, message: &T) {
 }
 
 #[test]
-#[ignore = "a measurement; run it in release mode"]
-fn print_how_long_a_message_takes() {
+#[ignore = "a measurement: run it in release mode"]
+fn print_the_time_per_message() {
     let request: serde_json::Value =
         serde_json::from_str(include_str!("../examples/coupon_request.claim.json")).unwrap();
     let response: serde_json::Value =

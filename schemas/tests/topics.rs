@@ -1,6 +1,6 @@
-//! `topics.yaml` is what people read, `schemas::topics` is what the code does: they say the same.
+//! `topics.yaml` (for people) and `schemas::topics` (for the code) describe the same topics.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 
@@ -47,13 +47,13 @@ fn the_yaml_and_the_constants_describe_the_same_topics() {
             other => unreachable!("no timestamp type {other}"),
         };
         assert_eq!(append_time, topic.log_append_time, "{}", topic.name);
-        assert_eq!(append_time, topic.name == topics::REQUESTS, "only requests carry the time that decides");
+        assert_eq!(append_time, topic.name == topics::REQUESTS, "only requests have the time that decides");
     }
     assert_eq!(entries[0].headers, [topics::HEADER_REQUEST_ID, topics::HEADER_USER_ID]);
 }
 
 #[test]
-fn every_topic_names_its_schema_its_key_and_who_uses_it() {
+fn every_topic_names_its_schema_its_key_and_its_programs() {
     for (entry, topic) in entries().iter().zip(topics::ALL) {
         assert!(!entry.producers.is_empty(), "{}", entry.name);
         for program in entry.producers.iter().chain(&entry.consumers) {
@@ -80,7 +80,7 @@ fn every_topic_names_its_schema_its_key_and_who_uses_it() {
 }
 
 #[test]
-fn every_file_in_avro_ships_and_nothing_else_does() {
+fn exactly_the_files_in_avro_are_shipped() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("avro");
     let files: BTreeSet<String> = std::fs::read_dir(directory)
         .unwrap()

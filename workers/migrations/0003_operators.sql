@@ -1,16 +1,16 @@
--- What operators need: to which topic the offsets of a partition belong, and what was ever done by hand.
+-- For operators: the topic that a partition's offsets belong to, and all manual repairs.
 
 set search_path = stampede;
 
--- The identity that Kafka gave `coupon.requests` when it was made, as each partition's first owner found it. A topic
--- that was recreated has the same name and another identity. Beside `partitions`, whose row is written all the time.
+-- The topic id of `coupon.requests`, recorded by the first owner of each partition. A recreated topic has the same name
+-- and another id. Separate from `partitions`, whose rows are updated with every batch.
 create table partition_topics (
     partition   int primary key,
     topic_id    uuid not null,
     recorded_at timestamptz not null default now()
 );
 
--- Every repair: nothing is ever skipped or decided again without a row here that says who wanted it, and why.
+-- All repairs. Offsets are skipped or decided again only with a row here that has the person and the reason.
 create table repairs (
     repair_id    bigint generated always as identity primary key,
     partition    int not null,
@@ -18,8 +18,8 @@ create table repairs (
     who          text not null,
     reason       text not null,
     finding      text not null,         -- why the partition had stopped
-    from_offset  bigint not null,       -- would have been decided next …
-    to_offset    bigint not null,       -- … and is decided next: larger, and what lies between is skipped
+    from_offset  bigint not null,       -- the next offset before the repair …
+    to_offset    bigint not null,       -- … and after it; if larger, the offsets in between are skipped
     log_start    bigint not null,
     log_end      bigint not null,
     was_write_no bigint not null,
@@ -29,9 +29,9 @@ create table repairs (
 );
 create index repairs_by_partition on repairs (partition, repair_id);
 
--- Moves a partition that has stopped to where an operator wants it to go on, and records that. Whoever owns it is shut
--- out (epoch and nonce), and takes over again. The write number grows past everything that Kafka has heard of.
--- Compare-and-set on what the operator saw; answers the repair's number, or null if the row has changed meanwhile.
+-- Sets the next offset of a stopped partition as chosen by an operator, and records the repair. The present owner is
+-- fenced (epoch and nonce) and takes over again. The new write number is above every write number committed to Kafka.
+-- Compare-and-set on the row that the operator saw; returns the repair's id, or null if the row has changed since.
 create function repair_partition(
     p_partition int, p_was_write_no bigint, p_from_offset bigint,
     p_write_no bigint, p_to_offset bigint, p_last_offset bigint, p_last_digest bigint, p_topic_id uuid,

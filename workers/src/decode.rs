@@ -149,7 +149,7 @@ impl Decode {
         let payload = match self.decoder.decode(raw.value.unwrap_or_default()) {
             Ok(message) => self.payload(partition, raw, message),
             Err(DecodeError::UnknownSchema(id)) => return Err(id),
-            Err(error) => Err(self.undecodable(partition, raw, error.word(), error.to_string())),
+            Err(error) => Err(self.undecodable(partition, raw, error.label(), error.to_string())),
         };
         Ok(finished(raw, payload, asker))
     }
@@ -160,7 +160,7 @@ impl Decode {
     /// # Errors
     /// Why it cannot be used.
     pub fn learn(&self, id: SchemaId, definition: &str) -> Result<(), SchemaError> {
-        self.decoder.learn(id, definition)
+        self.decoder.add_schema(id, definition)
     }
 
     /// A record whose schema nobody ever registered.

@@ -26,7 +26,7 @@ use runtime::registry::Registry;
 use runtime::supervised::{Supervised, SupervisedClient};
 use runtime::topics::Topics;
 use schemas::{
-    CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, partition_of_responses, topics,
+    CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, response_partition, topics,
 };
 use tokio::sync::Notify;
 
@@ -158,7 +158,7 @@ impl Emitter {
         let producer = if count <= FEW { &self.at_once } else { &self.together };
         let mut scratch = CouponResponse::default();
         let mut value = Vec::with_capacity(256);
-        let to = partition_of_responses(partition.0, self.topics.responses);
+        let to = response_partition(partition.0, self.topics.responses);
         for (n, decision) in decisions.into_iter().flatten().enumerate() {
             response::fill(&mut scratch, decision, partition);
             value.clear();

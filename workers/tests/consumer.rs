@@ -1,5 +1,5 @@
-//! The thread that reads `coupon.requests`, from a real Kafka: whatever an owner does, it gets the records of its
-//! partition once and in order, and the others go on.
+//! The consumer thread on a real Kafka: an owner receives the records of its partition once and in order, and a paused
+//! or slow owner does not delay the others.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -20,10 +20,10 @@ use workers::decode::Decode;
 use workers::driver::Wake;
 use workers::seams::{Order, Ownership};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The thread over a topic of two partitions, which hold so many records.
-async fn reading(records: [usize; 2]) -> ConsumerThread {
+/// The consumer thread of a topic with two partitions that have this many records.
+async fn consumer_thread(records: [usize; 2]) -> ConsumerThread {
     let stack = local_stack::testing::shared_servers().await.unwrap();
     let args = KafkaArgs { kafka_brokers: stack.endpoints().kafka, partitions: 2, replication: 1 };
     let admin: AdminClient<DefaultClientContext> = kafka::client(&args, "test").create().unwrap();
@@ -34,11 +34,11 @@ async fn reading(records: [usize; 2]) -> ConsumerThread {
     let producer: ThreadedProducer<DefaultProducerContext> = kafka::producer(&args, "test").create().unwrap();
     for (partition, count) in (0..).zip(records) {
         for _ in 0..count {
-            let record = BaseRecord::<(), str>::to(REQUESTS).partition(partition).payload("whatever");
+            let record = BaseRecord::<(), str>::to(REQUESTS).partition(partition).payload("value");
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
     }
-    producer.flush(PATIENCE).unwrap();
+    producer.flush(TIMEOUT).unwrap();
 
     let (assignments, _) = unbounded_channel();
     let settings = Settings {
@@ -55,32 +55,32 @@ async fn reading(records: [usize; 2]) -> ConsumerThread {
 struct Owner<'a> {
     thread: &'a ConsumerThread,
     partition: Partition,
-    wakes: UnboundedReceiver<Wake>,
+    events: UnboundedReceiver<Wake>,
     in_flight: Arc<InFlight>,
     next: i64,
 }
 
 impl<'a> Owner<'a> {
     fn of(thread: &'a ConsumerThread, partition: i32) -> Self {
-        let (sender, wakes) = unbounded_channel();
+        let (sender, events) = unbounded_channel();
         let in_flight = Arc::new(InFlight::default());
         let delivery = Delivery { ownership: OWNERSHIP, wakes: sender, in_flight: Arc::clone(&in_flight) };
-        let owner = Self { thread, partition: Partition(partition), wakes, in_flight, next: 0 };
-        owner.tell(Order::Start { from: Offset(0), delivery });
+        let owner = Self { thread, partition: Partition(partition), events, in_flight, next: 0 };
+        owner.send(Order::Start { from: Offset(0), delivery });
         owner
     }
 
-    fn tell(&self, order: Order) {
+    fn send(&self, order: Order) {
         self.thread.commands.send(Command::Partition(self.partition, order)).unwrap();
     }
 
-    /// Takes one delivery in, if there is one.
-    fn take(&mut self) -> bool {
-        match self.wakes.try_recv() {
+    /// Receives one delivery, if there is one.
+    fn receive(&mut self) -> bool {
+        match self.events.try_recv() {
             Ok(Wake::Fetched(Fetched::Records(records))) => {
                 self.in_flight.take(records.len());
                 for record in records {
-                    assert_eq!(record.offset, Offset(self.next), "each once, in order");
+                    assert_eq!(record.offset, Offset(self.next), "each record once, in order");
                     self.next += 1;
                 }
                 true
@@ -90,28 +90,28 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Takes nothing in until so many are on their way.
-    async fn leave_until(&self, in_flight: usize) {
-        let there = async {
+    /// Receives nothing until this many records are in flight.
+    async fn wait_until_in_flight(&self, in_flight: usize) {
+        let filled = async {
             while self.in_flight.count() < in_flight {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, there).await.unwrap();
+        tokio::time::timeout(TIMEOUT, filled).await.unwrap();
     }
 
-    async fn take_until_nothing_comes(&mut self) {
+    async fn receive_until_quiet(&mut self) {
         let mut quiet = 0;
         while quiet < 500 {
-            quiet = if self.take() { 0 } else { quiet + 1 };
+            quiet = if self.receive() { 0 } else { quiet + 1 };
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    async fn take_until(&mut self, next: i64) {
-        tokio::time::timeout(PATIENCE, async {
+    async fn receive_until(&mut self, next: i64) {
+        tokio::time::timeout(TIMEOUT, async {
             while self.next < next {
-                if !self.take() {
+                if !self.receive() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -124,28 +124,28 @@ impl<'a> Owner<'a> {
 const OWNERSHIP: Ownership = Ownership(1);
 
 #[tokio::test]
-async fn an_owner_that_takes_nothing_is_held_back_alone_and_gets_everything_when_it_goes_on() {
-    let thread = reading([50_000, 20_000]).await;
+async fn an_owner_that_receives_nothing_is_paused_alone_and_gets_all_records_later() {
+    let thread = consumer_thread([50_000, 20_000]).await;
     let mut busy = Owner::of(&thread, 0);
     let mut other = Owner::of(&thread, 1);
-    other.take_until(20_000).await;
-    busy.leave_until(10_000).await; // The broker may have sent the other's first.
-    other.take_until_nothing_comes().await;
+    other.receive_until(20_000).await;
+    busy.wait_until_in_flight(10_000).await; // The broker may have sent the other partition's records first.
+    other.receive_until_quiet().await;
     let held = busy.in_flight.count();
-    assert!((10_000..15_000).contains(&held), "held back by its bound, not by chance: {held}");
+    assert!((10_000..15_000).contains(&held), "limited by its bound: {held}");
 
     // Its machine holds it back as well, and goes on; what was fetched may be fetched again.
-    busy.take_until(10_000).await;
-    busy.tell(Order::Pause(OWNERSHIP));
-    busy.take_until_nothing_comes().await;
+    busy.receive_until(10_000).await;
+    busy.send(Order::Pause(OWNERSHIP));
+    busy.receive_until_quiet().await;
     assert!(busy.next < 50_000, "paused");
     let paused = busy.next;
-    busy.tell(Order::Restart(OWNERSHIP));
-    busy.take_until_nothing_comes().await;
-    assert_eq!(busy.next, paused, "paused it stays");
-    busy.tell(Order::Resume(OWNERSHIP));
-    busy.take_until(30_000).await;
-    busy.tell(Order::Restart(OWNERSHIP));
-    busy.take_until(50_000).await;
+    busy.send(Order::Restart(OWNERSHIP));
+    busy.receive_until_quiet().await;
+    assert_eq!(busy.next, paused, "it stays paused");
+    busy.send(Order::Resume(OWNERSHIP));
+    busy.receive_until(30_000).await;
+    busy.send(Order::Restart(OWNERSHIP));
+    busy.receive_until(50_000).await;
     thread.stop();
 }

@@ -1,4 +1,4 @@
-//! The README names files and functions: they exist, or the README is wrong.
+//! Every file, function and metric that the README names exists.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn every_file_and_function_that_the_readme_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = include_str!("../README.md");
     let places = places(readme);
-    assert!(places.len() > 15, "only {} places found: has the README's form changed?", places.len());
+    assert!(places.len() > 15, "only {} names found: check the format of the README", places.len());
     for (file, function) in places {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let defined =
@@ -28,7 +28,7 @@ fn every_file_and_function_that_the_readme_names_exists() {
 }
 
 #[test]
-fn every_metric_that_the_readme_names_is_one_of_ours() {
+fn every_metric_that_the_readme_names_exists() {
     let metrics = include_str!("../src/metrics.rs");
     let table = include_str!("../README.md").split_once("## Metrics").unwrap_or_default().1;
     let names: Vec<_> = table
@@ -37,6 +37,6 @@ fn every_metric_that_the_readme_names_is_one_of_ours() {
         .collect();
     assert!(names.len() > 10);
     for name in names {
-        assert!(metrics.contains(&format!("\"{name}\"")), "{name} is no metric of the workers");
+        assert!(metrics.contains(&format!("\"{name}\"")), "{name} is not a metric of the workers");
     }
 }

@@ -171,7 +171,7 @@ pub(super) fn decoder<T: Message>(registered: &[Registered]) -> Decoder<T> {
     let decoder = Decoder::new(SchemaId(own.map_or(-1, |(id, ..)| *id)));
     for (id, _, definition) in registered {
         // Those of other subjects are of no use here, and what is written with them cannot be read.
-        decoder.learn(SchemaId(*id), definition).ok();
+        decoder.add_schema(SchemaId(*id), definition).ok();
     }
     decoder
 }

@@ -1,11 +1,11 @@
-//! Messages of every shape, for the properties.
+//! Random messages, for the property tests.
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use schemas::{CouponEvent, CouponRequest, CouponResponse};
 
-/// Text as records carry it, and text that nobody expects.
+/// Ordinary text, and arbitrary text.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-zA-Z0-9_-]{0,40}",

@@ -1,7 +1,7 @@
 //! The schema registry, stored in Postgres. A program stores its writer schemas before it produces with them, so that a
 //! reader can fetch the schema of every record.
 
-use schemas::{OwnSchema, SchemaId, Subject};
+use schemas::{ShippedSchema, SchemaId, Subject};
 use sqlx::PgPool;
 
 /// The ids of the schemas that this program produces with.
@@ -47,7 +47,7 @@ pub async fn schema_definition(pool: &PgPool, id: SchemaId) -> Result<Option<Str
         .await
 }
 
-async fn register(pool: &PgPool, schema: &OwnSchema) -> Result<SchemaId, sqlx::Error> {
+async fn register(pool: &PgPool, schema: &ShippedSchema) -> Result<SchemaId, sqlx::Error> {
     // Selected first: an insert with a conflict would consume an id at every start.
     let stored = "select schema_id from stampede.schemas where fingerprint = $1";
     let stored = sqlx::query_scalar(stored).bind(schema.fingerprint.as_slice());

@@ -1,4 +1,4 @@
-//! Who may write: takeover, read-back, and the race of both with writes that are still running.
+//! The fence: takeover, read-back, and both concurrent with writes in flight.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::fixture::{Fixture, PARTITION, ledger};
 
 #[tokio::test]
-async fn a_takeover_shuts_the_previous_owner_out_and_knows_where_it_stopped() {
+async fn a_takeover_fences_the_previous_owner_and_returns_its_position() {
     let mut old = Fixture::new(10).await;
     let claims = old.claims(1, &["ann", "bob"]);
     let batch = old.deciding(claims);
@@ -21,7 +21,7 @@ async fn a_takeover_shuts_the_previous_owner_out_and_knows_where_it_stopped() {
     assert_eq!(
         (row.write_no, row.attempt),
         (old.row.write_no, None),
-        "an attempt of another epoch is nobody's"
+        "an attempt of another epoch is cleared"
     );
     assert_eq!((row.position, row.next_emit_seq), (batch.position, old.row.next_emit_seq));
 
@@ -31,7 +31,7 @@ async fn a_takeover_shuts_the_previous_owner_out_and_knows_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn the_same_call_twice_is_written_once_and_the_row_tells_whose_attempt_it_was() {
+async fn the_same_call_twice_is_written_once_and_the_row_has_its_attempt() {
     let mut owner = Fixture::new(10).await;
     let claims = owner.claims(1, &["ann"]);
     let mut batch = owner.deciding(claims);
@@ -56,13 +56,13 @@ async fn an_offset_or_a_watermark_never_moves_backwards() {
     ahead.watermark = owner.row.next_emit_seq;
     assert!(
         matches!(owner.ledger.write(&ahead).await, WriteResult::Mismatch(_)),
-        "nobody acknowledged what is not told"
+        "the watermark never passes unpublished entries"
     );
     assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
 }
 
 #[tokio::test]
-async fn a_takeover_ends_a_predecessor_that_holds_the_row_and_waits_for_anybody_else() {
+async fn a_takeover_terminates_a_blocking_predecessor_and_waits_for_other_sessions() {
     let owner = Fixture::new(0).await;
     let name = format!("stampede-partition-{PARTITION}");
     let hold = "update partitions set write_no = write_no + 1";
@@ -76,36 +76,36 @@ async fn a_takeover_ends_a_predecessor_that_holds_the_row_and_waits_for_anybody_
     let row = new.take_over(Nonce(2)).await.unwrap();
     assert!(
         started.elapsed() < Duration::from_secs(60),
-        "the predecessor was ended after {:?}",
+        "the predecessor was terminated after {:?}",
         started.elapsed()
     );
-    assert_eq!(row.write_no, owner.row.write_no, "what the predecessor had not committed never happened");
+    assert_eq!(row.write_no, owner.row.write_no, "the uncommitted write of the predecessor was rolled back");
 
-    let mut stranger = PgConnection::connect_with(&owner.options).await.unwrap();
-    sqlx::raw_sql("begin").execute(&mut stranger).await.unwrap();
-    sqlx::raw_sql(hold).execute(&mut stranger).await.unwrap();
-    assert!(new.take_over(Nonce(3)).await.is_err(), "a stranger is reported, never ended");
-    sqlx::raw_sql("rollback").execute(&mut stranger).await.unwrap();
+    let mut other = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql("begin").execute(&mut other).await.unwrap();
+    sqlx::raw_sql(hold).execute(&mut other).await.unwrap();
+    assert!(new.take_over(Nonce(3)).await.is_err(), "another session is reported, never terminated");
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     assert_eq!(new.take_over(Nonce(4)).await.unwrap().nonce, Nonce(4));
 }
 
 #[tokio::test]
-async fn a_row_locked_by_somebody_else_makes_a_write_wait_and_then_retry() {
+async fn a_write_waits_for_a_row_locked_by_another_session_and_then_retries() {
     let mut owner = Fixture::new(10).await;
-    let mut stranger = PgConnection::connect_with(&owner.options).await.unwrap();
-    sqlx::raw_sql("begin; select * from partitions for update").execute(&mut stranger).await.unwrap();
+    let mut other = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql("begin; select * from partitions for update").execute(&mut other).await.unwrap();
     let claims = owner.claims(1, &["ann"]);
     let batch = owner.deciding(claims);
     assert_eq!(owner.ledger.write(&batch).await, WriteResult::Retry);
-    sqlx::raw_sql("rollback").execute(&mut stranger).await.unwrap();
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     owner.write(&batch).await;
 }
 
 #[tokio::test]
-async fn a_connection_cut_during_a_call_leaves_it_unknown_and_the_row_tells_that_it_did_not_happen() {
+async fn a_call_whose_connection_is_cut_is_unknown_and_the_row_shows_that_it_was_not_written() {
     let owner = Fixture::new(10).await;
-    let mut stranger = PgConnection::connect_with(&owner.options).await.unwrap();
-    sqlx::raw_sql("begin; select * from partitions for update").execute(&mut stranger).await.unwrap();
+    let mut other = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql("begin; select * from partitions for update").execute(&mut other).await.unwrap();
     let claims = owner.claims(1, &["ann"]);
     let batch = owner.deciding(claims);
     let cut = async {
@@ -118,7 +118,7 @@ async fn a_connection_cut_during_a_call_leaves_it_unknown_and_the_row_tells_that
     };
     let (result, ()) = tokio::join!(owner.ledger.write(&batch), cut);
     assert!(matches!(result, WriteResult::Unknown | WriteResult::Retry), "{result:?}");
-    sqlx::raw_sql("rollback").execute(&mut stranger).await.unwrap();
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
     assert_eq!(
         owner.ledger.write(&batch).await,
@@ -128,7 +128,7 @@ async fn a_connection_cut_during_a_call_leaves_it_unknown_and_the_row_tells_that
 }
 
 #[tokio::test]
-async fn two_workers_may_migrate_at_once_and_again() {
+async fn two_workers_can_migrate_concurrently_and_again() {
     let options = crate::fixture::database().await;
     let pools = [workers::ledger::read_pool(&options, 2), workers::ledger::read_pool(&options, 2)];
     let (one, two) = tokio::join!(workers::migrate::run(&pools[0]), workers::migrate::run(&pools[1]));

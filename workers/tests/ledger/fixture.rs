@@ -1,5 +1,5 @@
-//! A database of its own for each test, on the Postgres that all tests of this program share, with one coupon, and
-//! an owner that writes to it.
+//! A database for each test, on the Postgres that all tests of this binary share, with one coupon and an owner that
+//! writes to it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,7 +24,7 @@ pub(crate) struct Fixture {
     pub(crate) options: PgConnectOptions,
     pub(crate) pool: PgPool,
     pub(crate) ledger: PgLedger,
-    /// As the owner knows it.
+    /// The partition row, as the owner caches it.
     pub(crate) row: PartitionRow,
     pub(crate) stock: StockRow,
 }
@@ -45,7 +45,7 @@ pub(crate) async fn database() -> PgConnectOptions {
 }
 
 impl Fixture {
-    /// With one coupon (number 1) of this many codes, taken over once.
+    /// A database with one coupon (number 1) of this many codes, whose partition was taken over once.
     pub(crate) async fn new(codes: i64) -> Self {
         let options = database().await;
         let pool = read_pool(&options, 4);
@@ -71,10 +71,11 @@ impl Fixture {
     }
 
     pub(crate) async fn coupon(&self, id: &str) -> CouponNo {
-        let insert = "with made as (insert into coupons (coupon_id, partition, definition, claims_per_user,
+        let insert =
+            "with inserted as (insert into coupons (coupon_id, partition, definition, claims_per_user,
                                                          redemptions_per_code)
                                     values ($1, 5, '{}', 1, 1) returning coupon_no)
-                      insert into stock (coupon_no) select coupon_no from made returning coupon_no";
+                      insert into stock (coupon_no) select coupon_no from inserted returning coupon_no";
         CouponNo(sqlx::query_scalar(insert).bind(id).fetch_one(&self.pool).await.unwrap())
     }
 
@@ -101,7 +102,7 @@ impl Fixture {
             .unwrap();
     }
 
-    /// The next write of this owner, with nothing in it yet.
+    /// The next write of this owner, empty.
     pub(crate) fn batch(&self) -> Batch {
         let mut position = self.row.position;
         position.time = NOW;
@@ -132,35 +133,35 @@ impl Fixture {
         }
     }
 
-    /// The next write with these decisions, stock and outbox to match.
+    /// The next write with these decisions, and the matching stock change and outbox entry.
     pub(crate) fn deciding(&self, decisions: Vec<Decision>) -> Batch {
         let mut batch = self.batch();
         let claims = decisions.iter().filter(|d| matches!(d.verdict, Verdict::Claimed { .. })).count() as i64;
         if claims > 0 {
-            let is = StockRow {
+            let after = StockRow {
                 cursor: self.stock.cursor + claims,
                 claimed: self.stock.claimed + claims,
                 ..self.stock
             };
-            batch.stock.push(self.stock_becomes(is));
+            batch.stock.push(self.stock_change(after));
         }
         batch.position.next_offset.0 += decisions.len() as i64;
         batch.decisions = decisions;
-        self.telling(batch)
+        self.publishing(batch)
     }
 
-    /// The row of the coupon's stock changes to this.
-    pub(crate) fn stock_becomes(&self, is: StockRow) -> StockChange {
-        StockChange { coupon: COUPON, before: self.stock, after: is, passed: 0 }
+    /// A change of the coupon's stock row to `after`.
+    pub(crate) fn stock_change(&self, after: StockRow) -> StockChange {
+        StockChange { coupon: COUPON, before: self.stock, after, passed: 0 }
     }
 
-    /// Gives the batch its place in the outbox.
-    pub(crate) fn telling(&self, mut batch: Batch) -> Batch {
+    /// Sets the outbox sequence number of the batch.
+    pub(crate) fn publishing(&self, mut batch: Batch) -> Batch {
         batch.emit_seq = batch.publishes().then_some(self.row.next_emit_seq);
         batch
     }
 
-    /// Writes a batch that must succeed, and remembers what it changed.
+    /// Writes a batch, which must succeed, and updates the cached rows.
     pub(crate) async fn write(&mut self, batch: &Batch) {
         assert_eq!(self.ledger.write(batch).await, WriteResult::Written);
         self.row.write_no = batch.fence.write_no;
@@ -175,7 +176,7 @@ impl Fixture {
         }
     }
 
-    /// Claims of the next codes in sequence, by `users`, with identities that grow from `first`.
+    /// Claims of the next codes in sequence by `users`, with identities from `first` on.
     pub(crate) fn claims(&self, first: u128, users: &[&str]) -> Vec<Decision> {
         let next = self.stock.cursor + 1;
         users.iter().enumerate().map(|(n, user)| claim(first + n as u128, user, next + n as i64)).collect()
@@ -186,7 +187,7 @@ pub(crate) fn ledger(options: &PgConnectOptions, pool: &PgPool, worker: &str) ->
     PgLedger::new(options, PgReader::new(pool.clone()), PARTITION, worker, Messages::new(SchemaId(3)))
 }
 
-/// The code of this number of the coupon.
+/// The code with this number.
 pub(crate) fn code(number: i64) -> Box<str> {
     format!("{COUPON}-{number}").into()
 }

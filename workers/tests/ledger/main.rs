@@ -1,15 +1,15 @@
-//! The ledger on a real Postgres: what the fence, the constraints and the plans really do.
+//! The ledger on a real Postgres: its fence, constraints and query plans.
 //!
-//! [`fixture`] makes a database for each test, [`claims`] what batches are made of; [`fence`], [`writes`], [`reads`],
-//! [`life`] and [`named`] test what the ledger promises, [`plans`] that it keeps its speed while an empty database
-//! fills.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! [`fixture`] creates a database for each test, [`builders`] the parts of batches. [`fence`], [`writes`], [`reads`],
+//! [`transitions`] and [`code_lookups`] test the guarantees of the ledger, [`query_plans`] that its cost does not grow
+//! while an empty database fills.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
-mod claims;
+mod builders;
+mod code_lookups;
 mod fence;
 mod fixture;
-mod life;
-mod named;
-mod plans;
+mod query_plans;
 mod reads;
+mod transitions;
 mod writes;

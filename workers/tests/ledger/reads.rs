@@ -1,4 +1,4 @@
-//! What is read is what was written.
+//! Reads return what was written.
 
 use coupon_core::batch::{Decision, Event, EventKind, StockRow};
 use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Offset, RequestId};
@@ -15,7 +15,7 @@ fn sorted(mut decisions: Vec<Decision>) -> Vec<Decision> {
 }
 
 #[tokio::test]
-async fn the_outbox_tells_again_exactly_what_was_decided() {
+async fn the_outbox_returns_exactly_the_decisions_of_each_batch() {
     let mut owner = Fixture::new(10).await;
     let first = owner.deciding(owner.claims(1, &["ann"]));
     owner.write(&first).await;
@@ -42,20 +42,20 @@ async fn the_outbox_tells_again_exactly_what_was_decided() {
     batch.events.push(event);
     let letter = DeadLetter { reason: "empty", error: "no value".into(), key: None, value: None };
     batch.dead_letters.push((Offset(5), letter));
-    let batch = owner.telling(batch);
+    let batch = owner.publishing(batch);
     owner.write(&batch).await;
 
-    let told = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(2)).await.unwrap();
-    assert_eq!(told.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(told[0].decisions, first.decisions);
+    let entries = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(2)).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(entries[0].decisions, first.decisions);
     let decided = batch.decisions.iter().chain(&batch.duplicates).cloned().collect();
-    assert_eq!(sorted(told[1].decisions.clone()), sorted(decided));
-    assert_eq!(told[1].next_offset, batch.position.next_offset);
-    assert_eq!(told[1].messages, Messages::new(schemas::SchemaId(3)).of(&batch));
+    assert_eq!(sorted(entries[1].decisions.clone()), sorted(decided));
+    assert_eq!(entries[1].next_offset, batch.position.next_offset);
+    assert_eq!(entries[1].messages, Messages::new(schemas::SchemaId(3)).of(&batch));
 }
 
 #[tokio::test]
-async fn everything_stored_under_an_identity_is_found() {
+async fn all_outcomes_with_an_identity_are_found() {
     let mut owner = Fixture::new(10).await;
     let mut decisions = owner.claims(1, &["ann"]);
     decisions[0].id.body = 5;
@@ -65,15 +65,15 @@ async fn everything_stored_under_an_identity_is_found() {
     });
     let batch = owner.deciding(decisions.clone());
     owner.write(&batch).await;
-    let wants = Lookups { decided: vec![1, 2], ..Lookups::default() };
+    let lookups = Lookups { decided: vec![1, 2], ..Lookups::default() };
     assert_eq!(
-        sorted(owner.ledger.reader().load(PARTITION, &wants).await.unwrap().decided),
+        sorted(owner.ledger.reader().load(PARTITION, &lookups).await.unwrap().decided),
         sorted(decisions)
     );
 }
 
 #[tokio::test]
-async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
+async fn coupons_loads_users_and_returned_codes_are_read() {
     let mut owner = Fixture::new(10).await;
     owner.coupon("other").await;
     owner.write(&owner.deciding(owner.claims(1, &["ann", "bob", "ann", "cid"]))).await;
@@ -83,7 +83,7 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
     owner.run("update stock set ahead = 1, claimed = 3 where coupon_no = 1; insert into stock_ahead values (1, 8)").await;
 
     let users = ["ann", "bob", "cid", "dan"].map(Box::from).to_vec();
-    let wants = Lookups {
+    let lookups = Lookups {
         coupons: vec!["sale".into(), "nowhere".into()],
         loads: vec![LoadId(1), LoadId(77)],
         users: vec![
@@ -96,8 +96,8 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
         ],
         ..Lookups::default()
     };
-    let answers = owner.ledger.reader().load(PARTITION, &wants).await.unwrap();
-    let [sale] = answers.coupons.as_slice() else { panic!("{:?}", answers.coupons) };
+    let results = owner.ledger.reader().load(PARTITION, &lookups).await.unwrap();
+    let [sale] = results.coupons.as_slice() else { panic!("{:?}", results.coupons) };
     assert_eq!(
         sale.stock,
         StockRow { top: 10, cursor: 4, ahead: 1, returned: 2, claimed: 3, ..StockRow::default() }
@@ -105,13 +105,13 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
     assert_eq!((sale.coupon, sale.ahead.as_slice()), (COUPON, &[CodeNumber(8)][..]));
     assert_eq!(sale.definition.claims_per_user, Some(1));
     assert_eq!(
-        answers.loads.iter().map(|load| (load.load, load.count, load.sealed)).collect::<Vec<_>>(),
+        results.loads.iter().map(|load| (load.load, load.count, load.sealed)).collect::<Vec<_>>(),
         [(LoadId(1), 10, false)]
     );
-    let mut live: Vec<_> = answers.users.iter().map(|live| (live.coupon, &*live.user, live.claims)).collect();
+    let mut live: Vec<_> = results.users.iter().map(|live| (live.coupon, &*live.user, live.claims)).collect();
     live.sort_unstable();
     assert_eq!(live, [(COUPON, "ann", 1), (COUPON, "cid", 1)]);
-    let returned: Vec<_> = answers
+    let returned: Vec<_> = results
         .returned
         .iter()
         .map(|(_, codes)| codes.iter().map(|c| &*c.code).collect::<Vec<_>>())
@@ -120,7 +120,7 @@ async fn coupons_loads_users_and_returned_codes_are_read_as_they_are() {
 }
 
 #[tokio::test]
-async fn codes_come_in_order_over_the_borders_of_loads_without_those_that_are_ahead() {
+async fn codes_are_read_in_order_across_loads_without_those_ahead_of_the_cursor() {
     let owner = Fixture::new(3).await;
     owner.load(COUPON, 3, 1).await;
     owner.load(COUPON, 4, 4).await;

@@ -1,29 +1,29 @@
--- The life of a code: named claims, holds, locks, redemptions, revoking.
+-- Claim transitions: named claims, holds, locks, redemptions, returns, revocations.
 --
--- A claim that has neither hold nor lock costs what it did before: its new columns are null and no new index has it.
--- `first_hold_ms` belongs to the outcome and never changes; the other new columns of `claims` are its terms, and do.
+-- A claim without hold and lock costs no more than before: its new columns are null, and it is in no new index.
+-- `first_hold_ms` belongs to the outcome and never changes; the other new columns of `claims` are its status, and do.
 
 set search_path = stampede;
 
 alter table claims
-    add column first_hold_ms bigint,    -- outcome: the hold's end as the claimer was told it
-    add column hold_until_ms bigint,    -- when the hold ends
-    add column lock_until_ms bigint,    -- when the lock ends; kept once it has lapsed, null once it was released
+    add column first_hold_ms bigint,    -- outcome: the end of the hold as published to the claimer
+    add column hold_until_ms bigint,    -- end of the hold
+    add column lock_until_ms bigint,    -- end of the lock; kept after a lapse, null after a release
     add column order_id      text constraint claim_order_length check (length(order_id) between 1 and 128),
-                                        -- locked: the order that the lock named; redeemed: the order that it paid for
-    add column lapsed_ms     bigint,    -- returned: when its hold lapsed; null where the code was given back
-    add column deadline_ms   bigint,    -- when it lapses next: the lock if it is locked, else the hold
-    add column partition     int,       -- of its coupon; set where deadline_ms is
+                                        -- locked: the order of the lock; redeemed: the order of the redemption
+    add column lapsed_ms     bigint,    -- returned by a lapse: when the hold lapsed; otherwise null
+    add column deadline_ms   bigint,    -- next deadline: of the lock if locked, else of the hold
+    add column partition     int,       -- partition of its coupon; set where deadline_ms is
     add constraint claim_deadline check (
         deadline_ms is not distinct from case state when 1 then hold_until_ms when 2 then lock_until_ms end
         and (deadline_ms is null or partition is not null));
 create index claims_due on claims (partition, deadline_ms, coupon_no, number) where deadline_ms is not null;
 
--- Redemptions that were not rolled back, for the limit of the whole coupon.
+-- Number of redemptions that were not rolled back, for the coupon's limit.
 alter table stock add column redemptions bigint not null default 0
     constraint stock_redemptions check (redemptions >= 0);
 
--- A redemption and its outcome in one row: it is known by the request that made it. Only rolled_back_ms changes.
+-- A redemption and its outcome in one row, identified by the request that made it. Only rolled_back_ms changes.
 create table redemptions (
     identity       uuid primary key,
     body           bigint not null,
@@ -31,7 +31,7 @@ create table redemptions (
     number         bigint not null,
     "offset"       bigint not null,
     redeemed_ms    bigint not null,
-    claimed_ms     bigint,              -- null: a code that is shared by many
+    claimed_ms     bigint,              -- null: a shared code
     user_id        text collate "C" not null constraint redemption_user_length check (length(user_id) between 1 and 256),
     order_id       text collate "C" not null constraint redemption_order_length check (length(order_id) between 1 and 128),
     order_amount   numeric not null,
@@ -44,7 +44,7 @@ create table redemptions (
 create unique index redemptions_live on redemptions (coupon_no, number, order_id) where rolled_back_ms is null;
 create index redemptions_by_user on redemptions (user_id, coupon_no);
 
--- What is known of a code beyond its claim. No row: neither shared and used, nor withdrawn.
+-- Flags of a code besides its claim. No row: no uses of a shared code, and not revoked.
 create table code_marks (
     coupon_no bigint not null,
     number    bigint not null,
@@ -53,7 +53,7 @@ create table code_marks (
     primary key (coupon_no, number)
 );
 
--- Accepted requests that are neither claims nor redemptions have no reason, but say how they left the code.
+-- Accepted requests other than claims and redemptions have no reason, but the status in which they left the code.
 alter table outcomes
     alter column reason drop not null,
     alter column user_id type text collate "C",
@@ -63,14 +63,14 @@ alter table outcomes
     add column hold_until_ms   bigint,
     add column lock_until_ms   bigint,
     add column order_id        text constraint outcome_order_length check (length(order_id) between 1 and 128),
-    add column redemption      uuid,    -- rollback: which one
+    add column redemption      uuid,    -- rollback: of this redemption
     add column redemption_body bigint;
--- A hash: every rejection of a sold-out flood pays for this index, and a B-tree over user and time more than doubles
--- what a rejection costs, a hash adds half of it. A user's outcomes are few, and are sorted when they are asked for.
+-- A hash index, because every sold_out rejection pays for it: a B-tree over user and time more than doubles the cost of
+-- a rejection, a hash index adds half. A user has few outcomes, which a query can sort.
 create index outcomes_by_user on outcomes using hash (user_id);
 
--- The new owner of a partition, as before; and when the next claim lapses. That is looked up by a statement of its
--- own, after the fence has moved: it sees everything that the previous owner could still write.
+-- As before, and also returns the next deadline of the partition. A statement of its own selects it after the fence has
+-- moved, so that it sees every write of the previous owner.
 drop function take_over(int, text, uuid);
 create function take_over(
     p_partition int, p_owner text, p_nonce uuid, out taken partitions, out next_deadline_ms bigint
@@ -88,11 +88,11 @@ begin
 end $$;
 
 -- Writes one batch, or nothing. Arrays named c_ are claims without a hold, o_ rejections, s_ stock rows (absolute
--- values, compare-and-set on the old ones, of which the row's own sum makes one superfluous; s_passed counts the
--- numbers ahead that the cursor has passed), l_ loads that become stock, r_ returned numbers that were given again,
--- x_ identities whose outcomes lie elsewhere (decided before and told once more, or written by write_life in the same
--- statement), m_ messages beside the responses. Joins go from the arrays to the tables: `ctid = any (array(… lateral …
--- offset 0))` leaves a plan that is kept no other way.
+-- values, compare-and-set on the old ones except `claimed`, which the row's constraint determines; s_passed is the count
+-- of numbers ahead that the cursor has passed), l_ loads that become stock, r_ returned numbers that are claimed again,
+-- x_ identities whose outcomes are stored elsewhere (decided before and published again, or written by write_life in the
+-- same statement), m_ messages other than responses. Joins go from the arrays to the tables: `ctid = any (array(…
+-- lateral … offset 0))` leaves a cached plan no alternative.
 -- Errors: SP001 fence does not match, SP002 a count does not match, 23505 a live claim or an identity exists.
 drop function write_batch;
 create function write_batch(
@@ -163,7 +163,7 @@ begin
                and redeemed = s_was_redeemed[1] and revoked = s_was_revoked[1]
                and redemptions = s_was_redemptions[1];
         else
-            -- Planned anew each time: a plan made while the table is small walks all of it, and would be kept.
+            -- Planned at each call: a plan made while the table is small is a sequential scan, and would be kept.
             execute 'update stock s
                 set top = n.top, cursor = n.cursor, ahead = n.ahead, returned = n.returned, claimed = n.claimed,
                     locked = n.locked, redeemed = n.redeemed, revoked = n.revoked, redemptions = n.redemptions
@@ -230,14 +230,14 @@ begin
     end if;
 end $$;
 
--- Writes what a batch does to codes beyond giving them, in the same statement as write_batch and after it:
+-- Writes the claim transitions of a batch, after write_batch and in the same statement:
 -- `select write_batch(…), write_life(…)`, one round trip and one commit. Arrays named u_ are claims that change
--- (compare-and-set on state and deadline), c_ all claims that the batch made, as it left them, b_ redemptions that were
--- rolled back, d_ redemptions, a_ every other accepted request, k_ marks of codes (compare-and-set), f_ and t_ numbers
--- above the cursor that are free again or taken, r_ numbers at or below it that are free again.
+-- (compare-and-set on state and deadline), c_ claims made by the batch, in their final state, b_ redemptions that are
+-- rolled back, d_ redemptions, a_ all other accepted requests, k_ code flags (compare-and-set), f_ numbers above the
+-- cursor that are free again, t_ numbers above it that are taken, r_ numbers at or below it that are free again.
 --
--- What ends comes before what begins: a code is given again once nobody has it, an order is used again once its
--- redemption is undone. Errors as of write_batch.
+-- Rows that end come before rows that begin: a code is claimed again only after its live claim has ended, an order is
+-- used again only after its redemption was rolled back. Errors as of write_batch.
 create function write_life(
     p_partition int, p_epoch bigint, p_nonce uuid, p_write_no bigint, p_day date,
     u_identity uuid[], u_was_state smallint[], u_was_deadline bigint[], u_state smallint[], u_hold_until bigint[],
@@ -263,7 +263,7 @@ declare
     v_rows bigint;
     v_new bigint;
 begin
-    -- Alone it would write past the fence.
+    -- A call without write_batch must not bypass the fence.
     perform from partitions
       where partition = p_partition and epoch = p_epoch and nonce = p_nonce and write_no = p_write_no;
     if not found then
@@ -330,7 +330,7 @@ begin
     end if;
 
     if cardinality(k_coupon) > 0 then
-        -- A code without a row has the mark that a row has which nothing was done to.
+        -- A missing row is equal to a row with no uses that is not revoked.
         insert into code_marks as m (coupon_no, number, uses, revoked)
         select n.coupon_no, n.number, n.uses, n.revoked
           from unnest(k_coupon, k_number, k_was_uses, k_was_revoked, k_uses, k_revoked)

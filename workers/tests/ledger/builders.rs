@@ -1,4 +1,4 @@
-//! Claims, redemptions and changes of codes for batches made by hand.
+//! Builders for claims, redemptions and code flags.
 
 use coupon_core::batch::{
     Changed, ClaimChange, CodeFlags, CodeFlagsChange, Decision, Redemption, RolledBack, Verdict,
@@ -11,9 +11,9 @@ use coupon_core::words::{ClaimState, Kind};
 use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, code};
 
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// When holds end that begin now.
+/// End of a hold that begins now.
 pub(crate) const HOLD: Millis = Millis(NOW.0 + 600_000);
-/// When locks end that begin now.
+/// End of a lock that begins now.
 pub(crate) const LOCK: Millis = Millis(NOW.0 + 300_000);
 
 pub(crate) fn id(identity: u128) -> RequestId {
@@ -21,12 +21,12 @@ pub(crate) fn id(identity: u128) -> RequestId {
 }
 
 /// A claim with a hold.
-pub(crate) fn holding(identity: u128, user: &str, number: i64) -> Decision {
+pub(crate) fn claim_with_hold(identity: u128, user: &str, number: i64) -> Decision {
     let verdict = Verdict::Claimed { number: CodeNumber(number), code: code(number), hold_until: Some(HOLD) };
     Decision { verdict, ..claim(identity, user, number) }
 }
 
-pub(crate) fn terms(
+pub(crate) fn status(
     state: ClaimState,
     hold_until: Option<Millis>,
     lock_until: Option<Millis>,
@@ -35,8 +35,8 @@ pub(crate) fn terms(
     ClaimStatus { state, hold_until, lock_until, order: order.map(Into::into), lapsed: None }
 }
 
-/// A claim as its row says it.
-pub(crate) fn folded(identity: u128, user: &str, number: i64, terms: ClaimStatus) -> Claim {
+/// A claim as stored in its row.
+pub(crate) fn stored_claim(identity: u128, user: &str, number: i64, status: ClaimStatus) -> Claim {
     Claim {
         id: id(identity),
         coupon: COUPON,
@@ -44,40 +44,40 @@ pub(crate) fn folded(identity: u128, user: &str, number: i64, terms: ClaimStatus
         code: code(number),
         user: user.into(),
         claimed: NOW,
-        status: terms,
+        status,
     }
 }
 
-/// A claim that was there before changes.
-pub(crate) fn change(was: &ClaimStatus, claim: Claim) -> ClaimChange {
-    ClaimChange { before: Some((was.state, was.deadline())), claim }
+/// The change of an existing claim.
+pub(crate) fn change(before: &ClaimStatus, claim: Claim) -> ClaimChange {
+    ClaimChange { before: Some((before.state, before.deadline())), claim }
 }
 
-pub(crate) fn mark(number: i64, was: CodeFlags, is: CodeFlags) -> CodeFlagsChange {
-    CodeFlagsChange { coupon: COUPON, number: CodeNumber(number), before: was, after: is }
+pub(crate) fn flags_change(number: i64, before: CodeFlags, after: CodeFlags) -> CodeFlagsChange {
+    CodeFlagsChange { coupon: COUPON, number: CodeNumber(number), before, after }
 }
 
 /// A redemption that is rolled back.
-pub(crate) fn returned(identity: u128, made_here: bool) -> RolledBack {
+pub(crate) fn rolled_back(identity: u128, made_here: bool) -> RolledBack {
     RolledBack { id: id(identity), at: NOW, made_here }
 }
 
-/// An accepted request that left the claim like this.
-pub(crate) fn changed(identity: u128, kind: Kind, user: &str, number: i64, terms: &ClaimStatus) -> Decision {
+/// An accepted request that left the claim in this status.
+pub(crate) fn changed(identity: u128, kind: Kind, user: &str, number: i64, status: &ClaimStatus) -> Decision {
     let changed = Changed {
         number: CodeNumber(number),
         code: code(number),
-        state: Some(terms.state),
+        state: Some(status.state),
         claimed: Some(NOW),
-        hold_until: terms.hold_until,
-        lock_until: terms.lock_until,
-        order: terms.order.clone(),
+        hold_until: status.hold_until,
+        lock_until: status.lock_until,
+        order: status.order.clone(),
         redemption: None,
     };
     Decision { kind, verdict: Verdict::Changed(Box::new(changed)), ..claim(identity, user, number) }
 }
 
-/// Amounts whose last digits are zeros, which numbers would lose.
+/// Amounts with trailing zeros, which a float would lose.
 pub(crate) fn redemption(identity: u128, order: &str) -> Redemption {
     Redemption {
         id: id(identity),
@@ -92,19 +92,19 @@ pub(crate) fn redemption(identity: u128, order: &str) -> Redemption {
 
 pub(crate) fn redeem(identity: u128, user: &str, number: i64, order: &str) -> Decision {
     let decision =
-        changed(identity, Kind::Redeem, user, number, &terms(ClaimState::Redeemed, None, None, None));
+        changed(identity, Kind::Redeem, user, number, &status(ClaimState::Redeemed, None, None, None));
     with_redemption(decision, redemption(identity, order))
 }
 
-/// The redemption is undone, and the claim is like this.
+/// A rollback that left the claim in this status.
 pub(crate) fn rollback(
     identity: u128,
     by: &str,
     number: i64,
-    now: &ClaimStatus,
-    undone: Redemption,
+    status: &ClaimStatus,
+    redemption: Redemption,
 ) -> Decision {
-    with_redemption(changed(identity, Kind::Rollback, by, number, now), undone)
+    with_redemption(changed(identity, Kind::Rollback, by, number, status), redemption)
 }
 
 pub(crate) fn with_redemption(mut decision: Decision, redemption: Redemption) -> Decision {
@@ -114,11 +114,11 @@ pub(crate) fn with_redemption(mut decision: Decision, redemption: Redemption) ->
     decision
 }
 
-/// What the ledger knows of a code.
-pub(crate) async fn code_as_read(owner: &Fixture, number: i64) -> StoredCode {
-    let codes = vec![CodeLookup { key: code(number), user: "somebody".into() }];
-    let wants = Lookups { codes, ..Lookups::default() };
-    let mut answers = owner.ledger.reader().load(PARTITION, &wants).await.unwrap();
-    assert_eq!(answers.codes.len(), 1);
-    answers.codes.remove(0)
+/// Reads a code from the ledger.
+pub(crate) async fn read_code(owner: &Fixture, number: i64) -> StoredCode {
+    let codes = vec![CodeLookup { key: code(number), user: "any".into() }];
+    let lookups = Lookups { codes, ..Lookups::default() };
+    let mut results = owner.ledger.reader().load(PARTITION, &lookups).await.unwrap();
+    assert_eq!(results.codes.len(), 1);
+    results.codes.remove(0)
 }

@@ -1,4 +1,4 @@
-//! A coupon shop without an API: coupons straight into Postgres, requests straight onto Kafka, responses read back.
+//! A stack without an API: coupons are inserted into Postgres, requests are produced to Kafka, responses are consumed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ use schemas::{CouponRequest, CouponResponse, Decoder, Encoder, Subject, kinds, p
 use sqlx::PgPool;
 
 pub(crate) const PARTITIONS: i32 = 8;
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-pub(crate) struct Shop {
+pub(crate) struct Harness {
     pub(crate) stack: Stack,
     pub(crate) pool: PgPool,
     producer: ThreadedProducer<DefaultProducerContext>,
-    responses: BaseConsumer,
+    consumer: BaseConsumer,
     encoder: Encoder<CouponRequest>,
     decoder: Decoder<CouponResponse>,
-    /// Every response event so far, by request id.
-    pub(crate) told: BTreeMap<String, Vec<CouponResponse>>,
+    /// All responses so far, by request id.
+    pub(crate) responses: BTreeMap<String, Vec<CouponResponse>>,
 }
 
-/// The stack with this package's own program, as Cargo has just built it.
-pub(crate) async fn open(workers: usize, worker_env: Vec<(String, String)>) -> Shop {
+/// Starts a stack with this package's own program, as built by Cargo for this test.
+pub(crate) async fn start(workers: usize, worker_env: Vec<(String, String)>) -> Harness {
     let worker = env!("CARGO_BIN_EXE_workers").into();
     let programs = Programs { workers: worker, ingest_api: "/nonexistent".into() };
     let config = StackConfig {
@@ -50,34 +50,34 @@ pub(crate) async fn open(workers: usize, worker_env: Vec<(String, String)>) -> S
         config.set("bootstrap.servers", &endpoints.kafka).set("group.id", group).set("linger.ms", "1");
         config
     };
-    let responses: BaseConsumer = client("shop").create().unwrap();
+    let consumer: BaseConsumer = client("harness").create().unwrap();
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         all.add_partition_offset(topics::RESPONSES, partition, Offset::Beginning).unwrap();
     }
-    responses.assign(&all).unwrap();
-    Shop {
+    consumer.assign(&all).unwrap();
+    Harness {
         stack,
         pool,
-        producer: client("shop").create().unwrap(),
-        responses,
+        producer: client("harness").create().unwrap(),
+        consumer,
         encoder: Encoder::new(registry.id_of(Subject::Request)),
         decoder: Decoder::new(registry.id_of(Subject::Response)),
-        told: BTreeMap::new(),
+        responses: BTreeMap::new(),
     }
 }
 
-impl Shop {
-    /// Stops the stack, after the shop's own clients: they would wait long for a broker that is gone.
+impl Harness {
+    /// Stops the stack, after its own clients, which would wait long for a broker that has stopped.
     pub(crate) async fn close(self) {
-        let Self { stack, producer, responses, pool, .. } = self;
+        let Self { stack, producer, consumer, pool, .. } = self;
         drop(producer);
-        drop(responses);
+        drop(consumer);
         pool.close().await;
         stack.stop().await.unwrap();
     }
 
-    /// A coupon with codes, announced on its partition.
+    /// Inserts a coupon with codes, and produces its `stock_added` record.
     pub(crate) async fn coupon(&self, coupon_id: &str, codes: i64) {
         let sql = "
             with coupon as (
@@ -106,7 +106,7 @@ impl Shop {
         });
     }
 
-    /// One claim of each of these users; answers the request ids.
+    /// Sends one claim for each of these users; returns the request ids.
     pub(crate) fn claim(&self, coupon_id: &str, users: std::ops::Range<u32>) -> Vec<String> {
         users
             .map(|user| {
@@ -144,59 +144,64 @@ impl Shop {
         }
     }
 
-    /// Waits until each of these requests was told an outcome.
+    /// Waits until each of these requests has a response.
     pub(crate) fn settle(&mut self, ids: &[String]) {
-        self.producer.flush(PATIENCE).unwrap();
-        let until = Instant::now() + PATIENCE;
-        while !ids.iter().all(|id| self.told.contains_key(id)) {
-            assert!(Instant::now() < until, "{} of {} told", self.told.len(), ids.len());
-            self.listen(Duration::from_millis(50));
+        self.producer.flush(TIMEOUT).unwrap();
+        let deadline = Instant::now() + TIMEOUT;
+        while !ids.iter().all(|id| self.responses.contains_key(id)) {
+            assert!(
+                Instant::now() < deadline,
+                "{} of {} requests have a response",
+                self.responses.len(),
+                ids.len()
+            );
+            self.poll_responses(Duration::from_millis(50));
         }
     }
 
-    /// Reads responses until none has come for `quiet`.
-    pub(crate) fn listen(&mut self, quiet: Duration) {
-        while let Some(message) = self.responses.poll(quiet) {
+    /// Consumes responses until none arrives for `quiet`.
+    pub(crate) fn poll_responses(&mut self, quiet: Duration) {
+        while let Some(message) = self.consumer.poll(quiet) {
             let message = message.unwrap();
             let response = self.decoder.decode(message.payload().unwrap()).unwrap();
             assert_eq!(message.key().unwrap(), response.user_id.as_bytes());
             assert_eq!(
                 message.partition(),
                 response.partition,
-                "all of one owner's are told in one partition"
+                "the responses of one owner are in one partition"
             );
-            self.told.entry(response.request_id.clone()).or_default().push(response);
+            self.responses.entry(response.request_id.clone()).or_default().push(response);
         }
     }
 
-    /// How many of these were given a code; every event of one request says the same, and no code is given twice.
+    /// How many of these requests got a code. All responses of a request must be equal, and no code may occur twice.
     pub(crate) fn won(&self, ids: &[String]) -> usize {
         let mut codes = Vec::new();
         for id in ids {
-            let told = &self.told[id];
-            assert!(told.iter().all(|response| *response == told[0]), "{id} was told different things");
-            codes.extend(told[0].code.clone());
+            let responses = &self.responses[id];
+            assert!(responses.iter().all(|other| *other == responses[0]), "{id} has different responses");
+            codes.extend(responses[0].code.clone());
         }
-        let given = codes.len();
+        let claimed = codes.len();
         codes.sort_unstable();
         codes.dedup();
-        assert_eq!(codes.len(), given, "a code was given twice");
-        given
+        assert_eq!(codes.len(), claimed, "a code was claimed twice");
+        claimed
     }
 
     pub(crate) async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Waits until a query over Postgres answers `wanted`.
-    pub(crate) async fn until(&self, what: &str, sql: &'static str, wanted: i64) {
-        let until = Instant::now() + PATIENCE;
+    /// Waits until a query returns `expected`.
+    pub(crate) async fn until(&self, what: &str, sql: &'static str, expected: i64) {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let found = self.count(sql).await;
-            if found == wanted {
+            if found == expected {
                 return;
             }
-            assert!(Instant::now() < until, "{what}: {found}, not {wanted}");
+            assert!(Instant::now() < deadline, "{what}: {found}, expected {expected}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,15 +1,15 @@
--- The spine: who owns a partition, what a coupon is, its stock, every outcome, and what is still to be told.
+-- Partitions and their owners, coupons, codes, stock, outcomes, and the outbox.
 --
--- Every table below is written by one of two parties. The API writes `coupons` (new rows), `loads` and `codes`;
--- the owner of a partition writes all the rest, through `write_batch` only. Hot tables are insert-only on the path
--- of a claim: `claims` (a claim and its outcome in one row), `outcomes` (everything that is not an accepted claim)
--- and `outbox` (one row a batch). Times named `_ms` are unix milliseconds of a partition's time (the broker's).
--- Text that an index orders is collated "C": bytes compare several times faster than the words of a language.
+-- Each table has one writer. The API writes `coupons` (new rows), `loads` and `codes`; the owner of a partition writes
+-- all others, through `write_batch` only. A claim only inserts into the hot tables: `claims` (a claim and its outcome in
+-- one row), `outcomes` (all outcomes other than accepted claims) and `outbox` (one row per batch). Columns named `_ms`
+-- are Unix milliseconds of the partition's time, which is the broker's. Indexed text is collated "C": comparing bytes is
+-- several times faster than comparing by the rules of a language.
 
 create schema if not exists stampede;
 set search_path = stampede;
 
--- Partition counts and the cluster as found at first start. Partitions added by hand later change nothing.
+-- Partition counts and cluster id, recorded at the first start. Partitions that are added later are not used.
 create table topics (
     name        text primary key,
     partitions  int not null check (partitions > 0),
@@ -17,7 +17,7 @@ create table topics (
     recorded_at timestamptz not null default now()
 );
 
--- Writer schemas: stored before the first record is produced with them, so a reader can always fetch them.
+-- Writer schemas: stored before the first record is produced with them, so that readers can fetch them.
 create table schemas (
     schema_id   int generated always as identity primary key,
     subject     text not null,
@@ -26,7 +26,7 @@ create table schemas (
     created_at  timestamptz not null default now()
 );
 
--- One row a partition: the fence (epoch, nonce, write_no), the position in the log, and the outbox watermark.
+-- One row per partition: the fence (epoch, nonce, write_no), the position in the log, and the outbox watermark.
 create table partitions (
     partition         int primary key,
     epoch             bigint not null default 0,
@@ -35,12 +35,12 @@ create table partitions (
     write_no          bigint not null default 0,
     attempt           uuid,
     next_offset       bigint not null default 0,
-    last_offset       bigint not null default -1,   -- the record that was consumed last, and its digest
+    last_offset       bigint not null default -1,   -- the last consumed record, and its digest
     last_digest       bigint not null default 0,
     time_ms           bigint not null default 0,    -- the partition's time: largest append time consumed
-    suspect_until_ms  bigint not null default 0,    -- ids minted up to here may be repetitions unknown to memory
+    suspect_until_ms  bigint not null default 0,    -- ids minted until then may be duplicates that are not cached
     next_emit_seq     bigint not null default 1,
-    emitted_seq       bigint not null default 0,    -- watermark: everything up to here is acknowledged
+    emitted_seq       bigint not null default 0,    -- watermark: all entries up to it are acknowledged
     taken_over_at     timestamptz not null default now()
 ) with (fillfactor = 40);
 
@@ -48,7 +48,7 @@ create table coupons (
     coupon_no            bigint generated always as identity primary key,
     coupon_id            text collate "C" not null unique constraint coupon_id_length check (length(coupon_id) between 1 and 64),
     partition            int not null,
-    definition           jsonb not null,            -- as the admin gave it: name, description, category, discount
+    definition           jsonb not null,            -- as submitted: name, description, category, discount
     status               text not null default 'active' constraint coupon_status check (status in ('active', 'paused', 'ended')),
     starts_at_ms         bigint,
     expires_at_ms        bigint,
@@ -62,13 +62,13 @@ create table coupons (
     created_at           timestamptz not null default now()
 );
 
--- One row a coupon, made together with it; from then on only its owner writes it.
+-- One row per coupon, inserted together with it; after that only its owner writes it.
 -- available = top - cursor - ahead + returned; generated = top.
 create table stock (
     coupon_no bigint primary key references coupons,
     top       bigint not null default 0,            -- highest code number that became stock
     cursor    bigint not null default 0,            -- highest number taken in sequence
-    ahead     bigint not null default 0,            -- numbers above the cursor that are taken already
+    ahead     bigint not null default 0,            -- numbers above the cursor that are taken
     returned  bigint not null default 0,            -- numbers at or below the cursor that are free again
     claimed   bigint not null default 0,
     locked    bigint not null default 0,
@@ -84,16 +84,16 @@ create table stock (
 create table stock_ahead    (coupon_no bigint, number bigint, primary key (coupon_no, number));
 create table stock_returned (coupon_no bigint, number bigint, primary key (coupon_no, number));
 
--- Codes are loaded in bulk beside the owner and become stock when the owner applies the sealed load:
--- then the load has a base, and its code `idx` (1-based, no gaps) has the number base + idx.
+-- Codes are loaded in bulk, not through the owner, and become stock when the owner applies the sealed load.
+-- From then on the load has a base, and its code `idx` (1-based, no gaps) has the number base + idx.
 create table loads (
     load_id     bigint generated always as identity primary key,
     job_id      uuid not null unique,
     coupon_no   bigint not null references coupons,
     state       text not null default 'open' constraint load_state check (state in ('open', 'sealed', 'applied')),
-    wanted      bigint not null,                    -- codes asked for
+    wanted      bigint not null,                    -- codes requested
     count       bigint not null default 0,          -- codes loaded
-    maker       uuid not null,                      -- the process run that fills it
+    maker       uuid not null,                      -- the process that loads it, as a random id of its run
     lease_until timestamptz not null,
     base        bigint,                             -- set when applied
     pattern     jsonb,
@@ -106,13 +106,13 @@ create index loads_unapplied on loads (state, lease_until) where state <> 'appli
 create table codes (
     load_id  bigint not null,
     idx      bigint not null,
-    code     text not null,                         -- as shown
+    code     text not null,                         -- in the spelling of its load
     code_key text collate "C" not null unique,      -- normalised, unique in the whole system
     primary key (load_id, idx)
 );
 
 -- A claim and its outcome in one row. The columns of the outcome never change; `state` does.
--- `body` is the digest of the request's body, 0 for a request without an Idempotency-Key.
+-- `body` is the digest of the request body, 0 for a request without an Idempotency-Key.
 create table claims (
     identity   uuid primary key,
     body       bigint not null,
@@ -126,24 +126,24 @@ create table claims (
 create unique index claims_live on claims (coupon_no, number) where state <> 4;
 create index claims_by_user on claims (user_id, coupon_no);
 
--- Every other outcome, partitioned by day so that age drops whole tables.
+-- All other outcomes, partitioned by day so that retention drops whole tables.
 create table outcomes (
     day        date not null,
     identity   uuid not null,
     body       bigint not null,
-    coupon_no  bigint,                              -- null: the coupon is unknown
+    coupon_no  bigint,                              -- null: unknown coupon
     partition  int not null,
     "offset"   bigint not null,
     decided_ms bigint not null,
     kind       text not null,
     reason     text not null,
     user_id    text not null constraint outcome_user_length check (length(user_id) between 1 and 256),
-    target     text,                                -- the coupon id as asked for, where coupon_no is null
+    target     text,                                -- the requested coupon id, where coupon_no is null
     primary key (identity, body, day)
 ) partition by range (day);
 
--- One row a batch that has something to tell. The responses themselves are rebuilt from claims and outcomes,
--- so what is told after a takeover is read from the truth. Messages that no row holds lie beside it.
+-- One row per batch with messages to publish. Responses are not stored: they are rebuilt from claims and outcomes, so a
+-- takeover republishes what is stored there. Messages that no other row contains are in outbox_messages.
 create table outbox (
     partition   int not null,
     seq         bigint not null,
@@ -163,9 +163,8 @@ create table outbox_messages (
     primary key (partition, seq, n)
 );
 
--- Makes the daily tables for `first_day` and the days after it. Safe to call from many workers at once. A table is
--- made by itself and then attached: made as a partition at once it would lock out everybody who reads or writes any
--- day, and wait for them.
+-- Creates the daily tables from `first_day` on. Safe to call from several workers concurrently. A table is created
+-- separately and then attached: creating it as a partition would wait for, and block, all reads and writes of any day.
 create function ensure_outcome_days(first_day date, days int) returns void
 language plpgsql set search_path = stampede as $$
 declare
@@ -184,7 +183,8 @@ begin
     end loop;
 end $$;
 
--- The new owner of a partition: waits for a write in flight, and shuts out every later one of the previous owner.
+-- Makes p_owner the owner of a partition: waits for a write in flight, and fences every later write of the previous
+-- owner.
 create function take_over(p_partition int, p_owner text, p_nonce uuid) returns partitions
 language plpgsql set search_path = stampede as $$
 declare
@@ -199,9 +199,9 @@ begin
 end $$;
 
 -- Writes one batch, or nothing. Arrays named c_ are claims, o_ other outcomes, s_ stock rows (absolute values,
--- compare-and-set on the old ones), l_ loads that become stock, r_ returned numbers that were given again,
--- x_ identities decided before whose outcome is told once more, m_ messages beside the responses. Joins go from the
--- arrays to the tables: `ctid = any (array(… lateral … offset 0))` leaves a plan that is kept no other way.
+-- compare-and-set on the old ones), l_ loads that become stock, r_ returned numbers that are claimed again,
+-- x_ identities decided before whose outcome is published again, m_ messages other than responses. Joins go from the
+-- arrays to the tables: `ctid = any (array(… lateral … offset 0))` leaves a cached plan no alternative.
 -- Errors: SP001 fence does not match, SP002 a count does not match, 23505 a live claim or an identity exists.
 create function write_batch(
     p_partition int, p_epoch bigint, p_nonce uuid, p_write_no bigint, p_attempt uuid,
@@ -266,7 +266,7 @@ begin
              where coupon_no = s_coupon[1] and top = s_was_top[1] and cursor = s_was_cursor[1]
                and ahead = s_was_ahead[1] and returned = s_was_returned[1];
         else
-            -- Planned anew each time: a plan made while the table is small walks all of it, and would be kept.
+            -- Planned at each call: a plan made while the table is small is a sequential scan, and would be kept.
             execute 'update stock s
                 set top = n.top, cursor = n.cursor, ahead = n.ahead, returned = n.returned, claimed = n.claimed
                from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)

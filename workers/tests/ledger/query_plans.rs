@@ -1,6 +1,6 @@
-//! Plans are made when tables are empty, and kept. This fills an empty database over the ledger's own connections,
-//! and then counts how many rows and pages each call touches: what grows with the tables is found, however fast the
-//! machine is.
+//! Prepared statements keep plans that were made while tables were empty. This test fills an empty database over the
+//! ledger's own connections, and then counts the rows that each call reads. A count that grows with the tables fails
+//! the test on a machine of any speed.
 
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use coupon_core::words::{ClaimState, Reason};
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::claims::{HOLD, change, folded, holding, id, mark, redeem, redemption, returned, rollback, terms};
+use crate::builders::{
+    HOLD, change, claim_with_hold, flags_change, id, redeem, redemption, rollback, rolled_back, status,
+    stored_claim,
+};
 use crate::fixture::{COUPON, Fixture, PARTITION, claim, rejection};
 
 const CODES: i64 = 200_000;
@@ -21,11 +24,11 @@ const BATCH: i64 = 1_000;
 /// A redemption of the first batch.
 const REDEEMED: u128 = 2_000_001;
 
-/// Which indexes were read most, for people.
+/// The indexes with the most rows read, for the message.
 const MOST_READ: &str = "
     select string_agg(indexrelname || ' ' || idx_tup_read, ', ' order by idx_tup_read desc) from pg_stat_user_indexes";
-/// Most of the claims have a hold, and half of all were redeemed.
-const LIVES: &str = "
+/// Gives most claims a hold, and redeems half of them.
+const TRANSITIONS: &str = "
     update claims set first_hold_ms = 1, hold_until_ms = 1767226200000 + number,
            deadline_ms = 1767226200000 + number, partition = 5
      where number % 4 <> 0 and state = 1;
@@ -36,9 +39,9 @@ const LIVES: &str = "
         on conflict do nothing;
     insert into stock_returned select 2, number from generate_series(1, 20000) number";
 
-/// Rows that sequential scans read, and rows that index scans read, since the server began to count.
-async fn touched(owner: &mut Fixture) -> (i64, i64) {
-    // A backend reports what it counted at the end of a transaction, if it has not within the last second.
+/// Rows read by sequential scans and by index scans, since the statistics were reset.
+async fn rows_read(owner: &mut Fixture) -> (i64, i64) {
+    // A backend reports its statistics at the end of a transaction, at most once per second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let idle = owner.batch();
     owner.write(&idle).await;
@@ -54,16 +57,16 @@ async fn touched(owner: &mut Fixture) -> (i64, i64) {
     (owner.number(&read("seq_tup_read")).await, owner.number(rows).await)
 }
 
-/// One call of everything that is read, with few keys.
-async fn everything(owner: &Fixture, after: i64) {
+/// Every kind of read, with few keys.
+async fn read_everything(owner: &Fixture, after: i64) {
     let reader = owner.ledger.reader();
     let users = |redemptions| UserLookup {
         coupon: COUPON,
-        users: vec!["user-1".into(), "nobody".into()],
+        users: vec!["user-1".into(), "unknown".into()],
         redemptions,
     };
     let code = |key: &str| CodeLookup { key: key.into(), user: "user-1".into() };
-    let wants = Lookups {
+    let lookups = Lookups {
         coupons: vec!["sale".into()],
         decided: vec![1, 2, REDEEMED],
         loads: vec![LoadId(1)],
@@ -74,35 +77,35 @@ async fn everything(owner: &Fixture, after: i64) {
         orders: vec![OrderLookup { coupon: COUPON, number: CodeNumber(1), order: "order-1".into() }],
         due: Some(DueLookup { until: Millis(HOLD.0 + 50), limit: 3 }),
     };
-    reader.load(PARTITION, &wants).await.unwrap();
+    reader.load(PARTITION, &lookups).await.unwrap();
     reader.read_codes(&[ReadCodes { coupon: COUPON, after: CodeNumber(after), count: 10 }]).await.unwrap();
     reader.outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap();
 }
 
-/// One batch with a little of everything that happens to codes, of the code `number`, which is in no claim; it leaves
-/// that code returned.
-async fn little_of_life(owner: &mut Fixture, identity: u128, number: i64) {
-    let held = terms(ClaimState::Claimed, Some(HOLD), None, None);
-    let mut back = terms(ClaimState::Returned, Some(HOLD), None, None);
+/// Every transition of the code `number`, which has no claim; leaves that code returned.
+async fn all_transitions(owner: &mut Fixture, identity: u128, number: i64) {
+    let held = status(ClaimState::Claimed, Some(HOLD), None, None);
+    let mut back = status(ClaimState::Returned, Some(HOLD), None, None);
     back.lapsed = Some(HOLD);
     let order = format!("order-{identity}");
     let ahead = (COUPON, CodeNumber(CODES + number));
     let used = |uses| CodeFlags { uses, revoked: false };
     let mut steps = [owner.batch(), owner.batch(), owner.batch()];
-    steps[0].decisions = vec![holding(identity, "zoe", number), redeem(identity + 1, "zoe", number, &order)];
+    steps[0].decisions =
+        vec![claim_with_hold(identity, "zoe", number), redeem(identity + 1, "zoe", number, &order)];
     steps[0].ahead_taken = vec![ahead];
-    steps[0].code_flags = vec![mark(number, used(0), used(1))];
+    steps[0].code_flags = vec![flags_change(number, used(0), used(1))];
     steps[1].decisions =
         vec![rollback(identity + 2, "boss", number, &held, redemption(identity + 1, &order))];
-    steps[1].rolled_back = vec![returned(identity + 1, false)];
+    steps[1].rolled_back = vec![rolled_back(identity + 1, false)];
     steps[1].ahead_freed = vec![ahead];
-    steps[1].code_flags = vec![mark(number, used(1), used(0))];
-    steps[2].claims = vec![change(&held, folded(identity, "zoe", number, back))];
+    steps[1].code_flags = vec![flags_change(number, used(1), used(0))];
+    steps[2].claims = vec![change(&held, stored_claim(identity, "zoe", number, back))];
     steps[2].returned_added = vec![(COUPON, CodeNumber(number))];
     for mut step in steps {
         step.fence.write_no = owner.batch().fence.write_no;
         let step = Batch { emit_seq: None, ..step };
-        let step = owner.telling(step);
+        let step = owner.publishing(step);
         owner.write(&step).await;
     }
 }
@@ -115,15 +118,15 @@ fn full(owner: &Fixture, n: i64) -> Batch {
 }
 
 #[tokio::test]
-async fn calls_touch_as_much_of_a_full_database_as_of_an_empty_one() {
+async fn calls_read_as_many_rows_of_a_full_database_as_of_an_empty_one() {
     let mut owner = Fixture::new(10).await;
     let other = owner.coupon("other").await;
     let same = |coupon, row| StockChange { coupon, before: row, after: row, passed: 0 };
-    // Plans are made now, and often enough for a prepared statement to keep one.
+    // Plans are made now; the calls repeat often enough for a prepared statement to keep one.
     owner.run("analyze").await;
     for n in 0..7 {
-        everything(&owner, n).await;
-        little_of_life(&mut owner, 2_000_000 + 10 * u128::try_from(n).unwrap(), 1 + n).await;
+        read_everything(&owner, n).await;
+        all_transitions(&mut owner, 2_000_000 + 10 * u128::try_from(n).unwrap(), 1 + n).await;
         let mut write =
             owner.deciding(vec![rejection(1_000_000 + u128::try_from(n).unwrap(), "ann", Reason::Paused)]);
         write.stock = vec![same(COUPON, owner.stock), same(other, StockRow::default())];
@@ -133,33 +136,33 @@ async fn calls_touch_as_much_of_a_full_database_as_of_an_empty_one() {
     owner.load(COUPON, 10, CODES - 10).await;
     owner.run(&format!("update stock set top = {CODES} where coupon_no = 1")).await;
     owner.stock.top = CODES;
-    // Coupons that nobody mentions, in the way of whoever does not go by index.
+    // Other coupons, which a sequential scan would read.
     owner
         .run(
-            "with made as (insert into coupons (coupon_id, partition, definition)
+            "with inserted as (insert into coupons (coupon_id, partition, definition)
                                select 'c' || g, 5, '{}' from generate_series(1, 3000) g returning coupon_no)
-             insert into stock (coupon_no) select coupon_no from made",
+             insert into stock (coupon_no) select coupon_no from inserted",
         )
         .await;
     for n in 0..40 {
         let batch = full(&owner, n);
         owner.write(&batch).await;
     }
-    // Over a connection that ends at once: what it counted is told then, and not while few keys are asked for.
-    let mut beside = PgConnection::connect_with(&owner.options).await.unwrap();
-    sqlx::raw_sql(LIVES).execute(&mut beside).await.unwrap();
-    beside.close().await.unwrap();
+    // On a separate connection: closing it reports its statistics now, and not during the measured calls.
+    let mut other_connection = PgConnection::connect_with(&owner.options).await.unwrap();
+    sqlx::raw_sql(TRANSITIONS).execute(&mut other_connection).await.unwrap();
+    other_connection.close().await.unwrap();
 
-    let before = touched(&mut owner).await;
-    everything(&owner, owner.stock.cursor).await;
-    little_of_life(&mut owner, 3_000_000, CODES - 100).await;
+    let before = rows_read(&mut owner).await;
+    read_everything(&owner, owner.stock.cursor).await;
+    all_transitions(&mut owner, 3_000_000, CODES - 100).await;
     let claims = owner.claims(900_000, &["zoe", "yan"]);
     let mut batch = owner.deciding(claims);
     batch.stock.extend([2, 3, 4].map(|n| same(CouponNo(n), StockRow::default())));
     owner.write(&batch).await;
-    let after = touched(&mut owner).await;
-    assert_eq!(after.0, before.0, "rows that sequential scans read");
+    let after = rows_read(&mut owner).await;
+    assert_eq!(after.0, before.0, "rows read by sequential scans");
     let read = after.1 - before.1;
     let most: String = sqlx::query_scalar(MOST_READ).fetch_one(&owner.pool).await.unwrap();
-    assert!(read < 200, "{read} rows were read by index to answer a few keys; in all: {most}");
+    assert!(read < 200, "{read} rows were read by index for a few keys; in total: {most}");
 }

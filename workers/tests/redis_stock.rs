@@ -1,4 +1,4 @@
-//! Lists of codes in a real Redis.
+//! Cache lists in a real Redis.
 
 use std::time::Duration;
 
@@ -13,39 +13,39 @@ fn codes(numbers: std::ops::RangeInclusive<i64>) -> Vec<CodeEntry> {
     numbers.map(|n| CodeEntry { number: CodeNumber(n), code: format!("CODE-{n}").into() }).collect()
 }
 
-fn filled(count: usize, last: i64) -> RefillResult {
+fn refilled(count: usize, last: i64) -> RefillResult {
     RefillResult::Refilled { count, last: CodeNumber(last) }
 }
 
 #[tokio::test]
-async fn a_list_is_filled_while_its_owner_pops_from_it() {
+async fn a_list_is_refilled_while_its_owner_pops_from_it() {
     let stack = local_stack::testing::shared_servers().await.unwrap();
     let args = RedisArgs { redis_url: stack.endpoints().redis_url.into() };
     let stock = RedisStock::new(connect_lazily(&args).unwrap());
     let list =
         CacheListName { coupon: CouponNo(1), epoch: Epoch(1), nonce: Nonce(rand::random()), generation: 0 };
-    assert_eq!(stock.append(list, codes(1..=5_000)).await, filled(5_000, 5_000));
+    assert_eq!(stock.append(list, codes(1..=5_000)).await, refilled(5_000, 5_000));
 
     let mut popped = Vec::new();
     let popping = async {
         loop {
             match stock.pop(vec![Pop { list, count: 10 }]).await.remove(0) {
                 Popped::Codes(entries) => popped.extend(entries),
-                Popped::Unknown => panic!("a pop went wrong after {}", popped.len()),
+                Popped::Unknown => panic!("a pop failed after {}", popped.len()),
             }
         }
     };
     let result = tokio::select! {
         result = stock.append(list, codes(5_001..=25_000)) => result,
-        () = popping => unreachable!("it goes on until the list is filled"),
+        () = popping => unreachable!("it runs until the list is refilled"),
     };
-    assert_eq!(result, filled(20_000, 25_000));
-    assert!(!popped.is_empty(), "nothing was popped meanwhile");
-    assert_eq!(popped, codes(1..=i64::try_from(popped.len()).unwrap()), "each once, in order");
+    assert_eq!(result, refilled(20_000, 25_000));
+    assert!(!popped.is_empty(), "nothing was popped during the refill");
+    assert_eq!(popped, codes(1..=i64::try_from(popped.len()).unwrap()), "each code once, in order");
 }
 
 #[tokio::test]
-async fn a_list_that_is_flushed_while_it_is_filled_is_in_doubt() {
+async fn the_result_is_unknown_when_a_list_is_flushed_during_a_refill() {
     let stack = local_stack::testing::shared_servers().await.unwrap();
     let url = stack.endpoints().redis_url;
     let client = redis::Client::open(url.clone()).unwrap();
@@ -62,9 +62,9 @@ async fn a_list_that_is_flushed_while_it_is_filled_is_in_doubt() {
     };
     let result = tokio::select! {
         result = stock.append(list, codes(1..=50_000)) => result,
-        () = flushing => unreachable!("it goes on until the list is filled"),
+        () = flushing => unreachable!("it runs until the list is refilled"),
     };
     assert_eq!(result, RefillResult::Unknown);
     let left: i64 = redis::cmd("EXISTS").arg(&name).query_async(&mut other).await.unwrap();
-    assert_eq!(left, 0, "a list that would never expire");
+    assert_eq!(left, 0, "a list without expiry");
 }

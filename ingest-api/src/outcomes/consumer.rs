@@ -149,7 +149,12 @@ impl ResponseConsumer {
             },
             Err(error) => {
                 counter!(names::RESPONSES_UNREADABLE, "reason" => error.label()).increment(1);
-                tracing::warn!(%error, offset = message.offset(), "a response cannot be read; Postgres has it too");
+                tracing::warn!(
+                    %error,
+                    partition = message.partition(),
+                    offset = message.offset(),
+                    "response cannot be decoded; pending requests are looked up in Postgres"
+                );
                 self.hub.note_gap();
             }
         }
@@ -165,13 +170,13 @@ impl ResponseConsumer {
         self.decoder.decode(value)
     }
 
-    /// Asks Postgres for a schema that a newer program writes with.
-    fn learn(&self, id: SchemaId, handle: &Handle) {
-        let asked = questions::within(PATIENCE, runtime::registry::schema_definition(&self.pool, id));
-        match handle.block_on(asked) {
+    /// Fetches from Postgres a schema that a newer program writes with.
+    fn fetch_schema(&self, id: SchemaId, handle: &Handle) {
+        let fetch = with_timeout(READ_TIMEOUT, runtime::registry::schema_definition(&self.pool, id));
+        match handle.block_on(fetch) {
             Ok(Some(definition)) => match self.decoder.add_schema(id, &definition) {
-                Ok(()) => tracing::info!(%id, "a new schema of responses was learnt"),
-                Err(error) => tracing::error!(%id, %error, "a schema of responses cannot be used"),
+                Ok(()) => tracing::info!(%id, "new schema of responses loaded"),
+                Err(error) => tracing::error!(%id, %error, "schema of responses is incompatible"),
             },
             Ok(None) => tracing::error!(%id, "schema of responses is not registered"),
             Err(error) => {

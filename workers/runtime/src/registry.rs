@@ -1,7 +1,7 @@
 //! The schema registry, stored in Postgres. A program stores its writer schemas before it produces with them, so that a
 //! reader can fetch the schema of every record.
 
-use schemas::{ShippedSchema, SchemaId, Subject};
+use schemas::{SchemaId, ShippedSchema, Subject};
 use sqlx::PgPool;
 
 /// The ids of the schemas that this program produces with.

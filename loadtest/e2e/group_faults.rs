@@ -56,7 +56,7 @@ async fn fault_7_a_worker_that_is_too_slow_for_its_group_loses_its_partitions_an
     let settings =
         [("STAMPEDE_MAX_POLL_INTERVAL_MS", "2000"), ("STAMPEDE_PAUSE_AT", "after-commit-offset:8000:3")];
     field.restart_with(slow, &settings).await;
-    let told = ["pausing here, as STAMPEDE_PAUSE_AT says", "Application maximum poll interval"];
+    let told = ["pausing, as set by STAMPEDE_PAUSE_AT", "Application maximum poll interval"];
     let before = told.map(|text| field.logged(&[slow], text));
     let sale = join_all(crowds.iter().map(|crowd| crowd.run(&field)));
     let (tallies, ()) = tokio::join!(sale, async {

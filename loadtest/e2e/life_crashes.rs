@@ -118,7 +118,14 @@ async fn a_worker_dies_at_every_place_of_a_takeover_while_codes_live() {
 
 #[tokio::test]
 async fn fault_27_a_worker_dies_at_every_place_on_the_way_to_a_decision_while_codes_live() {
-    lives_while_it_dies_at(&["after-load:7", "after-pop:2", "before-fill", "amid-fill", "after-fill"]).await;
+    lives_while_it_dies_at(&[
+        "after-lookup:7",
+        "after-pop:2",
+        "before-refill",
+        "amid-refill",
+        "after-refill",
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -137,12 +144,12 @@ async fn a_worker_dies_at_every_place_around_a_write_while_codes_live() {
 #[tokio::test]
 async fn a_worker_dies_at_every_place_of_telling_while_codes_live() {
     lives_while_it_dies_at(&[
-        "amid-emit:4",
+        "amid-publish:4",
         // What was sent and not acknowledged is what the next one tells again.
-        "after-emit-sent:6",
-        "before-reemit",
-        "after-reemit",
-        "after-emit-acknowledged:5",
+        "after-publish-sent:6",
+        "before-republish",
+        "after-republish",
+        "after-publish-acknowledged:5",
     ])
     .await;
 }
@@ -159,7 +166,7 @@ fn every_crash_point_of_the_worker_is_died_at() {
     assert!(names.len() > 10, "{names:?}");
     // Passed only with letters, or with lists, which come and go here as they like: `workers/tests/crashing.rs` provokes
     // them, and walks all places with claims alone.
-    let elsewhere = ["before-letters", "after-throw-away"];
+    let elsewhere = ["before-events", "after-delete-lists"];
     for name in names.into_iter().filter(|name| !elsewhere.contains(name)) {
         assert!(
             tests.contains(&format!("\"{name}\"")) || tests.contains(&format!("\"{name}:")),

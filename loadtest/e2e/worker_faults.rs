@@ -55,7 +55,7 @@ async fn is_pausing(field: &Field, worker: Child, pauses_before: usize) {
 
 fn pauses(field: &Field, worker: Child) -> usize {
     let log = std::fs::read_to_string(field.stack.log_file(worker)).unwrap();
-    log.matches("pausing here, as STAMPEDE_PAUSE_AT says").count()
+    log.matches("pausing, as set by STAMPEDE_PAUSE_AT").count()
 }
 
 /// The only worker dies at this place, for the n-th time that anybody gets there, in the middle of a sale; then the
@@ -88,17 +88,17 @@ async fn fault_2_a_worker_dies_after_the_write_and_before_telling_anybody() {
 
 #[tokio::test]
 async fn fault_2_a_worker_dies_in_the_middle_of_telling() {
-    dies_at("amid-emit:3").await;
+    dies_at("amid-publish:3").await;
 }
 
 #[tokio::test]
 async fn fault_3_a_worker_dies_after_telling_and_before_the_watermark() {
-    dies_at("after-emit-acknowledged:3").await;
+    dies_at("after-publish-acknowledged:3").await;
 }
 
 #[tokio::test]
 async fn fault_27_a_worker_dies_while_it_fills_a_list() {
-    dies_at("amid-fill").await;
+    dies_at("amid-refill").await;
 }
 
 #[tokio::test]

@@ -1,28 +1,29 @@
-//! Waiting longer the more often something failed, with jitter, so that many owners do not come back at once.
+//! Retries with exponential back-off and jitter, so that many owners do not retry at the same time.
 
 use std::time::Duration;
 
-use crate::metrics;
-use crate::seams::Failure;
 use coupon_core::ids::Partition;
 use futures::future::BoxFuture;
 
-/// Failures between two lines in the log.
-const QUIET: u32 = 10;
+use crate::metrics;
+use crate::ports::PortError;
 
-/// Counts failures and waits accordingly.
+/// Failures between two log lines.
+const FAILURES_PER_LOG_LINE: u32 = 10;
+
+/// Counts failures and pauses accordingly.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
-    most: Duration,
+    max: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    /// Waits `first` after the first failure, twice as long after each further one, never longer than `most`.
+    /// Pauses `first` after the first failure and twice as long after each further one, up to `max`.
     #[must_use]
-    pub const fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, failures: 0 }
+    pub const fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max, failures: 0 }
     }
 
     /// How often [`Self::pause`] was called.
@@ -31,13 +32,13 @@ impl Backoff {
         self.failures
     }
 
-    /// How long the next pause is, before jitter.
+    /// The next pause, before jitter.
     #[must_use]
     pub fn next_pause(&self) -> Duration {
-        self.first.saturating_mul(1 << self.failures.min(16)).min(self.most)
+        self.first.saturating_mul(1 << self.failures.min(16)).min(self.max)
     }
 
-    /// Waits after one more failure.
+    /// Counts a failure and pauses.
     pub async fn pause(&mut self) {
         let pause = self.next_pause();
         self.failures = self.failures.saturating_add(1);
@@ -45,8 +46,8 @@ impl Backoff {
     }
 }
 
-/// How long to wait before a write that comes after `failures` failed ones.
-pub async fn before_write(failures: u32) {
+/// Pauses before a write that follows `failures` failed ones.
+pub async fn pause_before_write(failures: u32) {
     if failures > 0 {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(2));
         backoff.failures = failures - 1;
@@ -54,25 +55,25 @@ pub async fn before_write(failures: u32) {
     }
 }
 
-/// Asks until there is an answer.
-pub async fn until_answered<'a, T>(
+/// Calls until a call succeeds. `what` names the call in log lines and in the metric.
+pub async fn retry_until_ok<'a, T>(
     partition: Partition,
     what: &'static str,
-    mut ask: impl FnMut() -> BoxFuture<'a, Result<T, Failure>> + Send,
+    mut call: impl FnMut() -> BoxFuture<'a, Result<T, PortError>> + Send,
 ) -> T {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
-        match ask().await {
-            Ok(answer) => {
+        match call().await {
+            Ok(result) => {
                 if backoff.failures() > 0 {
-                    tracing::info!(%partition, what, failures = backoff.failures(), "answered again");
+                    tracing::info!(%partition, what, failures = backoff.failures(), "succeeded after failures");
                 }
-                return answer;
+                return result;
             }
             Err(error) => {
                 ::metrics::counter!(metrics::READ_FAILURES, "what" => what).increment(1);
-                if backoff.failures().is_multiple_of(QUIET) {
-                    tracing::warn!(%partition, what, %error, "no answer: asking again");
+                if backoff.failures().is_multiple_of(FAILURES_PER_LOG_LINE) {
+                    tracing::warn!(%partition, what, %error, "failed: retrying");
                 }
             }
         }
@@ -86,14 +87,14 @@ mod tests {
     use futures::FutureExt as _;
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_is_asked_until_it_is_answered() {
-        let mut asked = 0;
-        let answer = until_answered(Partition(0), "test", || {
-            asked += 1;
-            let answer = if asked < 4 { Err("not now".into()) } else { Ok(asked) };
-            async move { answer }.boxed()
+    async fn a_call_is_retried_until_it_succeeds() {
+        let mut calls = 0;
+        let result = retry_until_ok(Partition(0), "test", || {
+            calls += 1;
+            let result = if calls < 4 { Err("not now".into()) } else { Ok(calls) };
+            async move { result }.boxed()
         });
-        assert_eq!(answer.await, 4);
+        assert_eq!(result.await, 4);
     }
 
     #[test]

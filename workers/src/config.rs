@@ -1,4 +1,4 @@
-//! What a worker is told. Every argument is a flag and an environment variable.
+//! The options of a worker. Every option is a flag and an environment variable.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -8,21 +8,21 @@ use runtime::config::{GroupProtocol, KafkaArgs, PostgresArgs, RedisArgs, Telemet
 
 use crate::operator::{DeadLettersArgs, PartitionsArgs, RepairArgs};
 
-/// The owners of Stampede's partitions: they take claims from Kafka, decide them in order, make the outcomes durable
-/// in Postgres, and tell them.
+/// The owners of Stampede's partitions: they read requests from Kafka, decide them in order, write the outcomes to
+/// Postgres and publish them.
 ///
-/// Start as many as you like, up to the number of partitions; they share the partitions among themselves and take
-/// over from each other. SIGTERM hands everything over in order.
+/// Start as many workers as needed, up to the number of partitions. They share the partitions and take over from each
+/// other. SIGTERM hands all partitions over.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "workers", version)]
 pub struct Cli {
-    /// What to do; `run` where nothing is named.
+    /// The command; `run` if none is named.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Reads a command line. `run` need not be named: `workers --group x` is `workers run --group x`.
+    /// Parses a command line. `run` may be omitted: `workers --group x` is `workers run --group x`.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Self {
         let mut args: Vec<OsString> = args.into_iter().collect();
         let first = args.get(1).and_then(|first| first.to_str());
@@ -37,20 +37,20 @@ impl Cli {
     }
 }
 
-/// What the program can do.
+/// The commands.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Own partitions until SIGTERM or SIGINT; what happens without a command.
+    /// Own partitions until SIGTERM or SIGINT. The default command.
     Run(RunArgs),
-    /// Bring the database's schema up to date and end. (`run` does so too; many at once are no problem.)
+    /// Apply pending database migrations and exit. (`run` applies them, too; any number may run concurrently.)
     Migrate(MigrateArgs),
-    /// Show how every partition stands: its owner, epoch, write number, next offset, the log's bounds, lag, outcomes
-    /// written and not told yet, and whether it is in order or would stop, and why. Changes nothing.
+    /// Show the status of every partition: owner, epoch, write number, next offset, bounds of the log, lag, outbox entries
+    /// that are not published yet, and whether a takeover would stop, with the reason. Changes nothing.
     Partitions(PartitionsArgs),
-    /// Let partitions that have stopped go on from where you say. Their owners notice by themselves, within seconds.
+    /// Let stopped partitions continue from an offset that you name. Their owners continue within seconds.
     ///
-    /// A partition stops where going on could lose or double something; only you can decide that it may. Refuses
-    /// partitions in order; records who, when, why, and what was skipped, in table stampede.repairs.
+    /// A partition stops where continuing could lose or duplicate an outcome; only an operator can accept that. Rejects
+    /// partitions that are not stopped. Records who, when, why, and what was skipped in table stampede.repairs.
     Repair(RepairArgs),
     /// List and replay records that could not be processed.
     DeadLetters(DeadLettersArgs),
@@ -59,10 +59,10 @@ pub enum Command {
 /// Arguments of `workers migrate`.
 #[derive(Args, Clone, Debug)]
 pub struct MigrateArgs {
-    /// Where Postgres is.
+    /// Postgres.
     #[command(flatten)]
     pub postgres: PostgresArgs,
-    /// What is logged.
+    /// Logging.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -70,67 +70,67 @@ pub struct MigrateArgs {
 /// Arguments of `workers run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Where Kafka is.
+    /// Kafka.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Where Postgres is.
+    /// Postgres.
     #[command(flatten)]
     pub postgres: PostgresArgs,
-    /// Where Redis is.
+    /// Redis.
     #[command(flatten)]
     pub redis: RedisArgs,
-    /// What is logged.
+    /// Logging.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 
-    /// Where /healthz, /readyz and /metrics are served. Port 0 takes a free one, which is logged.
+    /// Address that serves /healthz, /readyz and /metrics. Port 0 selects a free port, which is logged.
     #[arg(long, env = "STAMPEDE_PROBE_LISTEN", default_value = "0.0.0.0:9091")]
     pub probe_listen: SocketAddr,
 
-    /// What this worker is called, in logs and in Postgres. Default: host name and process id.
+    /// Name of this worker in logs and in Postgres. Default: host name and process id.
     #[arg(long, env = "STAMPEDE_WORKER_ID")]
     pub worker_id: Option<String>,
 
-    /// The consumer group that spreads the partitions over workers. All workers of one system share it.
+    /// The consumer group that assigns partitions to workers. All workers of one system share it.
     #[arg(long, env = "STAMPEDE_GROUP", default_value = "stampede-workers")]
     pub group: String,
 
-    /// How the group agrees: `consumer` needs brokers from 4.0, `classic` works with any.
+    /// The group protocol: `consumer` needs brokers from 4.0, `classic` works with any.
     #[arg(long, env = "STAMPEDE_GROUP_PROTOCOL", value_enum, default_value_t = GroupProtocol::Consumer)]
     pub group_protocol: GroupProtocol,
 
-    /// Milliseconds after which a worker that does not get around to ask for its partitions is taken for dead by its
-    /// own client, although its machine is well; others take over then.
+    /// Milliseconds without a poll after which the Kafka client leaves the group, although its heartbeats continue; other
+    /// workers then take over.
     #[arg(long, env = "STAMPEDE_MAX_POLL_INTERVAL_MS", default_value_t = 60_000,
           value_parser = clap::value_parser!(u32).range(1_000..=3_600_000))]
     pub max_poll_interval_ms: u32,
 
-    /// Records that one write to Postgres may carry at most.
+    /// Maximum records in one write to Postgres.
     #[arg(long, env = "STAMPEDE_BATCH_RECORDS", default_value_t = 2_000,
           value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub batch_records: u32,
 
-    /// Connections to Postgres for reading, shared by all partitions; each partition has one more for writing.
+    /// Connections to Postgres for reading, shared by all partitions. Each partition has one more for writing.
     #[arg(long, env = "STAMPEDE_READ_CONNECTIONS", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=256))]
     pub read_connections: u32,
 
-    /// Connections to Postgres that are kept open for partitions that are yet to be taken over: as many partitions at
-    /// once are taken over without waiting for one.
-    #[arg(long, env = "STAMPEDE_SPARE_CONNECTIONS", default_value_t = 4,
+    /// Idle connections to Postgres that are kept open for takeovers: so many partitions can be taken over at the same
+    /// time without opening one.
+    #[arg(long, env = "STAMPEDE_WARM_CONNECTIONS", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(0..=256))]
-    pub spare_connections: u32,
+    pub warm_connections: u32,
 
-    /// How long the group waits for a worker that says nothing before its partitions go to others, in milliseconds.
-    /// `classic`: 6000 where it is not set. `consumer`: this is the group's own configuration, which the brokers keep
-    /// (within `group.consumer.min.session.timeout.ms` and `max`); a worker sets it at its start, or leaves it as it is.
+    /// Session timeout in milliseconds: how long the group waits for heartbeats of a worker before it reassigns its
+    /// partitions. `classic`: default 6000. `consumer`: configuration of the group, stored by the brokers (within
+    /// `group.consumer.min.session.timeout.ms` and `max`); a worker sets it at its start if this option is set.
     #[arg(long, env = "STAMPEDE_SESSION_TIMEOUT_MS",
           value_parser = clap::value_parser!(u32).range(500..=1_800_000))]
     pub session_timeout_ms: Option<u32>,
 }
 
 impl RunArgs {
-    /// What this worker is called.
+    /// The name of this worker.
     #[must_use]
     pub fn worker_id(&self) -> String {
         self.worker_id.clone().unwrap_or_else(|| {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn run_need_not_be_named() {
+    fn run_may_be_omitted() {
         let servers =
             ["--kafka-brokers", "k:9092", "--postgres-url", "postgres://p", "--redis-url", "redis://r"];
         for named in [None, Some("run")] {

@@ -1,20 +1,20 @@
-//! Places between two effects where a test may crash or hold the process.
+//! Points between two effects where a test may crash or pause the process.
 //!
-//! With the feature `crash-points`, `STAMPEDE_CRASH_AT=name` or `name:n` aborts the process when it passes that
-//! place for the n-th time, and `STAMPEDE_PAUSE_AT=name:millis` or `name:millis:n` holds whoever passes it for the
-//! n-th time (and nobody else) that long. Without the feature nothing of this is compiled.
+//! With the feature `crash-points`, `STAMPEDE_CRASH_AT=name` or `name:n` aborts the process when it passes that point for
+//! the n-th time, and `STAMPEDE_PAUSE_AT=name:millis` or `name:millis:n` pauses the task or thread that passes it for the
+//! n-th time. Without the feature the points compile to nothing.
 
 macro_rules! points {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// A place between two effects.
+        /// A point between two effects.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Point { $($(#[$doc])* $variant),+ }
 
         impl Point {
-            /// Every place, so that a test can crash at each.
+            /// Every point, so that a test can crash at each.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The name as it stands in the environment.
+            /// The name in the environment variables.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
@@ -26,62 +26,62 @@ macro_rules! points {
 points! {
     /// The takeover is about to be sent to the ledger.
     BeforeTakeover = "before-takeover",
-    /// The partition's row is ours, and nothing else has happened.
+    /// The partition's row has the new owner; nothing else has happened.
     AfterTakeover = "after-takeover",
-    /// The log is the one that the ledger knows.
+    /// The log matches the ledger.
     AfterCheckLog = "after-check-log",
-    /// What a batch needs was read.
-    AfterLoad = "after-load",
-    /// Codes were popped, and nobody has them.
+    /// The lookups of a batch have returned.
+    AfterLookup = "after-lookup",
+    /// Codes were popped and are not given yet.
     AfterPop = "after-pop",
-    /// A window of codes was read, and nothing of it is in its list.
-    BeforeFill = "before-fill",
-    /// A part of a window of codes was appended to a list.
-    AmidFill = "amid-fill",
-    /// A window of codes was appended to a list.
-    AfterFill = "after-fill",
-    /// Lists were thrown away.
-    AfterThrowAway = "after-throw-away",
+    /// A window of codes was read and is not in its list yet.
+    BeforeRefill = "before-refill",
+    /// A part of a window of codes was appended to its list.
+    AmidRefill = "amid-refill",
+    /// A window of codes was appended to its list.
+    AfterRefill = "after-refill",
+    /// Lists were deleted.
+    AfterDeleteLists = "after-delete-lists",
     /// A batch is about to be sent to the ledger.
     BeforeWrite = "before-write",
-    /// A batch is durable, and nobody knows.
+    /// A batch is durable; its owner has not processed the result.
     AfterWrite = "after-write",
-    /// Some of a batch's messages were handed to the producer, not all.
-    AmidEmit = "amid-emit",
-    /// All of a batch's responses were handed to the producer, and nothing of its events and dead letters.
-    BeforeLetters = "before-letters",
-    /// All of a batch's messages were handed to the producer.
-    AfterEmitSent = "after-emit-sent",
-    /// All of a batch's messages are acknowledged, and the watermark does not say so.
-    AfterEmitAcknowledged = "after-emit-acknowledged",
+    /// Some but not all messages of a batch were handed to the producer.
+    AmidPublish = "amid-publish",
+    /// All responses of a batch were handed to the producer, and none of its events and dead letters.
+    BeforeEvents = "before-events",
+    /// All messages of a batch were handed to the producer.
+    AfterPublishSent = "after-publish-sent",
+    /// All messages of a batch are acknowledged; the watermark has not moved.
+    AfterPublishAcknowledged = "after-publish-acknowledged",
     /// A write that moves the watermark is about to be sent.
     BeforeWatermark = "before-watermark",
-    /// The watermark has moved, and the group's offset has not.
+    /// The watermark has moved; the group's offset has not.
     BeforeCommitOffset = "before-commit-offset",
-    /// The group's offset was handed to Kafka's client: it may or may not be committed.
+    /// The group's offset was handed to the Kafka client: it may or may not be committed.
     AfterCommitOffset = "after-commit-offset",
-    /// An outbox entry of an earlier owner was read, and nothing of it was told.
-    BeforeReemit = "before-reemit",
-    /// An outbox entry of an earlier owner was told again, and the watermark does not say so.
-    AfterReemit = "after-reemit",
-    /// A deadline seems due, and no tick was appended.
+    /// Outbox entries of an earlier owner were read; none is published yet.
+    BeforeRepublish = "before-republish",
+    /// An outbox entry of an earlier owner was published; the watermark has not moved.
+    AfterRepublish = "after-republish",
+    /// A deadline is due by monotonic time; no tick was appended.
     BeforeTick = "before-tick",
-    /// A tick was appended to the own partition, and was not consumed.
+    /// A tick was appended to the own partition and is not consumed yet.
     AfterTick = "after-tick",
-    /// The row was read back after a write without an answer.
+    /// The row was read back after a write without a result.
     AfterReadBack = "after-read-back",
-    /// Everything is told, and the partition is about to be let go.
+    /// Everything is published; the partition is about to be released.
     BeforeRelease = "before-release",
 }
 
-/// Passes a place: returns at once, unless a test wants something to happen here.
+/// Passes a point: returns immediately, unless a test has armed it.
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub fn pass(_point: Point) -> std::future::Ready<()> {
     std::future::ready(())
 }
 
-/// Passes a place: returns at once, unless a test wants something to happen here.
+/// Passes a point: returns immediately, unless a test has armed it.
 #[cfg(feature = "crash-points")]
 pub async fn pass(point: Point) {
     if let Some(length) = armed::arrive(point) {
@@ -89,12 +89,12 @@ pub async fn pass(point: Point) {
     }
 }
 
-/// Passes a place on a thread that runs no tasks; held here, it does nothing else either.
+/// Passes a point on a thread that runs no tasks; a pause blocks the thread.
 #[cfg(not(feature = "crash-points"))]
 #[inline]
 pub const fn pass_by(_point: Point) {}
 
-/// Passes a place on a thread that runs no tasks; held here, it does nothing else either.
+/// Passes a point on a thread that runs no tasks; a pause blocks the thread.
 #[cfg(feature = "crash-points")]
 pub fn pass_by(point: Point) {
     if let Some(length) = armed::arrive(point) {
@@ -115,18 +115,18 @@ mod armed {
     }
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
-    static PASSED: [AtomicU64; Point::ALL.len()] = [const { AtomicU64::new(0) }; Point::ALL.len()];
+    static PASSES: [AtomicU64; Point::ALL.len()] = [const { AtomicU64::new(0) }; Point::ALL.len()];
 
-    /// Crashes, or answers how long to stay here, if this passing is the one that was named.
+    /// Crashes or returns the length of the pause, if this pass is the one that was named.
     pub(super) fn arrive(point: Point) -> Option<Duration> {
-        let passing = PASSED[point as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        let pass_no = PASSES[point as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let Armed { crash, pause } = armed();
-        if crash.as_ref().is_some_and(|(name, n)| name == point.name() && *n == passing) {
-            tracing::error!(point = point.name(), passing, "crashing here, as STAMPEDE_CRASH_AT says");
+        if crash.as_ref().is_some_and(|(name, n)| name == point.name() && *n == pass_no) {
+            tracing::error!(point = point.name(), pass_no, "crashing, as set by STAMPEDE_CRASH_AT");
             std::process::abort();
         }
-        let (_, length, _) = pause.as_ref().filter(|(name, _, n)| name == point.name() && *n == passing)?;
-        tracing::warn!(point = point.name(), passing, ?length, "pausing here, as STAMPEDE_PAUSE_AT says");
+        let (_, length, _) = pause.as_ref().filter(|(name, _, n)| name == point.name() && *n == pass_no)?;
+        tracing::warn!(point = point.name(), pass_no, ?length, "pausing, as set by STAMPEDE_PAUSE_AT");
         Some(*length)
     }
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_places_have_the_same_name() {
+    fn no_two_points_have_the_same_name() {
         let mut names: Vec<_> = Point::ALL.iter().map(|point| point.name()).collect();
         names.sort_unstable();
         names.dedup();
@@ -163,7 +163,7 @@ mod tests {
 
     #[cfg(feature = "crash-points")]
     #[test]
-    fn the_environment_names_a_place_and_which_passing_of_it() {
+    fn the_environment_names_a_point_and_one_of_its_passes() {
         use std::time::Duration;
         assert_eq!(armed::parse_crash("after-pop"), Some(("after-pop".to_owned(), 1)));
         assert_eq!(armed::parse_crash("after-pop:7"), Some(("after-pop".to_owned(), 7)));

@@ -1,45 +1,29 @@
-//! The workers: whoever owns a partition of `coupon.requests` decides its records, one after another.
+//! The workers: each owns partitions of `coupon.requests` and decides their records in log order.
 //!
-//! What is decided, and everything that correctness hangs on, is in `coupon_core`, which does no I/O. This crate
-//! performs what the core asks for, and feeds the answers back.
+//! Every rule is in `coupon_core`, a state machine that does no I/O. This crate performs the machine's effects and
+//! returns their results to it.
 //!
 //! Reading order:
-//! 1. [`run`]: how a worker starts and ends. [`config`]: what it is told.
-//! 2. [`fleet`], [`owner`]: from the group's assignment to one task for each partition.
-//! 3. [`driver`]: the loop of one ownership; [`seams`]: the traits through which it reaches the world.
-//! 4. [`consumer`] (the one thread that talks to Kafka's consumers) and [`decode`] (from bytes to records).
-//! 5. [`writing`], [`ledger`], [`ledgers`]: where a batch becomes durable and a previous owner is shut out.
-//!    [`migrate`]: the tables.
-//! 6. [`stock`], [`lists`]: lists of codes in Redis. [`log`], [`inspector`], [`topic_identity`]: is the log still the
-//!    one that Postgres knows?
-//! 7. [`emitter`], [`response`], [`messages`]: where outcomes are told.
-//! 8. [`standing`], [`lag`], [`metrics`]: what operators see; [`operator`]: what they can do. [`crash_points`]: where
-//!    tests crash it.
+//! 1. [`run`]: start and shutdown of a worker. [`config`]: its options.
+//! 2. [`owner`]: from the group's assignment to one task per partition, and the driver of one ownership.
+//! 3. [`ports`]: the traits between the driver and its adapters.
+//! 4. Adapters: [`kafka`] (consumer, publisher, checks of the log), [`postgres`] (reads, fenced writes, takeover),
+//!    [`redis`] (cache lists of codes).
+//! 5. [`codec`]: from bytes to records, and from decisions to messages.
+//! 6. [`metrics`], [`operator`] (commands for operators), [`backoff`], [`crash_points`] (fault injection for tests).
+//!
+//! Dependencies point one way: `owner` uses `ports` and never an adapter; adapters implement `ports` and never use
+//! `owner`; [`run`] connects both.
 
 pub mod backoff;
+pub mod codec;
 pub mod config;
-pub mod consumer;
 pub mod crash_points;
-pub mod decode;
-pub mod driver;
-pub mod emitter;
-pub mod fleet;
-pub mod inspector;
-mod kafka_log;
-pub mod lag;
-pub mod ledger;
-pub mod ledgers;
-pub mod lists;
-pub mod log;
-pub mod messages;
+pub mod kafka;
 pub mod metrics;
-pub mod migrate;
 pub mod operator;
 pub mod owner;
-pub mod response;
+pub mod ports;
+pub mod postgres;
+pub mod redis;
 pub mod run;
-pub mod seams;
-pub mod standing;
-pub mod stock;
-pub mod topic_identity;
-pub mod writing;

@@ -12,16 +12,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::from_args(std::env::args_os());
-    let done = tokio::runtime::Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
-        let done = runtime.block_on(perform(cli.command));
-        // A client that still waits for a broker that is away must not keep the process.
+    let result = tokio::runtime::Runtime::new().map_err(|error| error.to_string()).and_then(|runtime| {
+        let result = runtime.block_on(perform(cli.command));
+        // A client that still waits for an unreachable broker must not keep the process alive.
         runtime.shutdown_background();
-        done
+        result
     });
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("workers: {why}");
+        Err(error) => {
+            eprintln!("workers: {error}");
             ExitCode::FAILURE
         }
     }
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
 async fn perform(command: Command) -> Result<(), String> {
     match command {
         Command::Run(args) => {
-            let handle = telemetry::init(&args.telemetry).map_err(|error| error.to_string())?;
-            Box::pin(run(args, handle)).await.map_err(|error| error.to_string())
+            let metrics = telemetry::init(&args.telemetry).map_err(|error| error.to_string())?;
+            Box::pin(run(args, metrics)).await.map_err(|error| error.to_string())
         }
         Command::Migrate(args) => {
             telemetry::init(&args.telemetry).map_err(|error| error.to_string())?;

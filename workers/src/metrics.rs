@@ -1,6 +1,6 @@
-//! The metrics of a worker: names, units, labels; and handles that are looked up once.
+//! The metrics of a worker: names, units and labels, and handles that are looked up once.
 //!
-//! Labels are bounded: partitions, outcome words, stages. No coupon, user or request id is ever one.
+//! Labels are bounded: partitions, outcomes, stages. A coupon, user or request id is never a label.
 
 use coupon_core::batch::{Batch, Verdict};
 use coupon_core::ids::{Millis, Partition};
@@ -10,62 +10,63 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Records decided by one write to the ledger. Histogram; label `partition`.
 pub const BATCH_RECORDS: &str = "stampede_batch_records";
-/// Seconds that one stage of a batch took. Histogram; labels `partition`, `stage` (`load`, `reserve`, `write`, `emit`).
+/// Duration of one stage of a batch, in seconds. Histogram; labels `partition`, `stage` (`lookup`, `reserve`, `write`,
+/// `publish`).
 pub const STAGE_SECONDS: &str = "stampede_batch_stage_seconds";
-/// Final outcomes, counted when they are durable. Counter; label `outcome` (`claimed`; the kind of any other accepted
-/// request, such as `redeem`; or the reason of a rejection).
+/// Final outcomes, counted when durable. Counter; label `outcome` (`claimed`; the kind of any other accepted request,
+/// such as `redeem`; or the reason of a rejection).
 pub const DECISIONS: &str = "stampede_decisions_total";
-/// Outcomes told once more, because their request came again. Counter.
-pub const REPETITIONS: &str = "stampede_repetitions_total";
-/// What happened to coupons without a request, counted when it is durable. Counter; label `kind` (`hold_lapsed`,
+/// Stored outcomes published again, because their request is a duplicate. Counter.
+pub const DUPLICATES: &str = "stampede_duplicates_total";
+/// Events of coupons, counted when durable. Counter; label `kind` (`hold_lapsed`,
 /// `lock_lapsed`, `sold_out`, `restocked`).
 pub const EVENTS: &str = "stampede_events_total";
-/// Ticks that were appended because a deadline seemed due. Counter.
+/// Ticks appended because a deadline was due by monotonic time. Counter.
 pub const TICKS: &str = "stampede_ticks_total";
 /// Records that became dead letters. Counter; label `reason`.
 pub const DEAD_LETTERS: &str = "stampede_dead_letters_total";
 /// Calls of the ledger's write function. Counter; label `result`.
 pub const WRITES: &str = "stampede_writes_total";
-/// Reads that failed and were repeated. Counter; label `what`.
+/// Reads that failed and were retried. Counter; label `what`.
 pub const READ_FAILURES: &str = "stampede_read_failures_total";
-/// Pops and fills whose answer is unknown. Counter; label `call` (`pop`, `fill`).
+/// Pops and refills with an unknown result. Counter; label `call` (`pop`, `refill`).
 pub const REDIS_FAILURES: &str = "stampede_redis_failures_total";
 /// Records in the log that are not decided yet. Gauge; label `partition`.
 pub const LAG: &str = "stampede_lag_records";
-/// Records fetched that wait to be decided. Gauge; label `partition`.
+/// Records fetched and not decided yet. Gauge; label `partition`.
 pub const BACKLOG: &str = "stampede_backlog_records";
 /// Outbox entries that the broker has not acknowledged. Gauge; label `partition`.
 pub const OUTBOX_UNACKNOWLEDGED: &str = "stampede_outbox_unacknowledged_entries";
 /// Seconds by which a partition's time was ahead of this machine's clock when its last batch became durable
-/// (negative: behind, by a backlog or by the time that the batch took). Gauge; label `partition`.
+/// (negative: behind, by a backlog or by the duration of the batch). Gauge; label `partition`.
 pub const TIME_AHEAD: &str = "stampede_partition_time_ahead_seconds";
 /// The epoch of this worker's ownership. Gauge; label `partition`.
 pub const EPOCH: &str = "stampede_partition_epoch";
-/// Seconds from an assignment to the first record that may be decided. Histogram.
+/// Seconds from an assignment until the first record can be decided. Histogram.
 pub const TAKEOVER_SECONDS: &str = "stampede_takeover_seconds";
-/// Partitions that this worker decides. Gauge.
+/// Partitions that are running on this worker. Gauge.
 pub const PARTITIONS_RUNNING: &str = "stampede_partitions_running";
 /// Partitions that wait for an operator. Gauge; anything but 0 is an alert.
 pub const PARTITIONS_STOPPED: &str = "stampede_partitions_stopped";
-/// Ownerships that ended because another owner took the partition. Counter.
+/// Ownerships that ended because another owner has taken over. Counter.
 pub const FENCED: &str = "stampede_fenced_total";
-/// Outbox entries that were produced again because a delivery failed. Counter.
-pub const EMIT_REPEATED: &str = "stampede_emit_repeated_total";
-/// Errors that Kafka's clients reported. Counter; label `client` (`reader`, `membership`, `producer`).
+/// Outbox entries published again because a delivery failed. Counter.
+pub const PUBLISH_RETRIES: &str = "stampede_publish_retries_total";
+/// Errors reported by Kafka clients. Counter; label `client` (`reader`, `membership`, `producer`).
 pub const KAFKA_ERRORS: &str = "stampede_kafka_errors_total";
 
 /// The handles of one partition.
 #[derive(Clone)]
 pub struct PartitionMetrics {
     batch_records: Histogram,
-    load: Histogram,
+    lookup: Histogram,
     reserve: Histogram,
     write: Histogram,
-    emit: Histogram,
+    publish: Histogram,
     claimed: Counter,
     changed: Vec<Counter>,
     rejected: Vec<Counter>,
-    repetitions: Counter,
+    duplicates: Counter,
     backlog: Gauge,
     unacknowledged: Gauge,
     epoch: Gauge,
@@ -73,31 +74,31 @@ pub struct PartitionMetrics {
     takeover: Histogram,
 }
 
-/// A stage of a batch that waits for somebody.
+/// A stage of a batch that waits for I/O.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage {
-    /// Reading what the batch mentions.
-    Load,
-    /// Getting codes.
+    /// Reading from the ledger.
+    Lookup,
+    /// Popping and reading codes.
     Reserve,
-    /// The call of the ledger.
+    /// Writing to the ledger.
     Write,
-    /// Telling the outcomes, until all are acknowledged.
-    Emit,
+    /// Publishing, until the broker has acknowledged everything.
+    Publish,
 }
 
 impl PartitionMetrics {
-    /// Looks the handles of a partition up.
+    /// Looks up the handles of a partition.
     #[must_use]
     pub fn of(partition: Partition) -> Self {
         let partition = partition.to_string();
         let stage = |stage: &'static str| metrics::histogram!(STAGE_SECONDS, "partition" => partition.clone(), "stage" => stage);
         Self {
             batch_records: metrics::histogram!(BATCH_RECORDS, "partition" => partition.clone()),
-            load: stage("load"),
+            lookup: stage("lookup"),
             reserve: stage("reserve"),
             write: stage("write"),
-            emit: stage("emit"),
+            publish: stage("publish"),
             claimed: metrics::counter!(DECISIONS, "outcome" => "claimed"),
             changed: Kind::ALL
                 .iter()
@@ -107,7 +108,7 @@ impl PartitionMetrics {
                 .iter()
                 .map(|reason| metrics::counter!(DECISIONS, "outcome" => reason.as_str()))
                 .collect(),
-            repetitions: metrics::counter!(REPETITIONS),
+            duplicates: metrics::counter!(DUPLICATES),
             backlog: metrics::gauge!(BACKLOG, "partition" => partition.clone()),
             unacknowledged: metrics::gauge!(OUTBOX_UNACKNOWLEDGED, "partition" => partition.clone()),
             epoch: metrics::gauge!(EPOCH, "partition" => partition.clone()),
@@ -116,13 +117,13 @@ impl PartitionMetrics {
         }
     }
 
-    /// A stage took this long.
+    /// Records the duration of a stage.
     pub fn stage(&self, stage: Stage, took: Duration) {
         let histogram = match stage {
-            Stage::Load => &self.load,
+            Stage::Lookup => &self.lookup,
             Stage::Reserve => &self.reserve,
             Stage::Write => &self.write,
-            Stage::Emit => &self.emit,
+            Stage::Publish => &self.publish,
         };
         histogram.record(took);
     }
@@ -148,7 +149,7 @@ impl PartitionMetrics {
                 counter.increment(count);
             }
         }
-        self.repetitions.increment(batch.duplicates.len() as u64);
+        self.duplicates.increment(batch.duplicates.len() as u64);
         self.time_ahead.set(seconds_ahead(batch.position.time, SystemTime::now()));
         for event in &batch.events {
             metrics::counter!(EVENTS, "kind" => event.kind.as_str()).increment(1);
@@ -158,7 +159,7 @@ impl PartitionMetrics {
         }
     }
 
-    /// What the machine looks like now.
+    /// Sets the gauges of the machine.
     pub fn status(&self, status: &coupon_core::machine::Status) {
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
         {
@@ -168,7 +169,7 @@ impl PartitionMetrics {
         }
     }
 
-    /// The partition is taken over, this long after its assignment.
+    /// Records how long after its assignment the partition was taken over.
     pub fn taken_over(&self, after: Duration) {
         self.takeover.record(after);
     }

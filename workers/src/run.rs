@@ -1,5 +1,5 @@
-//! A worker from start to end: what is needed is awaited, the group is joined, partitions are owned until a signal
-//! comes; then everything is handed over before the group is left.
+//! The life cycle of a worker: wait for the servers, join the group, own partitions until a signal, hand them over, leave
+//! the group.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,67 +14,71 @@ use runtime::topics::Topics;
 use runtime::{group, kafka, postgres, probes, redis, supervised, topics};
 use schemas::Subject;
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::codec::decode::RecordDecoder;
+use crate::codec::messages::Messages;
 use crate::config::{MigrateArgs, RunArgs};
-use crate::consumer::{Assigned, ConsumerThread, Settings, StartError};
-use crate::decode::Decode;
-use crate::driver::Setup;
-use crate::emitter::Emitter;
-use crate::ledger::{Spares, read_pool};
-use crate::ledgers::PgLedgers;
-use crate::log::{Inspector, KafkaLog};
-use crate::messages::Messages;
-use crate::seams::World;
-use crate::standing::{GROUP, PARTITIONS, Standing};
-use crate::stock::RedisStock;
-use crate::topic_identity::Identities;
-use crate::{fleet, lag, migrate, topic_identity};
+use crate::kafka::consumer::{Assigned, ConsumerThread, Settings, StartError};
+use crate::kafka::inspector::Inspector;
+use crate::kafka::lag;
+use crate::kafka::log::KafkaLog;
+use crate::kafka::publisher::KafkaPublisher;
+use crate::kafka::topic_identity::{self, Identities};
+use crate::owner::assignments;
+use crate::owner::driver::Setup;
+use crate::owner::status::{GROUP, PARTITIONS, StatusRegistry};
+use crate::ports::{Assignment, Ports};
+use crate::postgres::ledgers::PgLedgers;
+use crate::postgres::{WarmConnections, migrate, read_pool};
+use crate::redis::RedisStock;
 
-/// How long leaving the group may take once every partition is handed over.
-const LEAVE: Duration = Duration::from_secs(5);
+/// Time limit of leaving the group after every partition is handed over.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of a whole shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why a worker cannot start or go on. One line: what, and what to do.
+/// Why a worker cannot start or continue, in one line with the remedy.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The address of Postgres.
+    /// Invalid address of Postgres.
     #[error(transparent)]
     PostgresUrl(#[from] postgres::PostgresUrlError),
-    /// The address of Redis.
+    /// Invalid address of Redis.
     #[error(transparent)]
     RedisUrl(#[from] redis::RedisUrlError),
-    /// The probes' address.
-    #[error("cannot listen on {0}: {1}; choose another with STAMPEDE_PROBE_LISTEN")]
+    /// The address of the probes is not available.
+    #[error("cannot listen on {0}: {1}; choose another address with STAMPEDE_PROBE_LISTEN")]
     Listen(SocketAddr, std::io::Error),
-    /// Postgres does not come up.
+    /// Postgres does not start.
     #[error("{0}; is STAMPEDE_POSTGRES_URL right and the server up?")]
     Postgres(#[from] TimedOut<sqlx::Error>),
-    /// The schema cannot be brought up to date.
-    #[error("the database's schema cannot be brought up to date: {0}")]
+    /// A migration fails.
+    #[error("cannot migrate the database: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// Our schemas cannot be registered.
-    #[error("our schemas cannot be registered in Postgres: {0}")]
+    /// The Avro schemas cannot be stored.
+    #[error("cannot register the schemas in Postgres: {0}")]
     Registry(#[from] sqlx::Error),
-    /// The topics.
+    /// The topics are missing or wrong.
     #[error(transparent)]
     Topics(#[from] topics::TopicsError),
-    /// A client of Kafka.
-    #[error("Kafka's client cannot be made: {0}")]
+    /// librdkafka rejects the settings of a client.
+    #[error("cannot create a Kafka client: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
-    /// The consumer thread.
+    /// The consumer thread cannot start.
     #[error(transparent)]
     Consumer(#[from] StartError),
     /// The consumer thread has ended by itself.
-    #[error(
-        "the thread that talks to Kafka's consumers is gone: this is a bug, please report it with the log"
-    )]
-    ConsumerGone,
+    #[error("the consumer thread has ended: this is a bug, please report it with the log")]
+    ConsumerEnded,
 }
 
-/// Brings the database's schema up to date.
+/// Applies pending migrations.
 ///
 /// # Errors
 /// [`RunError`].
@@ -82,57 +86,35 @@ pub async fn migrate_only(args: MigrateArgs) -> Result<(), RunError> {
     let pool = postgres::pool(postgres::options(&args.postgres, "stampede-migrate")?, 1);
     postgres::wait_for_server(&pool).await?;
     migrate::run(&pool).await?;
-    tracing::info!("the database's schema is up to date");
+    tracing::info!("database schema is up to date");
     Ok(())
 }
 
-/// Owns partitions until a signal comes.
+/// Runs a worker until a signal.
 ///
 /// # Errors
-/// [`RunError`], before the group is joined; afterwards everything is repeated.
-pub async fn run(args: RunArgs, handle: PrometheusHandle) -> Result<(), RunError> {
+/// [`RunError`], before the group is joined; afterwards every failure is retried.
+pub async fn run(args: RunArgs, metrics: PrometheusHandle) -> Result<(), RunError> {
     let shutdown = shutdown_on_signal();
     let readiness = Readiness::new(&[GROUP, PARTITIONS]);
     let listener = TcpListener::bind(args.probe_listen)
         .await
         .map_err(|error| RunError::Listen(args.probe_listen, error))?;
-    let probes_end = CancellationToken::new();
-    let probes = tokio::spawn(probes::serve(listener, handle, Arc::clone(&readiness), probes_end.clone()));
-    let served = tokio::select! {
-        served = Box::pin(serve(&args, readiness, shutdown.clone())) => served,
-        // A start that waits for a server ends at once; one that has begun to serve ends in order by itself.
-        () = starting_was_interrupted(&shutdown) => Ok(()),
+    let end_probes = CancellationToken::new();
+    let probes = tokio::spawn(probes::serve(listener, metrics, Arc::clone(&readiness), end_probes.clone()));
+    let result = tokio::select! {
+        result = Box::pin(serve(&args, readiness, shutdown.clone())) => result,
+        () = shutdown_timed_out(&shutdown) => Ok(()),
     };
-    probes_end.cancel();
+    end_probes.cancel();
     drop(probes.await);
-    served
+    result
 }
 
-/// Waits for a signal, and then for as long as an orderly end may take at most.
-async fn starting_was_interrupted(shutdown: &CancellationToken) {
+async fn shutdown_timed_out(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
-    tokio::time::sleep(LEAVE * 3).await;
-    tracing::warn!("not everything could be handed over in time; the next owners finish it");
-}
-
-/// What has to be there before the group is joined.
-struct Prepared {
-    worker: String,
-    pool: PgPool,
-    options: sqlx::postgres::PgConnectOptions,
-    topics: Topics,
-    registry: Registry,
-}
-
-async fn prepare(args: &RunArgs) -> Result<Prepared, RunError> {
-    let worker = args.worker_id();
-    let options = postgres::options(&args.postgres, &format!("stampede-worker-{worker}"))?;
-    let pool = read_pool(&options, args.read_connections);
-    postgres::wait_for_server(&pool).await?;
-    migrate::run(&pool).await?;
-    let topics = topics::ensure(&args.kafka, &pool).await?;
-    let registry = Registry::register(&pool).await?;
-    Ok(Prepared { worker, pool, options, topics, registry })
+    tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
+    tracing::warn!("not everything was handed over in time; the next owners complete it");
 }
 
 async fn serve(
@@ -140,90 +122,162 @@ async fn serve(
     readiness: Arc<Readiness>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let prepared = tokio::select! {
-        prepared = Box::pin(prepare(args)) => prepared?,
+    let worker = tokio::select! {
+        worker = Box::pin(Worker::prepare(args)) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let Prepared { worker, pool, options, topics, registry } = prepared;
-    let decode = Decode::new(registry.id_of(Subject::Request), topics.requests);
-    let (assignments, heard) = unbounded_channel();
-    let assigned = Arc::new(Assigned::default());
-
-    let mut inspector = kafka::reader(&args.kafka, &format!("{worker}-inspector"));
-    // It reads the group's committed offsets. It never subscribes, so it never joins.
-    inspector.set("group.id", &args.group);
-    let inspector = Arc::new(Inspector::new(&inspector)?);
-    let warming = Arc::clone(&inspector);
-    let warmed = tokio::task::spawn_blocking(move || warming.warm_up(topics.requests));
-    let emitter = Emitter::new(&kafka::producer(&args.kafka, &worker), topics, &registry)?;
-    let redis = redis::connect_lazily(&args.redis)?;
-
-    let spares = Spares::new(&options, &worker, args.spare_connections as usize);
-    let keeping = Arc::clone(&spares);
-    let keeping = tokio::spawn(async move { keeping.keep().await });
-
+    let mut background = JoinSet::new();
     // The group is joined when a takeover can be fast.
     tokio::select! {
-        warmed = warmed => drop(warmed),
+        () = worker.warm_up(&mut background) => {}
         () = shutdown.cancelled() => return Ok(()),
     }
-    let mut membership = kafka::membership(&args.kafka, &worker, &args.group, args.group_protocol);
-    if let Some(millis) = args.session_timeout_ms {
-        let set =
-            group::set_session(&args.kafka, &mut membership, &args.group, args.group_protocol, millis).await;
-        if let Err(error) = set {
-            tracing::warn!(%error, millis, "the group's session timeout stays as it is");
-        }
-    }
-    // It never fetches, so there is nothing to lose; an error about offsets would only frighten.
-    membership.set("auto.offset.reset", "latest");
-    membership.set("max.poll.interval.ms", args.max_poll_interval_ms.to_string());
-    let consumer = ConsumerThread::start(Settings {
-        membership,
-        reader: kafka::reader(&args.kafka, &format!("{worker}-reader")),
-        decode: decode.clone(),
-        assignments,
-        assigned: Arc::clone(&assigned),
-    })?;
-    let clients =
-        consumer.watched.iter().cloned().chain([inspector.watched()]).chain(emitter.watched()).collect();
-    let clients = tokio::spawn(supervised::supervise(args.kafka.clone(), clients));
-    let identities = Identities::new(args.kafka.kafka_brokers.clone(), pool.clone());
-    let ledgers =
-        PgLedgers { options, pool, spares, worker, messages: Messages::new(registry.id_of(Subject::Event)) };
-    let stock = Arc::new(RedisStock::new(redis));
-    let world = World {
-        log: Arc::new(KafkaLog::new(
-            consumer.commands.clone(),
-            assigned,
-            Arc::clone(&inspector),
-            identities.clone(),
-        )),
-        stock: Arc::<RedisStock>::clone(&stock),
-        ledgers: Arc::new(ledgers),
-        outlet: Arc::new(emitter),
-    };
-    let machine = Config { batch_records: args.batch_records as usize, ..Config::default() };
-    let standing = Standing::new(readiness);
-    let watching = tokio::spawn(lag::watch(inspector, Arc::clone(&standing), topics.requests));
-    let identity = tokio::spawn(topic_identity::watch(identities, consumer.commands.clone()));
-    let setup = Arc::new(Setup { world, machine, decode });
-    fleet::follow(Arc::clone(&setup), heard, standing, shutdown.clone()).await;
-    let was_told_to_stop = shutdown.is_cancelled();
-    watching.abort();
-    identity.abort();
-    clients.abort();
-    keeping.abort();
+    let member = worker.join_group(args).await?;
+    let statuses = StatusRegistry::new(readiness);
+    worker.start_background(args, &member, &statuses, &mut background);
+    let stock = Arc::clone(&worker.stock);
+    let Member { thread, assignments, assigned } = member;
+    let setup = Arc::new(worker.into_setup(args, &thread, assigned));
+    assignments::follow(Arc::clone(&setup), assignments, statuses, shutdown.clone()).await;
+    // Without a signal the consumer thread has ended, and the process's supervisor must see an error.
+    let result = if shutdown.is_cancelled() { Ok(()) } else { Err(RunError::ConsumerEnded) };
+    background.abort_all();
+    leave_group(thread, setup).await;
+    stock.drain().await;
+    result
+}
 
-    // Clients of Kafka may take long to close when the broker is away.
+/// Closing a Kafka client may take long while its broker is unreachable.
+async fn leave_group(thread: ConsumerThread, setup: Arc<Setup>) {
     let closing = tokio::task::spawn_blocking(move || {
-        consumer.stop();
+        thread.stop();
         drop(setup);
     });
-    if tokio::time::timeout(LEAVE, closing).await.is_err() {
-        tracing::warn!("the group could not be left in time; the session will time out");
+    if tokio::time::timeout(LEAVE_TIMEOUT, closing).await.is_err() {
+        tracing::warn!("could not leave the group in time; its session will time out");
     }
-    stock.last_words().await;
-    // Whoever supervises this process must see that it did not end in order.
-    if was_told_to_stop { Ok(()) } else { Err(RunError::ConsumerGone) }
+}
+
+/// What a worker needs before it joins the group: the servers are up, the clients exist.
+struct Worker {
+    name: String,
+    options: PgConnectOptions,
+    pool: PgPool,
+    topics: Topics,
+    decoder: RecordDecoder,
+    messages: Messages,
+    inspector: Arc<Inspector>,
+    publisher: KafkaPublisher,
+    stock: Arc<RedisStock>,
+    identities: Identities,
+    warm_connections: Arc<WarmConnections>,
+}
+
+/// The worker's membership in the group.
+struct Member {
+    thread: ConsumerThread,
+    assignments: UnboundedReceiver<Assignment>,
+    assigned: Arc<Assigned>,
+}
+
+impl Worker {
+    /// Waits for the servers, and creates the clients.
+    async fn prepare(args: &RunArgs) -> Result<Self, RunError> {
+        let name = args.worker_id();
+        let options = postgres::options(&args.postgres, &format!("stampede-worker-{name}"))?;
+        let pool = read_pool(&options, args.read_connections);
+        postgres::wait_for_server(&pool).await?;
+        migrate::run(&pool).await?;
+        let topics = topics::ensure(&args.kafka, &pool).await?;
+        let registry = Registry::register(&pool).await?;
+
+        let mut inspector = kafka::reader(&args.kafka, &format!("{name}-inspector"));
+        // It reads the group's committed offsets. It never subscribes, so it never joins.
+        inspector.set("group.id", &args.group);
+        Ok(Self {
+            decoder: RecordDecoder::new(registry.id_of(Subject::Request), topics.requests),
+            messages: Messages::new(registry.id_of(Subject::Event)),
+            inspector: Arc::new(Inspector::new(&inspector)?),
+            publisher: KafkaPublisher::new(&kafka::producer(&args.kafka, &name), topics, &registry)?,
+            stock: Arc::new(RedisStock::new(redis::connect_lazily(&args.redis)?)),
+            identities: Identities::new(args.kafka.kafka_brokers.clone(), pool.clone()),
+            warm_connections: WarmConnections::new(&options, &name, args.warm_connections as usize),
+            name,
+            options,
+            pool,
+            topics,
+        })
+    }
+
+    /// Connects to everything that a takeover uses.
+    async fn warm_up(&self, background: &mut JoinSet<()>) {
+        let warm_connections = Arc::clone(&self.warm_connections);
+        background.spawn(async move { warm_connections.maintain().await });
+        let (inspector, partitions) = (Arc::clone(&self.inspector), self.topics.requests);
+        drop(tokio::task::spawn_blocking(move || inspector.warm_up(partitions)).await);
+    }
+
+    async fn join_group(&self, args: &RunArgs) -> Result<Member, RunError> {
+        let mut membership = kafka::membership(&args.kafka, &self.name, &args.group, args.group_protocol);
+        if let Some(millis) = args.session_timeout_ms {
+            let set =
+                group::set_session(&args.kafka, &mut membership, &args.group, args.group_protocol, millis)
+                    .await;
+            if let Err(error) = set {
+                tracing::warn!(%error, millis, "cannot set the group's session timeout; it stays unchanged");
+            }
+        }
+        // The membership never fetches, so no record is lost; `error` would log errors that concern nothing.
+        membership.set("auto.offset.reset", "latest");
+        membership.set("max.poll.interval.ms", args.max_poll_interval_ms.to_string());
+        let (sender, assignments) = unbounded_channel();
+        let assigned = Arc::new(Assigned::default());
+        let thread = ConsumerThread::start(Settings {
+            membership,
+            reader: kafka::reader(&args.kafka, &format!("{}-reader", self.name)),
+            decoder: self.decoder.clone(),
+            assignments: sender,
+            assigned: Arc::clone(&assigned),
+        })?;
+        Ok(Member { thread, assignments, assigned })
+    }
+
+    /// Starts supervision of the Kafka clients, the lag report, and the check of the topic's identity.
+    fn start_background(
+        &self,
+        args: &RunArgs,
+        member: &Member,
+        statuses: &Arc<StatusRegistry>,
+        background: &mut JoinSet<()>,
+    ) {
+        let clients = member.thread.watched.iter().cloned();
+        let clients = clients.chain([self.inspector.watched()]).chain(self.publisher.watched()).collect();
+        background.spawn(supervised::supervise(args.kafka.clone(), clients));
+        let statuses = Arc::clone(statuses);
+        let running = move || statuses.running();
+        background.spawn(lag::report(Arc::clone(&self.inspector), self.topics.requests, running));
+        let commands = member.thread.commands.clone();
+        background.spawn(topic_identity::watch(self.identities.clone(), commands));
+    }
+
+    fn into_setup(self, args: &RunArgs, thread: &ConsumerThread, assigned: Arc<Assigned>) -> Setup {
+        let log = KafkaLog::new(thread.commands.clone(), assigned, self.inspector, self.identities);
+        let ledgers = PgLedgers {
+            options: self.options,
+            pool: self.pool,
+            warm_connections: self.warm_connections,
+            worker: self.name,
+            messages: self.messages,
+        };
+        Setup {
+            ports: Ports {
+                log: Arc::new(log),
+                stock: self.stock,
+                ledgers: Arc::new(ledgers),
+                publisher: Arc::new(self.publisher),
+            },
+            machine: Config { batch_records: args.batch_records as usize, ..Config::default() },
+            decoder: self.decoder,
+        }
+    }
 }

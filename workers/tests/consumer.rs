@@ -15,10 +15,10 @@ use runtime::kafka;
 use schemas::SchemaId;
 use schemas::topics::REQUESTS;
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
-use workers::consumer::{Assigned, Command, ConsumerThread, Delivery, Fetched, InFlight, Settings};
-use workers::decode::Decode;
-use workers::driver::Wake;
-use workers::seams::{Order, Ownership};
+use workers::codec::decode::RecordDecoder;
+use workers::kafka::consumer::{Assigned, Command, ConsumerThread, Settings};
+use workers::ports::DriverEvent;
+use workers::ports::{ConsumerCommand, Delivery, Fetched, InFlight, Ownership};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -44,7 +44,7 @@ async fn consumer_thread(records: [usize; 2]) -> ConsumerThread {
     let settings = Settings {
         membership: kafka::membership(&args, "test", "test", GroupProtocol::Consumer),
         reader: kafka::reader(&args, "test-reader"),
-        decode: Decode::new(SchemaId(0), args.partitions),
+        decoder: RecordDecoder::new(SchemaId(0), args.partitions),
         assignments,
         assigned: Arc::new(Assigned::default()),
     };
@@ -55,7 +55,7 @@ async fn consumer_thread(records: [usize; 2]) -> ConsumerThread {
 struct Owner<'a> {
     thread: &'a ConsumerThread,
     partition: Partition,
-    events: UnboundedReceiver<Wake>,
+    wakes: UnboundedReceiver<DriverEvent>,
     in_flight: Arc<InFlight>,
     next: i64,
 }
@@ -64,21 +64,21 @@ impl<'a> Owner<'a> {
     fn of(thread: &'a ConsumerThread, partition: i32) -> Self {
         let (sender, events) = unbounded_channel();
         let in_flight = Arc::new(InFlight::default());
-        let delivery = Delivery { ownership: OWNERSHIP, wakes: sender, in_flight: Arc::clone(&in_flight) };
-        let owner = Self { thread, partition: Partition(partition), events, in_flight, next: 0 };
-        owner.send(Order::Start { from: Offset(0), delivery });
+        let delivery = Delivery { ownership: OWNERSHIP, events: sender, in_flight: Arc::clone(&in_flight) };
+        let owner = Self { thread, partition: Partition(partition), wakes, in_flight, next: 0 };
+        owner.tell(ConsumerCommand::Start { from: Offset(0), delivery });
         owner
     }
 
-    fn send(&self, order: Order) {
-        self.thread.commands.send(Command::Partition(self.partition, order)).unwrap();
+    fn tell(&self, command: ConsumerCommand) {
+        self.thread.commands.send(Command::Partition(self.partition, command)).unwrap();
     }
 
-    /// Receives one delivery, if there is one.
-    fn receive(&mut self) -> bool {
-        match self.events.try_recv() {
-            Ok(Wake::Fetched(Fetched::Records(records))) => {
-                self.in_flight.take(records.len());
+    /// Takes one delivery in, if there is one.
+    fn take(&mut self) -> bool {
+        match self.wakes.try_recv() {
+            Ok(DriverEvent::Fetched(Fetched::Records(records))) => {
+                self.in_flight.remove(records.len());
                 for record in records {
                     assert_eq!(record.offset, Offset(self.next), "each record once, in order");
                     self.next += 1;
@@ -135,17 +135,17 @@ async fn an_owner_that_receives_nothing_is_paused_alone_and_gets_all_records_lat
     assert!((10_000..15_000).contains(&held), "limited by its bound: {held}");
 
     // Its machine holds it back as well, and goes on; what was fetched may be fetched again.
-    busy.receive_until(10_000).await;
-    busy.send(Order::Pause(OWNERSHIP));
-    busy.receive_until_quiet().await;
+    busy.take_until(10_000).await;
+    busy.tell(ConsumerCommand::Pause(OWNERSHIP));
+    busy.take_until_nothing_comes().await;
     assert!(busy.next < 50_000, "paused");
     let paused = busy.next;
-    busy.send(Order::Restart(OWNERSHIP));
-    busy.receive_until_quiet().await;
-    assert_eq!(busy.next, paused, "it stays paused");
-    busy.send(Order::Resume(OWNERSHIP));
-    busy.receive_until(30_000).await;
-    busy.send(Order::Restart(OWNERSHIP));
-    busy.receive_until(50_000).await;
+    busy.tell(ConsumerCommand::Restart(OWNERSHIP));
+    busy.take_until_nothing_comes().await;
+    assert_eq!(busy.next, paused, "paused it stays");
+    busy.tell(ConsumerCommand::Resume(OWNERSHIP));
+    busy.take_until(30_000).await;
+    busy.tell(ConsumerCommand::Restart(OWNERSHIP));
+    busy.take_until(50_000).await;
     thread.stop();
 }

@@ -6,8 +6,8 @@ use coupon_core::ids::{CodeNumber, CouponNo, Epoch, Nonce};
 use coupon_core::interface::{CacheListName, CodeEntry, Pop, Popped, RefillResult};
 use runtime::config::RedisArgs;
 use runtime::redis::connect_lazily;
-use workers::seams::Stock as _;
-use workers::stock::RedisStock;
+use workers::ports::Stock as _;
+use workers::redis::RedisStock;
 
 fn codes(numbers: std::ops::RangeInclusive<i64>) -> Vec<CodeEntry> {
     numbers.map(|n| CodeEntry { number: CodeNumber(n), code: format!("CODE-{n}").into() }).collect()

@@ -80,15 +80,16 @@ fn object(status: &PartitionStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Found, Last};
+    use crate::kafka::log_state::{LastRecord, LogState};
+    use crate::kafka::topic_identity::Identity;
     use crate::operator::survey::Row;
-    use crate::topic_identity::Identity;
     use coupon_core::batch::Position;
     use coupon_core::ids::{Offset, Partition, WriteNo};
 
     #[test]
     fn the_line_of_a_stopped_partition_has_the_reason() {
-        let found = Found { low: Offset(5), high: Offset(30), last: Last::NotThere, committed: None };
+        let found =
+            LogState { low: Offset(5), high: Offset(30), last: LastRecord::OutOfBounds, committed: None };
         let position = Position { next_offset: Offset(20), ..Position::default() };
         let owner = Some("w\x1b[2J".to_owned());
         let row = Row { owner, epoch: 3, write_no: WriteNo(9), position, unacknowledged: 2 };

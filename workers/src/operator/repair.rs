@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::OperatorError;
 use super::args::{RepairArgs, ResumeFrom};
 use super::survey::{PartitionStatus, Row, Surveyor};
-use crate::log::{Found, Last};
-use crate::topic_identity::Identity;
+use crate::kafka::log_state::{LastRecord, LogState};
+use crate::kafka::topic_identity::Identity;
 
 /// The change that a repair makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) async fn repair(
     }
 }
 
-fn plan(status: &PartitionStatus, row: &Row, found: &Found, args: &RepairArgs) -> Result<Plan, String> {
+fn plan(status: &PartitionStatus, row: &Row, found: &LogState, args: &RepairArgs) -> Result<Plan, String> {
     let finding = match &status.verdict {
         Err(reason) => reason.clone(),
         Ok(()) if args.force => "no fault found; forced".to_owned(),
@@ -77,11 +77,11 @@ fn plan(status: &PartitionStatus, row: &Row, found: &Found, args: &RepairArgs) -
         ));
     }
     let highest = found.committed.unwrap_or_default().max(row.write_no);
-    let topic = if let Identity::Is(id) = status.identity { Some(id) } else { None };
+    let topic = if let Identity::Known(id) = status.identity { Some(id) } else { None };
     Ok(Plan { finding, from, to, was_write_no: row.write_no, write_no: highest.next(), topic })
 }
 
-fn describe(partition: i32, plan: &Plan, found: &Found) -> String {
+fn describe(partition: i32, plan: &Plan, found: &LogState) -> String {
     let Plan { finding, from, to, .. } = plan;
     let skipped = match to.0 - from.0 {
         0 => "nothing is skipped".to_owned(),
@@ -100,17 +100,17 @@ async fn write(
     args: &RepairArgs,
     partition: i32,
     plan: &Plan,
-    found: &Found,
-    last: Last,
+    found: &LogState,
+    last: LastRecord,
     row: &Row,
     pool: &PgPool,
 ) -> Result<Option<i64>, OperatorError> {
     let Position { last_offset, last_digest, .. } = match last {
         // The next takeover compares the digest again.
-        Last::Digest(last_digest) => {
+        LastRecord::Digest(last_digest) => {
             Position { last_offset: Offset(plan.to.0 - 1), last_digest, ..row.position }
         }
-        Last::NotThere | Last::Missing => {
+        LastRecord::OutOfBounds | LastRecord::Missing => {
             Position { last_offset: Offset(-1), last_digest: 0, ..row.position }
         }
     };
@@ -164,13 +164,13 @@ mod tests {
         PartitionStatus {
             partition: Partition(2),
             row: Some(Row { owner: None, epoch: 1, write_no: WriteNo(7), position, unacknowledged: 0 }),
-            found: Some(Found {
+            found: Some(LogState {
                 low: Offset(25),
                 high: Offset(30),
-                last: Last::NotThere,
+                last: LastRecord::OutOfBounds,
                 committed: Some(WriteNo(9)),
             }),
-            identity: Identity::Is(Uuid::from_u128(1)),
+            identity: Identity::Known(Uuid::from_u128(1)),
             verdict: Err("retention".to_owned()),
         }
     }

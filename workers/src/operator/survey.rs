@@ -11,8 +11,9 @@ use sqlx::{PgPool, Row as _};
 
 use super::args::Servers;
 use super::{OperatorError, pool};
-use crate::log::{Found, Inspector};
-use crate::topic_identity::{self, Identities, Identity};
+use crate::kafka::inspector::Inspector;
+use crate::kafka::log_state::LogState;
+use crate::kafka::topic_identity::{self, Identities, Identity};
 
 /// The status of one partition.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct PartitionStatus {
     /// Its row; `None` if it was never owned.
     pub(crate) row: Option<Row>,
     /// The state of its log in Kafka.
-    pub(crate) found: Option<Found>,
+    pub(crate) found: Option<LogState>,
     /// The present identity of the topic.
     pub(crate) identity: Identity,
     /// Whether a takeover would succeed, or why not.
@@ -68,7 +69,7 @@ impl Surveyor {
         // It reads the committed offsets of the group. It never subscribes, so it never joins.
         inspector.set("group.id", &servers.group);
         let identities = Identities::new(servers.kafka.kafka_brokers.clone(), pool.clone());
-        let identity = identities.now().await;
+        let identity = identities.current().await;
         Ok(Self {
             pool: pool.clone(),
             inspector: Arc::new(Inspector::new(&inspector)?),
@@ -89,12 +90,12 @@ impl Surveyor {
         let write_no = row.as_ref().map_or(WriteNo(0), |row| row.write_no);
         let (found, verdict) = match found {
             Ok(found) => {
-                let verdict = topic_identity::judge(partition, identity, recorded)
-                    .and_then(|()| found.judge(partition, &position, write_no));
+                let verdict = topic_identity::verify(partition, identity, recorded)
+                    .and_then(|()| found.verify(partition, &position, write_no));
                 (Some(found), verdict)
             }
             // Kafka returns nothing about a deleted topic.
-            Err(error) => match topic_identity::judge(partition, identity, recorded) {
+            Err(error) => match topic_identity::verify(partition, identity, recorded) {
                 Ok(()) => return Err(error),
                 deleted => (None, deleted),
             },
@@ -105,9 +106,13 @@ impl Surveyor {
     }
 
     /// The state of a log, and of its record at `last`.
-    pub(crate) async fn inspect(&self, partition: Partition, last: Offset) -> Result<Found, OperatorError> {
+    pub(crate) async fn inspect(
+        &self,
+        partition: Partition,
+        last: Offset,
+    ) -> Result<LogState, OperatorError> {
         let inspector = Arc::clone(&self.inspector);
-        let state = tokio::task::spawn_blocking(move || inspector.look(partition, last)).await?;
+        let state = tokio::task::spawn_blocking(move || inspector.inspect(partition, last)).await?;
         state.map_err(|error| OperatorError::Inspect(partition.0, error.to_string()))
     }
 

@@ -130,11 +130,12 @@ async fn a_call_whose_connection_is_cut_is_unknown_and_the_row_shows_that_it_was
 #[tokio::test]
 async fn two_workers_can_migrate_concurrently_and_again() {
     let options = crate::fixture::database().await;
-    let pools = [workers::ledger::read_pool(&options, 2), workers::ledger::read_pool(&options, 2)];
-    let (one, two) = tokio::join!(workers::migrate::run(&pools[0]), workers::migrate::run(&pools[1]));
+    let pools = [workers::postgres::read_pool(&options, 2), workers::postgres::read_pool(&options, 2)];
+    let (one, two) =
+        tokio::join!(workers::postgres::migrate::run(&pools[0]), workers::postgres::migrate::run(&pools[1]));
     one.unwrap();
     two.unwrap();
-    workers::migrate::run(&pools[0]).await.unwrap();
+    workers::postgres::migrate::run(&pools[0]).await.unwrap();
     runtime::postgres::wait_for_schema(&pools[0]).await.unwrap();
     let registry = runtime::registry::Registry::register(&pools[0]).await.unwrap();
     let again = runtime::registry::Registry::register(&pools[1]).await.unwrap();

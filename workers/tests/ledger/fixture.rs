@@ -12,8 +12,8 @@ use schemas::SchemaId;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, PgPool};
-use workers::ledger::{PgLedger, PgReader, read_pool};
-use workers::messages::Messages;
+use workers::codec::messages::Messages;
+use workers::postgres::{PgLedger, PgReader, read_pool};
 
 /// 2026-01-01.
 pub(crate) const NOW: Millis = Millis(1_767_225_600_000);
@@ -49,7 +49,7 @@ impl Fixture {
     pub(crate) async fn new(codes: i64) -> Self {
         let options = database().await;
         let pool = read_pool(&options, 4);
-        workers::migrate::run(&pool).await.unwrap();
+        workers::postgres::migrate::run(&pool).await.unwrap();
         let ledger = ledger(&options, &pool, "worker-a");
         let row = ledger.take_over(Nonce(1)).await.unwrap();
         let mut fixture = Self { options, pool, ledger, row, stock: StockRow::default() };

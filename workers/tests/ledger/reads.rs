@@ -5,7 +5,7 @@ use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Offset, RequestId}
 use coupon_core::interface::{Lookups, ReadCodes, ReturnedLookup, UserLookup};
 use coupon_core::record::DeadLetter;
 use coupon_core::words::{Kind, Reason};
-use workers::messages::Messages;
+use workers::codec::messages::Messages;
 
 use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, rejection};
 
@@ -67,7 +67,7 @@ async fn all_outcomes_with_an_identity_are_found() {
     owner.write(&batch).await;
     let lookups = Lookups { decided: vec![1, 2], ..Lookups::default() };
     assert_eq!(
-        sorted(owner.ledger.reader().load(PARTITION, &lookups).await.unwrap().decided),
+        sorted(owner.ledger.reader().lookup(PARTITION, &wants).await.unwrap().decided),
         sorted(decisions)
     );
 }
@@ -96,8 +96,8 @@ async fn coupons_loads_users_and_returned_codes_are_read() {
         ],
         ..Lookups::default()
     };
-    let results = owner.ledger.reader().load(PARTITION, &lookups).await.unwrap();
-    let [sale] = results.coupons.as_slice() else { panic!("{:?}", results.coupons) };
+    let answers = owner.ledger.reader().lookup(PARTITION, &wants).await.unwrap();
+    let [sale] = answers.coupons.as_slice() else { panic!("{:?}", answers.coupons) };
     assert_eq!(
         sale.stock,
         StockRow { top: 10, cursor: 4, ahead: 1, returned: 2, claimed: 3, ..StockRow::default() }

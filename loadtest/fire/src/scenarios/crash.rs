@@ -23,17 +23,17 @@ const DEMAND: usize = 12;
 const TRIES: usize = 3;
 
 const BEFORE_THE_WRITE: &[&str] =
-    &["after-load", "after-pop", "before-fill", "amid-fill", "after-fill", "before-write"];
+    &["after-lookup", "after-pop", "before-refill", "amid-refill", "after-refill", "before-write"];
 const AFTER_THE_WRITE: &[&str] = &[
     "after-write",
-    "amid-emit",
-    "after-emit-sent",
-    "after-emit-acknowledged",
+    "amid-publish",
+    "after-publish-sent",
+    "after-publish-acknowledged",
     "before-watermark",
     "before-commit-offset",
     "after-commit-offset",
 ];
-const AT_TAKEOVER: &[&str] = &["before-takeover", "after-takeover", "after-check-log", "before-reemit"];
+const AT_TAKEOVER: &[&str] = &["before-takeover", "after-takeover", "after-check-log", "before-republish"];
 const AT_LOADING: &[&str] = &["after-load-chunk", "after-load-sealed", "before-announce"];
 
 /// With codes popped, or a list half filled, and nothing durable.

@@ -55,7 +55,7 @@ async fn consumer_thread(records: [usize; 2]) -> ConsumerThread {
 struct Owner<'a> {
     thread: &'a ConsumerThread,
     partition: Partition,
-    wakes: UnboundedReceiver<DriverEvent>,
+    events: UnboundedReceiver<DriverEvent>,
     in_flight: Arc<InFlight>,
     next: i64,
 }
@@ -65,18 +65,18 @@ impl<'a> Owner<'a> {
         let (sender, events) = unbounded_channel();
         let in_flight = Arc::new(InFlight::default());
         let delivery = Delivery { ownership: OWNERSHIP, events: sender, in_flight: Arc::clone(&in_flight) };
-        let owner = Self { thread, partition: Partition(partition), wakes, in_flight, next: 0 };
-        owner.tell(ConsumerCommand::Start { from: Offset(0), delivery });
+        let owner = Self { thread, partition: Partition(partition), events, in_flight, next: 0 };
+        owner.send(ConsumerCommand::Start { from: Offset(0), delivery });
         owner
     }
 
-    fn tell(&self, command: ConsumerCommand) {
+    fn send(&self, command: ConsumerCommand) {
         self.thread.commands.send(Command::Partition(self.partition, command)).unwrap();
     }
 
-    /// Takes one delivery in, if there is one.
-    fn take(&mut self) -> bool {
-        match self.wakes.try_recv() {
+    /// Receives one delivery, if there is one.
+    fn receive(&mut self) -> bool {
+        match self.events.try_recv() {
             Ok(DriverEvent::Fetched(Fetched::Records(records))) => {
                 self.in_flight.remove(records.len());
                 for record in records {
@@ -135,17 +135,17 @@ async fn an_owner_that_receives_nothing_is_paused_alone_and_gets_all_records_lat
     assert!((10_000..15_000).contains(&held), "limited by its bound: {held}");
 
     // Its machine holds it back as well, and goes on; what was fetched may be fetched again.
-    busy.take_until(10_000).await;
-    busy.tell(ConsumerCommand::Pause(OWNERSHIP));
-    busy.take_until_nothing_comes().await;
+    busy.receive_until(10_000).await;
+    busy.send(ConsumerCommand::Pause(OWNERSHIP));
+    busy.receive_until_quiet().await;
     assert!(busy.next < 50_000, "paused");
     let paused = busy.next;
-    busy.tell(ConsumerCommand::Restart(OWNERSHIP));
-    busy.take_until_nothing_comes().await;
-    assert_eq!(busy.next, paused, "paused it stays");
-    busy.tell(ConsumerCommand::Resume(OWNERSHIP));
-    busy.take_until(30_000).await;
-    busy.tell(ConsumerCommand::Restart(OWNERSHIP));
-    busy.take_until(50_000).await;
+    busy.send(ConsumerCommand::Restart(OWNERSHIP));
+    busy.receive_until_quiet().await;
+    assert_eq!(busy.next, paused, "it stays paused");
+    busy.send(ConsumerCommand::Resume(OWNERSHIP));
+    busy.receive_until(30_000).await;
+    busy.send(ConsumerCommand::Restart(OWNERSHIP));
+    busy.receive_until(50_000).await;
     thread.stop();
 }

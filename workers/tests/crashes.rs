@@ -19,9 +19,9 @@ async fn every_claim_is_decided_once_and_published_wherever_a_worker_is_killed()
     let mut ids = Vec::new();
     let mut users = 0;
     for point in Point::ALL {
-        if [Point::BeforeReemit, Point::AfterReemit].contains(point) {
+        if [Point::BeforeRepublish, Point::AfterRepublish].contains(point) {
             // A batch must have been written and not published. (Not `AfterWrite`: that write may only have moved the watermark.)
-            ids.extend(crash(&harness, Point::AfterEmitSent, &mut users).await);
+            ids.extend(crash(&harness, Point::AfterPublishSent, &mut users).await);
         }
         ids.extend(crash(&harness, *point, &mut users).await);
     }
@@ -50,18 +50,18 @@ async fn crash(harness: &Harness, point: Point, users: &mut u32) -> Vec<String> 
         let hold = "update stampede.coupons set hold_seconds = 1 where coupon_id = $1";
         sqlx::query(hold).bind(&coupon_id).execute(&harness.pool).await.unwrap();
     }
-    if point == Point::BeforeLetters {
+    if point == Point::BeforeEvents {
         harness.send_raw(&coupon_id, b"invalid", "?", "?");
     }
     let mut ids = harness.claim(&coupon_id, *users..*users + 40);
     *users += 40;
     harness.stack.start_child(WORKER).await.unwrap();
-    if let Point::BeforeRelease | Point::AfterThrowAway | Point::AfterReadBack = point {
+    if let Point::BeforeRelease | Point::AfterDeleteLists | Point::AfterReadBack = point {
         harness.stack.wait_healthy(WORKER).await.unwrap();
         wait_until_decided(harness, &coupon_id).await;
     }
     match point {
-        Point::BeforeRelease | Point::AfterThrowAway => harness.stack.terminate(WORKER).unwrap(),
+        Point::BeforeRelease | Point::AfterDeleteLists => harness.stack.terminate(WORKER).unwrap(),
         Point::AfterReadBack => {
             // The fence rejects the next write: the row is read back to find its owner.
             let take =

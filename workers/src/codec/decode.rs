@@ -163,7 +163,7 @@ impl RecordDecoder {
     /// # Errors
     /// Why it is unusable.
     pub fn add_schema(&self, id: SchemaId, definition: &str) -> Result<(), SchemaError> {
-        self.decoder.learn(id, definition)
+        self.decoder.add_schema(id, definition)
     }
 
     /// The dead letter of a record whose schema was never registered.

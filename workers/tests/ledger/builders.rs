@@ -114,11 +114,11 @@ pub(crate) fn with_redemption(mut decision: Decision, redemption: Redemption) ->
     decision
 }
 
-/// What the ledger knows of a code.
-pub(crate) async fn code_as_read(owner: &Fixture, number: i64) -> StoredCode {
-    let codes = vec![CodeLookup { key: code(number), user: "somebody".into() }];
-    let wants = Lookups { codes, ..Lookups::default() };
-    let mut answers = owner.ledger.reader().lookup(PARTITION, &wants).await.unwrap();
-    assert_eq!(answers.codes.len(), 1);
-    answers.codes.remove(0)
+/// Reads a code from the ledger.
+pub(crate) async fn read_code(owner: &Fixture, number: i64) -> StoredCode {
+    let codes = vec![CodeLookup { key: code(number), user: "any".into() }];
+    let lookups = Lookups { codes, ..Lookups::default() };
+    let mut results = owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap();
+    assert_eq!(results.codes.len(), 1);
+    results.codes.remove(0)
 }

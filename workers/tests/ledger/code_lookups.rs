@@ -14,8 +14,8 @@ use crate::builders::{
 };
 use crate::fixture::{COUPON, Fixture, PARTITION, ledger, rejection};
 
-async fn load(owner: &Fixture, wants: Lookups) -> LookupResults {
-    owner.ledger.reader().lookup(PARTITION, &wants).await.unwrap()
+async fn load(owner: &Fixture, lookups: Lookups) -> LookupResults {
+    owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap()
 }
 
 /// Writes decisions without the matching stock changes.
@@ -285,6 +285,6 @@ async fn a_coupon_is_read_with_all_its_rules_and_counters() {
     assert_eq!(rules.discount.maximum_discount, Some("5".parse().unwrap()));
 
     owner.run("update coupons set definition = jsonb_set(definition, '{discount,type}', '\"GIFT\"')").await;
-    let refused = owner.ledger.reader().lookup(PARTITION, &wants()).await;
-    assert!(refused.is_err(), "a discount of a newer version is not taken for none");
+    let rejected = owner.ledger.reader().lookup(PARTITION, &lookups()).await;
+    assert!(rejected.is_err(), "a discount type of a newer version is an error, not no discount");
 }

@@ -77,7 +77,7 @@ async fn read_everything(owner: &Fixture, after: i64) {
         orders: vec![OrderLookup { coupon: COUPON, number: CodeNumber(1), order: "order-1".into() }],
         due: Some(DueLookup { until: Millis(HOLD.0 + 50), limit: 3 }),
     };
-    reader.lookup(PARTITION, &wants).await.unwrap();
+    reader.lookup(PARTITION, &lookups).await.unwrap();
     reader.read_codes(&[ReadCodes { coupon: COUPON, after: CodeNumber(after), count: 10 }]).await.unwrap();
     reader.outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap();
 }

@@ -67,7 +67,7 @@ async fn all_outcomes_with_an_identity_are_found() {
     owner.write(&batch).await;
     let lookups = Lookups { decided: vec![1, 2], ..Lookups::default() };
     assert_eq!(
-        sorted(owner.ledger.reader().lookup(PARTITION, &wants).await.unwrap().decided),
+        sorted(owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap().decided),
         sorted(decisions)
     );
 }
@@ -96,8 +96,8 @@ async fn coupons_loads_users_and_returned_codes_are_read() {
         ],
         ..Lookups::default()
     };
-    let answers = owner.ledger.reader().lookup(PARTITION, &wants).await.unwrap();
-    let [sale] = answers.coupons.as_slice() else { panic!("{:?}", answers.coupons) };
+    let results = owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap();
+    let [sale] = results.coupons.as_slice() else { panic!("{:?}", results.coupons) };
     assert_eq!(
         sale.stock,
         StockRow { top: 10, cursor: 4, ahead: 1, returned: 2, claimed: 3, ..StockRow::default() }

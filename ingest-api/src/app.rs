@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::gauge;
 use rdkafka::error::KafkaError;
 use runtime::lifecycle::Readiness;
 use runtime::postgres::{self, PostgresUrlError};
@@ -21,16 +22,17 @@ use crate::catalogue::existence_cache::ExistenceCache;
 use crate::catalogue::loads::Loads;
 use crate::config::{Config, WeakSecret, require_strong};
 use crate::db::coupons;
-use crate::db::query_pool::{QueryPool, READ_TIMEOUT, with_statement_timeout, with_timeout};
+use crate::db::query_pool::{QueryError, QueryPool, READ_TIMEOUT, with_statement_timeout, with_timeout};
 use crate::http::problem::Problem;
 use crate::outcomes::cache::OutcomeCache;
 use crate::outcomes::consumer::{self, ResponseConsumer};
+use crate::outcomes::gate::SoldOutGate;
 use crate::outcomes::hub::OutcomeHub;
-use crate::requests::gate::SoldOutGate;
+use crate::outcomes::pending::PendingRequests;
 use crate::requests::ids::RequestIds;
-use crate::requests::pending::PendingRequests;
 use crate::requests::producer::RequestProducer;
-use crate::telemetry::metrics::{self, Handles};
+use crate::requests::submit::{HasSubmitter, Submitter};
+use crate::telemetry::metrics::{self as names, SubmitMetrics};
 use crate::telemetry::probes::{KAFKA, POSTGRES, SERVING};
 
 pub use crate::telemetry::probes::readiness;
@@ -80,20 +82,13 @@ pub(crate) struct Recorded {
 /// A running instance.
 pub struct App {
     pub(crate) config: Config,
-    pub(crate) query_pool: QueryPool,
+    pub(crate) query_pool: Arc<QueryPool>,
     pub(crate) tokens: Tokens,
-    pub(crate) ids: RequestIds,
-    pub(crate) producer: Arc<RequestProducer>,
-    pub(crate) hub: Arc<OutcomeHub>,
+    pub(crate) requests: Submitter,
     pub(crate) coupons: ExistenceCache,
     pub(crate) codes: CodeCache,
     pub(crate) loads: Arc<Loads>,
-    /// Recorded number of partitions of `coupon.requests`.
-    pub(crate) partitions: i32,
-    pub(crate) handles: Handles,
     pub(crate) readiness: Arc<Readiness>,
-    /// Cancelled at shutdown: no further requests are accepted, and waiting clients get their 202.
-    pub(crate) stopping: CancellationToken,
 }
 
 impl std::fmt::Debug for App {
@@ -105,6 +100,12 @@ impl std::fmt::Debug for App {
 impl HasTokens for Arc<App> {
     fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+}
+
+impl HasSubmitter for Arc<App> {
+    fn submitter(&self) -> &Submitter {
+        &self.requests
     }
 }
 
@@ -142,7 +143,7 @@ impl App {
         readiness: Arc<Readiness>,
         stopping: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
-        metrics::describe();
+        names::describe();
         let partitions = recorded.topics.requests;
         let pending = PendingRequests::new(partitions, config.max_pending, config.partition_bound());
         let mut producer = kafka::producer(&config.kafka, "stampede-api");
@@ -158,42 +159,49 @@ impl App {
         let cache = OutcomeCache::new(config.outcome_cache_size);
         let load_options = postgres::options(&config.postgres, "stampede-api-loads")?;
         let load_pool = postgres::pool(with_statement_timeout(load_options), LOAD_CONNECTIONS);
+        let loads = Loads::new(load_pool, Arc::clone(&producer), partitions, stopping.clone());
+        let query_pool = Arc::new(QueryPool::new(pool));
+        let requests = Submitter {
+            ids: RequestIds::new(&config.request_id_secret),
+            producer,
+            hub: OutcomeHub::new(cache, pending, SoldOutGate::new(MAX_GATES)),
+            query_pool: Arc::clone(&query_pool),
+            partitions,
+            metrics: SubmitMetrics::new(),
+            stopping,
+        };
         Ok(Arc::new(Self {
             tokens: config.jwt.tokens()?,
-            ids: RequestIds::new(&config.request_id_secret),
-            hub: OutcomeHub::new(cache, pending, SoldOutGate::new(MAX_GATES)),
+            config,
+            query_pool,
+            requests,
             coupons: ExistenceCache::new(CACHED_COUPONS),
             codes: CodeCache::new(CACHED_CODES),
-            loads: Loads::new(load_pool, Arc::clone(&producer), partitions, stopping.clone()),
-            handles: Handles::new(),
-            config,
-            query_pool: QueryPool::new(pool),
-            producer,
-            partitions,
+            loads,
             readiness,
-            stopping,
         }))
     }
 
     fn spawn_background_tasks(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
+        let Submitter { producer, hub, stopping, .. } = &self.requests;
         let clients = consumer::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
-        let [immediate, batching] = self.producer.supervised();
+        let [immediate, batching] = producer.supervised();
         let supervised_clients = vec![immediate, batching, clients.as_supervised()];
         let consumer = ResponseConsumer {
             clients,
             partitions: recorded.topics.responses,
             decoder: Decoder::new(recorded.response_schema),
-            hub: Arc::clone(&self.hub),
+            hub: Arc::clone(hub),
             readiness: Arc::clone(&self.readiness),
             pool: self.query_pool.pool().clone(),
-            stop: self.stopping.clone(),
+            stop: stopping.clone(),
         };
-        drop(tokio::spawn(self.producer.wake_batcher().run()));
-        drop(tokio::spawn(Arc::clone(&self.hub.pending.wake_batcher).run()));
+        drop(tokio::spawn(producer.wake_batcher().run()));
+        drop(tokio::spawn(Arc::clone(&hub.pending.wake_batcher).run()));
         // The thread ends by the shutdown token and is never joined.
         drop(consumer.spawn()?);
         let pool = self.query_pool.pool().clone();
-        drop(tokio::spawn(Arc::clone(&self.hub).look_up_pending(pool, self.stopping.clone())));
+        drop(tokio::spawn(Arc::clone(hub).look_up_pending(pool, stopping.clone())));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
         drop(tokio::spawn(Arc::clone(self).check_readiness()));
         drop(tokio::spawn(supervised::supervise(self.config.kafka.clone(), supervised_clients)));
@@ -203,8 +211,9 @@ impl App {
 
     /// Updates readiness by Kafka and Postgres. Ends with the process.
     async fn check_readiness(self: Arc<Self>) {
-        while !self.stopping.is_cancelled() {
-            let producer = Arc::clone(&self.producer);
+        let Submitter { producer, hub, stopping, .. } = &self.requests;
+        while !stopping.is_cancelled() {
+            let producer = Arc::clone(producer);
             let broker = tokio::task::spawn_blocking(move || producer.check_broker(CHECK_INTERVAL));
             let query = coupons::check_readable(self.query_pool.pool());
             let (broker, postgres) = tokio::join!(broker, with_timeout(CHECK_INTERVAL, query));
@@ -212,9 +221,9 @@ impl App {
                 self.readiness.set(KAFKA, broker);
             }
             self.readiness.set(POSTGRES, postgres.map_err(|error| error.to_string()));
-            self.handles.pending.set(self.hub.pending.len() as f64);
+            gauge!(names::PENDING).set(hub.pending.len() as f64);
             tokio::select! {
-                () = self.stopping.cancelled() => {}
+                () = stopping.cancelled() => {}
                 () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
         }
@@ -229,8 +238,28 @@ impl App {
         operation: &'static str,
         query: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Problem> {
-        let result = self.query_pool.run(READ_TIMEOUT, query).await;
-        result.map_err(|error| Problem::database(operation, &error))
+        self.query_within(READ_TIMEOUT, operation, query).await
+    }
+
+    /// The same with another timeout.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub(crate) async fn query_within<T>(
+        &self,
+        limit: Duration,
+        operation: &'static str,
+        query: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Problem> {
+        self.query_pool.run(limit, query).await.map_err(|error| match error {
+            QueryError::Overloaded => {
+                Problem::overloaded("too many queries are waiting for the database; retry")
+            }
+            error => {
+                tracing::warn!(operation, %error, "query failed");
+                Problem::unavailable("the database did not respond; retry")
+            }
+        })
     }
 
     /// Fails readiness: load balancers send no further requests.

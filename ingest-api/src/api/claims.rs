@@ -1,7 +1,6 @@
 //! `POST /v1/coupons/{coupon_id}/claims`: a user claims any code of a coupon, or a named one.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -12,14 +11,12 @@ use utoipa::ToSchema;
 use super::openapi::{ErrorResponses, RequestHeaders, RequestResponses, WaitParameter};
 use crate::app::App;
 use crate::auth::USER_ID_CHARACTERS;
-use crate::catalogue::definition::is_coupon_id;
-use crate::catalogue::lookup_cache::Lookup;
 use crate::http::body::JsonBody;
-use crate::http::context::{RequestContext, Target};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::validation::{FieldErrors, ObjectReader};
 use crate::requests::admission::PartitionAdmission;
-use crate::requests::payload::CommandPayload;
+use crate::requests::command::{Command, CommandPayload};
+use crate::requests::context::RequestContext;
 
 /// A claim. `{}` claims any code.
 #[derive(Debug, Default, ToSchema)]
@@ -83,18 +80,15 @@ pub(crate) async fn claim(
 ) -> Result<Response, Problem> {
     let request = ClaimRequest::read(body)?;
     let user = context.caller.acts_for(request.user_id.as_deref())?;
-    let coupon_id = &context.name;
+    let coupon_id = context.name.as_str();
     // A claim with a key may be the retry of an accepted one; a named code may be free although the others are not.
-    let gated = request.code.is_none() && context.key()?.is_none();
-    if gated && !app.hub.gate.lets_through(coupon_id, Instant::now()) {
-        app.handles.short_circuited.increment(1);
-        return Err(Problem::sold_out());
+    if request.code.is_none() && context.key.is_none() {
+        app.requests.check_gate(coupon_id)?;
     }
-    if !is_coupon_id(coupon_id) || app.coupons.lookup(coupon_id, &app.query_pool).await == Lookup::Absent {
-        return Err(Problem::not_found("no such coupon"));
-    }
+    app.coupons.require(coupon_id, &app.query_pool).await?;
     let payload = CommandPayload { code: request.code, ..CommandPayload::default() };
-    context.submit(&app, kinds::CLAIM, user, Target { coupon_id, name: coupon_id }, payload).await
+    let command = Command { kind: kinds::CLAIM, user, coupon_id, target: coupon_id, payload };
+    app.requests.submit(&context, command).await
 }
 
 #[cfg(test)]

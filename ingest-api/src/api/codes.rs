@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 use super::jobs::JobView;
 use crate::app::App;
 use crate::auth::{Caller, Role};
-use crate::catalogue::definition::is_coupon_id;
 use crate::http::body::JsonBody;
 use crate::http::parameters::PathName;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::responses::json;
 use crate::http::validation::{FieldErrors, ObjectReader};
+use crate::model::coupon::is_coupon_id;
 
 /// Maximum number of codes in one request.
 const MAX_CODES: i64 = 10_000_000;

@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::auth::{Caller, Role};
 use crate::catalogue::coupon_body::CouponBody;
-use crate::catalogue::definition::{Description, Discount, Limits, NewCoupon, is_coupon_id};
 use crate::db::coupons::{self, CouponRow};
 use crate::http::body::JsonBody;
 use crate::http::parameters::PathName;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::responses::json;
+use crate::model::coupon::{Description, Discount, Limits, NewCoupon, is_coupon_id};
 use crate::text::rfc3339;
 
 /// A coupon, with live counters.
@@ -112,7 +112,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     caller.require(&[Role::Admin])?;
     let coupon = NewCoupon::read(body)?;
-    let (id, partition) = coupon.id_and_partition(app.partitions);
+    let (id, partition) = coupon.id_and_partition(app.requests.partitions);
     let insert = coupons::insert(&app.query_pool, &id, partition, coupon);
     if !app.query("creating a coupon", insert).await? {
         return Err(Problem::already_exists("a coupon with this id exists"));

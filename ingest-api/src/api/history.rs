@@ -6,21 +6,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use coupon_core::ids::RequestId;
 
 use super::openapi::ErrorResponses;
 use crate::app::App;
-use crate::auth::Role;
+use crate::auth::{Caller, Role};
 use crate::db::history::{self, HistoryKey};
 use crate::db::outcomes;
 use crate::db::query_pool::QueryPool;
-use crate::http::context::RequestContext;
 use crate::http::pagination::{Cursor, Page, PageParameters, PageView};
+use crate::http::parameters::{Parameters, PathName};
 use crate::http::problem::Problem;
 use crate::http::responses::json;
-use crate::outcomes::outcome::Outcome;
+use crate::model::outcome::Outcome;
 use crate::outcomes::view::RequestView;
 
 /// List a user's requests and their outcomes.
@@ -32,9 +32,14 @@ use crate::outcomes::view::RequestView;
     params(("user_id" = String, Path, description = "The user; `me` is the caller"), PageParameters),
     responses((status = 200, description = "A page of requests", body = PageView<RequestView>), ErrorResponses),
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, context: RequestContext) -> Result<Response, Problem> {
-    let user = context.listed_user(&[Role::Service, Role::Admin])?;
-    let page = Page::of(&context.parameters()?)?;
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    PathName(name): PathName,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let user = caller.lists_of(&name, &[Role::Service, Role::Admin])?;
+    let page = Page::of(&Parameters::of(&uri)?)?;
     let Cursor { ms, identity, body } = page.after;
     let (operation, pool) = ("reading the requests of a user", &app.query_pool);
     let keys = history::keys(pool, user, HistoryKey { ms, identity, body }, page.rows());
@@ -43,7 +48,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, context: RequestContext) -
     let outcomes = app.query(operation, outcomes_of(pool, &keys)).await?;
     let shown: Vec<(String, Outcome)> = outcomes
         .into_iter()
-        .map(|outcome| (app.ids.show_stored(outcome.id, user, outcome.decided_ms), outcome))
+        .map(|outcome| (app.requests.ids.show_stored(outcome.id, user, outcome.decided_ms), outcome))
         .collect();
     let items: Vec<RequestView<'_>> =
         shown.iter().map(|(id, outcome)| RequestView::decided(id, outcome)).collect();

@@ -7,16 +7,17 @@ use axum::response::Response;
 use schemas::kinds;
 use utoipa::ToSchema;
 
+use super::code_requests;
 use super::openapi::{ErrorResponses, RequestHeaders, RequestResponses, UserParameter, WaitParameter};
 use super::order_fields::ORDER_ID_CHARACTERS;
 use crate::app::App;
 use crate::auth::USER_ID_CHARACTERS;
 use crate::http::body::JsonBody;
-use crate::http::context::RequestContext;
 use crate::http::problem::Problem;
 use crate::http::validation::{FieldErrors, ObjectReader};
 use crate::requests::admission::InstanceAdmission;
-use crate::requests::payload::CommandPayload;
+use crate::requests::command::CommandPayload;
+use crate::requests::context::RequestContext;
 
 /// A lock. `{}` locks the code for any order.
 #[derive(Debug, ToSchema)]
@@ -70,7 +71,7 @@ pub(crate) async fn lock(
     let LockRequest { order_id, user_id } = LockRequest::read(body)?;
     let user = context.caller.acts_for(user_id.as_deref())?;
     let payload = CommandPayload { order_id, ..CommandPayload::default() };
-    context.submit_for_code(&app, kinds::LOCK, user, payload).await
+    code_requests::submit(&app, &context, kinds::LOCK, user, payload).await
 }
 
 /// Release a lock.
@@ -92,9 +93,9 @@ pub(crate) async fn unlock(
     _: InstanceAdmission,
     context: RequestContext,
 ) -> Result<Response, Problem> {
-    let named = context.named_user()?;
+    let named = context.user_parameter()?;
     let user = context.caller.acts_for(named.as_deref())?;
-    context.submit_for_code(&app, kinds::UNLOCK, user, CommandPayload::default()).await
+    code_requests::submit(&app, &context, kinds::UNLOCK, user, CommandPayload::default()).await
 }
 
 #[cfg(test)]

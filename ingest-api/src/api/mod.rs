@@ -1,10 +1,12 @@
-//! The handlers, one file for each resource, and what they have in common in the OpenAPI document.
+//! The handlers, one file for each resource, and what they have in common.
 //!
 //! A handler extracts, validates and authorises, then either submits a request ([`crate::requests::submit`]) or reads
 //! Postgres ([`crate::db`]).
 
 pub(crate) mod openapi;
-pub(crate) mod order_fields;
+
+mod code_requests;
+mod order_fields;
 
 pub(crate) mod claims;
 pub(crate) mod codes;

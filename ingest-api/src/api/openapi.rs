@@ -8,7 +8,7 @@ use utoipa::{IntoParams, IntoResponses};
 
 use crate::http::problem::ProblemBody;
 use crate::outcomes::view::RequestView;
-use crate::requests::submit::Accepted;
+use crate::requests::responses::Accepted;
 
 const SECURITY: &str = "bearer";
 
@@ -88,7 +88,7 @@ pub(crate) struct RequestHeaders {
 #[expect(
     dead_code,
     clippy::large_enum_variant,
-    reason = "describes responses in the OpenAPI document; requests::submit writes them"
+    reason = "describes responses in the OpenAPI document; requests::responses writes them"
 )]
 pub(crate) enum RequestResponses {
     /// Decided: the client waited for the outcome, or the request was decided before.

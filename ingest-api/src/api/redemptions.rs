@@ -12,17 +12,18 @@ use coupon_core::ids::RequestId;
 use schemas::kinds;
 use utoipa::ToSchema;
 
+use super::code_requests;
 use super::openapi::{ErrorResponses, RequestHeaders, RequestResponses, UserParameter, WaitParameter};
 use super::order_fields::{AMOUNT_CHARACTERS, ORDER_ID_CHARACTERS, amount_of, check_currency};
 use crate::app::App;
 use crate::auth::{Role, USER_ID_CHARACTERS};
 use crate::catalogue::code_cache::coupon_of_redemption;
 use crate::http::body::JsonBody;
-use crate::http::context::{RequestContext, Target};
 use crate::http::problem::Problem;
 use crate::http::validation::{FieldErrors, ObjectReader};
 use crate::requests::admission::InstanceAdmission;
-use crate::requests::payload::CommandPayload;
+use crate::requests::command::{Command, CommandPayload};
+use crate::requests::context::RequestContext;
 
 /// A redemption.
 #[derive(Debug, ToSchema)]
@@ -102,7 +103,7 @@ pub(crate) async fn redeem(
         currency: Some(currency),
         ..CommandPayload::default()
     };
-    context.submit_for_code(&app, kinds::REDEEM, user, payload).await
+    code_requests::submit(&app, &context, kinds::REDEEM, user, payload).await
 }
 
 /// Roll back a redemption.
@@ -125,17 +126,18 @@ pub(crate) async fn roll_back(
     context: RequestContext,
 ) -> Result<Response, Problem> {
     context.caller.require(&[Role::Service, Role::Admin])?;
-    let named = context.named_user()?;
+    let named = context.user_parameter()?;
     let user = named.as_deref().unwrap_or(&context.caller.sub);
     let invalid =
         |_| Problem::invalid_field("redemption_id", "invalid id; send the redemption_id of an outcome");
     let id = RequestId::parse(&context.name).map_err(invalid)?;
     // Normalised: two spellings of one redemption would be two targets of an Idempotency-Key.
-    let name = id.to_string();
+    let target = id.to_string();
     let coupon_id = coupon_of_redemption(id, &app.query_pool).await?;
-    let target = Target { coupon_id: coupon_id.as_deref().unwrap_or(&name), name: &name };
-    let payload = CommandPayload { redemption_id: Some(name.clone()), ..CommandPayload::default() };
-    context.submit(&app, kinds::ROLLBACK, user, target, payload).await
+    let coupon_id = coupon_id.as_deref().unwrap_or(&target);
+    let payload = CommandPayload { redemption_id: Some(target.clone()), ..CommandPayload::default() };
+    let command = Command { kind: kinds::ROLLBACK, user, coupon_id, target: &target, payload };
+    app.requests.submit(&context, command).await
 }
 
 #[cfg(test)]

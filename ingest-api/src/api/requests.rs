@@ -20,10 +20,10 @@ use crate::http::headers::Wait;
 use crate::http::parameters::PathName;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::responses::json;
-use crate::outcomes::outcome::Outcome;
+use crate::model::outcome::Outcome;
 use crate::outcomes::view::RequestView;
 use crate::requests::ids::Verified;
-use crate::requests::submit::{in_time, set_applied};
+use crate::requests::responses::set_applied;
 
 /// Read a request and its outcome.
 ///
@@ -56,7 +56,8 @@ pub(crate) async fn read(
         return Ok(respond(&shown, found.as_deref(), None));
     };
     // Registered before the search, so that an outcome that arrives in between is not missed.
-    let mut waiter = pin!(in_time(&app, app.hub.pending.wait_for(verified.id, now), now + limit));
+    let waiter = app.requests.hub.pending.wait_for(verified.id, now);
+    let mut waiter = pin!(app.requests.outcome_in_time(waiter, now + limit));
     let outcome = tokio::select! {
         // The outcome arrived during the query, whose result is no longer needed.
         outcome = &mut waiter => Some(outcome.ok_or_else(|| {
@@ -72,8 +73,8 @@ pub(crate) async fn read(
 
 /// Verifies that the request is the caller's, or that the caller is a service. An admin sees only its own requests.
 fn verify(app: &App, caller: &Caller, shown: &str) -> Result<Verified, Problem> {
-    let verified = app.ids.verify(shown);
-    if let Some(own) = verified.filter(|id| app.ids.belongs_to(id, &caller.sub)) {
+    let verified = app.requests.ids.verify(shown);
+    if let Some(own) = verified.filter(|id| app.requests.ids.belongs_to(id, &caller.sub)) {
         return Ok(own);
     }
     caller.require(&[Role::User, Role::Service])?;
@@ -82,17 +83,16 @@ fn verify(app: &App, caller: &Caller, shown: &str) -> Result<Verified, Problem> 
 }
 
 async fn find(app: &App, verified: Verified, limit: Duration) -> Result<Option<Arc<Outcome>>, Problem> {
-    if let Some(outcome) = app.hub.cache.get(verified.id) {
+    if let Some(outcome) = app.requests.hub.cache.get(verified.id) {
         return Ok(Some(outcome));
     }
     // Pending here: the hub looks it up by age, so a client that polls needs no query of its own.
-    if app.hub.pending.contains(verified.id) {
+    if app.requests.hub.pending.contains(verified.id) {
         return Ok(None);
     }
     let identities = [verified.id.identity];
     let query = async { outcomes::find(&mut *app.query_pool.connection().await?, &identities).await };
-    let stored = app.query_pool.run(limit, query).await;
-    let stored = stored.map_err(|error| Problem::database("reading an outcome", &error))?;
+    let stored = app.query_within(limit, "reading an outcome", query).await?;
     if let Some(outcome) = stored.into_iter().find(|outcome| outcome.id == verified.id) {
         return Ok(Some(Arc::new(outcome)));
     }

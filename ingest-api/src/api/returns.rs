@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use schemas::kinds;
 
+use super::code_requests;
 use super::openapi::{ErrorResponses, RequestHeaders, RequestResponses, UserParameter, WaitParameter};
 use crate::app::App;
-use crate::http::context::RequestContext;
 use crate::http::problem::Problem;
 use crate::requests::admission::InstanceAdmission;
-use crate::requests::payload::CommandPayload;
+use crate::requests::command::CommandPayload;
+use crate::requests::context::RequestContext;
 
 /// Return a claimed code.
 ///
@@ -32,7 +33,7 @@ pub(crate) async fn return_code(
     _: InstanceAdmission,
     context: RequestContext,
 ) -> Result<Response, Problem> {
-    let named = context.named_user()?;
+    let named = context.user_parameter()?;
     let user = context.caller.acts_for(named.as_deref())?;
-    context.submit_for_code(&app, kinds::RETURN, user, CommandPayload::default()).await
+    code_requests::submit(&app, &context, kinds::RETURN, user, CommandPayload::default()).await
 }

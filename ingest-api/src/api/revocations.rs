@@ -6,13 +6,14 @@ use axum::extract::State;
 use axum::response::Response;
 use schemas::kinds;
 
+use super::code_requests;
 use super::openapi::{ErrorResponses, RequestHeaders, RequestResponses, WaitParameter};
 use crate::app::App;
 use crate::auth::Role;
-use crate::http::context::RequestContext;
 use crate::http::problem::Problem;
 use crate::requests::admission::InstanceAdmission;
-use crate::requests::payload::CommandPayload;
+use crate::requests::command::CommandPayload;
+use crate::requests::context::RequestContext;
 
 /// Revoke a code.
 ///
@@ -31,5 +32,5 @@ pub(crate) async fn revoke(
     context: RequestContext,
 ) -> Result<Response, Problem> {
     context.caller.require(&[Role::Admin])?;
-    context.submit_for_code(&app, kinds::REVOKE, &context.caller.sub, CommandPayload::default()).await
+    code_requests::submit(&app, &context, kinds::REVOKE, &context.caller.sub, CommandPayload::default()).await
 }

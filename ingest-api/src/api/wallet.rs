@@ -5,17 +5,17 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::openapi::ErrorResponses;
 use crate::app::App;
-use crate::auth::Role;
+use crate::auth::{Caller, Role};
 use crate::db::wallet::{self, WalletRow};
-use crate::http::context::RequestContext;
 use crate::http::pagination::{Cursor, Page, PageParameters, PageView};
+use crate::http::parameters::{Parameters, PathName};
 use crate::http::problem::Problem;
 use crate::http::responses::json;
 use crate::text::rfc3339;
@@ -64,9 +64,14 @@ impl OwnedCodeView {
     params(("user_id" = String, Path, description = "The user; `me` is the caller"), PageParameters),
     responses((status = 200, description = "A page of codes", body = PageView<OwnedCodeView>), ErrorResponses),
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>, context: RequestContext) -> Result<Response, Problem> {
-    let user = context.listed_user(&[Role::Service])?;
-    let page = Page::of(&context.parameters()?)?;
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    PathName(name): PathName,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let user = caller.lists_of(&name, &[Role::Service])?;
+    let page = Page::of(&Parameters::of(&uri)?)?;
     let Cursor { ms, identity, .. } = page.after;
     let rows = wallet::claims(&app.query_pool, user, ms, identity, page.rows());
     let mut rows = app.query("reading the codes of a user", rows).await?;

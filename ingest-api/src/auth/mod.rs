@@ -12,4 +12,4 @@ pub use caller::Caller;
 pub use roles::{Role, Roles};
 pub use tokens::{HasTokens, Tokens};
 
-pub(crate) use caller::USER_ID_CHARACTERS;
+pub(crate) use caller::{USER_ID_CHARACTERS, check_user_id};

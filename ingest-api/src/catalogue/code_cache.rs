@@ -66,7 +66,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_rejected_while_its_partition_is_unknown() {
         let pool = sqlx::postgres::PgPoolOptions::new()
-            .connect_lazy("postgres://nobody@127.0.0.1:1/none")
+            .connect_lazy("postgres://user@127.0.0.1:1/none")
             .expect("an address");
         let pool = QueryPool::new(pool);
         let code = coupon_core::codes::normalise("ABCD").expect("a code");

@@ -5,9 +5,11 @@ use schemas::partition_for;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::definition::{Description, Discount, FIXED_AMOUNT, Limits, NewCoupon, PERCENTAGE, is_coupon_id};
 use crate::http::problem::Problem;
 use crate::http::validation::{FieldErrors, ObjectReader};
+use crate::model::coupon::{
+    Description, Discount, FIXED_AMOUNT, Limits, NewCoupon, PERCENTAGE, is_coupon_id,
+};
 
 const MAX_HOLD_SECONDS: i64 = 30 * 24 * 3600;
 const MAX_LIMIT: i64 = 1_000_000;

@@ -3,6 +3,8 @@
 use super::lookup_cache::{Lookup, LookupCache};
 use crate::db::coupons;
 use crate::db::query_pool::{QueryPool, SHORT_TIMEOUT};
+use crate::http::problem::Problem;
+use crate::model::coupon::is_coupon_id;
 
 /// The coupons that were looked up last.
 #[derive(Debug)]
@@ -14,10 +16,17 @@ impl ExistenceCache {
         Self(LookupCache::new(coupons))
     }
 
-    /// Whether the coupon exists. Where Postgres does not respond, the coupon's owner decides.
-    pub(crate) async fn lookup(&self, coupon_id: &str, pool: &QueryPool) -> Lookup<()> {
+    /// Requires that the coupon exists. Where Postgres does not respond, the coupon's owner decides.
+    ///
+    /// # Errors
+    /// 404.
+    pub(crate) async fn require(&self, coupon_id: &str, pool: &QueryPool) -> Result<(), Problem> {
         let query = async { Ok(coupons::exists(pool, coupon_id).await?.then_some(())) };
-        self.0.get_or_query(coupon_id, pool.run(SHORT_TIMEOUT, query)).await
+        let query = pool.run(SHORT_TIMEOUT, query);
+        if !is_coupon_id(coupon_id) || self.0.get_or_query(coupon_id, query).await == Lookup::Absent {
+            return Err(Problem::not_found("no such coupon"));
+        }
+        Ok(())
     }
 
     /// Adds a coupon that was just created.

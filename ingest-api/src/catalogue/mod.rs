@@ -2,7 +2,6 @@
 
 pub(crate) mod code_cache;
 pub(crate) mod coupon_body;
-pub(crate) mod definition;
 pub(crate) mod existence_cache;
 pub(crate) mod loads;
 pub(crate) mod lookup_cache;

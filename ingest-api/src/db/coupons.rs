@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 
 use super::query_pool::QueryPool;
-use crate::catalogue::definition::{Description, NewCoupon};
+use crate::model::coupon::{Description, NewCoupon};
 
 /// A coupon and its counters, from one snapshot.
 #[derive(Debug, sqlx::FromRow)]

@@ -7,7 +7,7 @@ use coupon_core::words::ClaimState;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use crate::outcomes::outcome::{Claim, Outcome, Redemption};
+use crate::model::outcome::{Claim, Outcome, Redemption};
 
 /// Maximum number of identities in one query.
 pub(crate) const BATCH: usize = 1_000;

@@ -142,7 +142,7 @@ mod tests {
     use std::future::{pending, ready};
 
     fn query_pool(bound: usize) -> QueryPool {
-        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").expect("an address");
+        let pool = PgPool::connect_lazy("postgres://user@127.0.0.1:1/none").expect("an address");
         QueryPool::with_bound(pool, bound)
     }
 
@@ -159,7 +159,7 @@ mod tests {
     async fn a_query_that_times_out_does_not_cancel_the_opening_of_its_connection() {
         let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = slow.local_addr().expect("its number").port();
-        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("nobody");
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username("user");
         let query_pool = QueryPool::new(runtime::postgres::pool(options, 1));
         for _ in 0..3 {
             let query = async { sqlx::query("select 1").execute(&mut *query_pool.connection().await?).await };

@@ -4,7 +4,7 @@ use coupon_core::codes::CodeKey;
 use sqlx::types::Json;
 
 use super::query_pool::QueryPool;
-use crate::catalogue::definition::Description;
+use crate::model::coupon::Description;
 
 /// A code, its coupon, its live claim and the counters of its limits, from one snapshot.
 #[derive(Clone, Debug, sqlx::FromRow)]

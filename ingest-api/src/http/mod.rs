@@ -1,10 +1,9 @@
-//! What HTTP requests and responses have in common: the context of a request, headers, parameters, bodies, validation,
-//! pagination, JSON responses and problems.
+//! What HTTP requests and responses have in common: headers, parameters, bodies, validation, pagination, JSON responses
+//! and problems.
 
 pub mod problem;
 
 pub(crate) mod body;
-pub(crate) mod context;
 pub(crate) mod headers;
 pub(crate) mod pagination;
 pub(crate) mod parameters;

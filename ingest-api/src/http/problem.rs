@@ -10,8 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::db::query_pool::QueryError;
-
 /// One invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -205,15 +203,6 @@ impl Problem {
     /// 500: a defect of the server.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error; it has been logged")
-    }
-
-    /// 503 for a failed query. The cause is logged and not returned.
-    pub(crate) fn database(operation: &'static str, error: &QueryError) -> Self {
-        if matches!(error, QueryError::Overloaded) {
-            return Self::overloaded("too many queries are waiting for the database; retry");
-        }
-        tracing::warn!(operation, %error, "query failed");
-        Self::unavailable("the database did not respond; retry")
     }
 
     /// The stable word.

@@ -8,7 +8,7 @@ use coupon_core::ids::RequestId;
 use coupon_core::words::Reason;
 use foldhash::fast::RandomState;
 
-use super::outcome::Outcome;
+use crate::model::outcome::Outcome;
 
 /// Many locks, each held for one lookup, in place of one contended lock.
 const SHARDS: usize = 64;
@@ -78,8 +78,8 @@ impl OutcomeCache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::outcome;
     use super::*;
+    use crate::model::outcome::tests::outcome;
 
     #[test]
     fn memory_stays_bounded_and_keeps_the_newest() {

@@ -25,8 +25,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::OutcomeHub;
-use super::outcome::Outcome;
 use crate::db::query_pool::{READ_TIMEOUT, with_timeout};
+use crate::model::outcome::Outcome;
 use crate::telemetry::metrics as names;
 use crate::telemetry::probes::RESPONSES as PART;
 

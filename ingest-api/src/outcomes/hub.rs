@@ -15,11 +15,11 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::OutcomeCache;
-use super::outcome::Outcome;
 use crate::db::outcomes;
 use crate::db::query_pool::{QueryError, READ_TIMEOUT, with_timeout};
-use crate::requests::gate::SoldOutGate;
-use crate::requests::pending::PendingRequests;
+use crate::model::outcome::Outcome;
+use crate::outcomes::gate::SoldOutGate;
+use crate::outcomes::pending::PendingRequests;
 use crate::telemetry::metrics as names;
 
 /// Pause between two rounds of lookups. It also bounds the load on Postgres when every record of the topic is
@@ -95,8 +95,8 @@ impl OutcomeHub {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::outcome;
     use super::*;
+    use crate::model::outcome::tests::outcome;
 
     #[tokio::test]
     async fn an_outcome_between_registration_and_cache_lookup_is_not_missed() {

@@ -7,7 +7,7 @@ use schemas::{kinds, status};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::outcome::Outcome;
+use crate::model::outcome::Outcome;
 use crate::text::rfc3339;
 
 /// A request and, once it is decided, its outcome.
@@ -116,7 +116,7 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// The coupon, unless it would tell an unknown code from another user's code.
+/// The coupon, unless it would distinguish an unknown code from another user's code.
 fn visible_coupon(outcome: &Outcome) -> Option<&str> {
     const KINDS_ABOUT_CODES: [&str; 6] =
         [kinds::LOCK, kinds::UNLOCK, kinds::RETURN, kinds::REDEEM, kinds::ROLLBACK, kinds::REVOKE];
@@ -135,8 +135,8 @@ fn visible_coupon(outcome: &Outcome) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::tests::response;
     use super::*;
+    use crate::model::outcome::tests::response;
     use schemas::CouponResponse;
     use serde_json::Value;
 
@@ -167,7 +167,7 @@ mod tests {
             let unknown = view("code_unknown", "THEC0DE1TSE1F");
             assert_eq!(unknown["coupon_id"], Value::Null);
             assert_eq!(view("not_your_code", "spring"), unknown);
-            // A reused key does not tell them apart either.
+            // A reused key does not distinguish them either.
             let reused = view("idempotency_key_reused", "THEC0DE1TSE1F");
             assert_eq!(view("idempotency_key_reused", "spring"), reused);
             assert_eq!(view("already_locked", "spring")["coupon_id"], "spring");

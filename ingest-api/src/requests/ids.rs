@@ -2,7 +2,7 @@
 //!
 //! A client sees `<canonical>.<suffix>`: the canonical id, as in records, rows and responses, and a suffix that proves
 //! that the API issued the id, to which user, and (for an id from an Idempotency-Key, which does not grow with time)
-//! when. So "pending" and "never existed" are told apart without a lookup, and no client can read another user's
+//! when. So "pending" and "never existed" are distinguished without a lookup, and no client can read another user's
 //! request. The tag is not part of the identity: its key can be rotated.
 
 use base64::Engine as _;

@@ -23,9 +23,9 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
-use super::pending::{PendingRequests, WaiterId};
-use super::wake_batcher::WakeBatcher;
 use crate::crash_points;
+use crate::outcomes::pending::{PendingRequests, WaiterId};
+use crate::outcomes::wake_batcher::WakeBatcher;
 use crate::telemetry::metrics as names;
 
 /// Larger than most records, so that their buffer is not reallocated.

@@ -7,6 +7,8 @@ pub mod ceiling;
 
 mod middleware;
 mod router;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +29,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Those of the listener.
 pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
     let listener = with_nodelay(listener)?;
-    let stopping = app.stopping.clone();
+    let stopping = app.requests.stopping.clone();
     let served = axum::serve(listener, router::router(Arc::clone(&app)))
         .with_graceful_shutdown(stopping.clone().cancelled_owned());
     let drained = async {
@@ -40,7 +42,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
         () = drained => tracing::warn!("drain time is over; running requests are dropped"),
     }
     app.stop_serving();
-    let producer = Arc::clone(&app.producer);
+    let producer = Arc::clone(&app.requests.producer);
     drop(tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await);
     Ok(())
 }

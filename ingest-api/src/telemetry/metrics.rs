@@ -4,10 +4,7 @@
 
 use std::sync::Arc;
 
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
-    histogram,
-};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 /// Counter by `route` and `status` (2xx, 4xx, 5xx): HTTP responses.
 pub const HTTP_RESPONSES: &str = "stampede_api_http_responses_total";
@@ -53,17 +50,16 @@ pub(crate) fn describe() {
     describe_counter!(LOADS_ANNOUNCED, "Announcements of sealed loads");
 }
 
-/// Handles of the hot path.
-pub(crate) struct Handles {
+/// Counters of requests that are not accepted.
+pub(crate) struct SubmitMetrics {
     pub(crate) short_circuited: Counter,
     pub(crate) instance_full: Counter,
     pub(crate) partition_full: Counter,
     pub(crate) queue_full: Counter,
     pub(crate) unacknowledged: Counter,
-    pub(crate) pending: Gauge,
 }
 
-impl Handles {
+impl SubmitMetrics {
     pub(crate) fn new() -> Self {
         Self {
             short_circuited: counter!(SHORT_CIRCUITED),
@@ -71,7 +67,6 @@ impl Handles {
             partition_full: counter!(REJECTED, "why" => "partition_full"),
             queue_full: counter!(REJECTED, "why" => "queue_full"),
             unacknowledged: counter!(REJECTED, "why" => "unacknowledged"),
-            pending: gauge!(PENDING),
         }
     }
 }

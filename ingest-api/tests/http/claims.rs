@@ -1,4 +1,4 @@
-//! A claim from start to outcome: retries, the sold-out gate, refusals, faults of the API itself.
+//! A claim from start to outcome: retries, the sold-out gate, rejections, faults of the API itself.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,37 +12,37 @@ use local_stack::Child;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::stack::{Answer, Client, now, one_more, stack as real_stack, tokens};
+use crate::stack::{ApiResponse, Client, another_instance, now, stack as real_stack, tokens};
 
 fn claims(coupon: &str) -> String {
     format!("/v1/coupons/{coupon}/claims")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_code_is_won_once_the_rest_is_sold_out_and_the_counters_add_up() {
+async fn every_code_is_claimed_once_further_claims_are_sold_out_and_the_counters_add_up() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(10).await;
     let path = format!("{}?wait=20", claims(&coupon));
-    let asked = (0..14).map(|n| {
+    let sent = (0..14).map(|n| {
         let path = &path;
         async move {
             let user = Client::new(&format!("user-{n}"), Role::User, n % 2).await;
             (user.post_with_key(path, &json!({}), "once").await, user)
         }
     });
-    let answers = join_all(asked).await;
+    let responses = join_all(sent).await;
     let mut codes = HashSet::new();
-    for (answer, user) in &answers {
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        let id = answer.body["request_id"].as_str().expect("an id");
-        assert_eq!(answer.header("location"), format!("/v1/requests/{id}"));
-        assert_eq!(user.outcome(id).await, answer.body);
-        if answer.body["status"] == "accepted" {
-            assert_eq!(answer.body["claim"]["state"], "CLAIMED");
-            assert_eq!(answer.body["claim"]["code"], answer.body["code"]);
-            assert!(codes.insert(answer.body["code"].as_str().expect("a code").to_owned()));
+    for (response, user) in &responses {
+        assert_eq!(response.status, StatusCode::OK, "{response:?}");
+        let id = response.body["request_id"].as_str().expect("an id");
+        assert_eq!(response.header("location"), format!("/v1/requests/{id}"));
+        assert_eq!(user.outcome(id).await, response.body);
+        if response.body["status"] == "accepted" {
+            assert_eq!(response.body["claim"]["state"], "CLAIMED");
+            assert_eq!(response.body["claim"]["code"], response.body["code"]);
+            assert!(codes.insert(response.body["code"].as_str().expect("a code").to_owned()));
         } else {
-            assert_eq!(answer.body["reason"], "sold_out");
+            assert_eq!(response.body["reason"], "sold_out");
         }
     }
     assert_eq!(codes.len(), 10);
@@ -51,10 +51,12 @@ async fn every_code_is_won_once_the_rest_is_sold_out_and_the_counters_add_up() {
         "expired": 0, "revoked": 0});
     assert_eq!(read.body["counts"], counts);
 
-    // A winner's retry, long after the coupon is sold out, hears that it won.
-    let (won, user) =
-        answers.iter().find(|(answer, _)| answer.body["status"] == "accepted").expect("a winner");
-    // Others in this binary start instances that die: the first two stay.
+    // The retry of an accepted claim, long after the coupon is sold out, gets the same outcome.
+    let (won, user) = responses
+        .iter()
+        .find(|(response, _)| response.body["status"] == "accepted")
+        .expect("an accepted claim");
+    // Other tests start instances that abort; the first two stay.
     for base in real_stack().await.endpoints().apis.into_iter().take(2) {
         let again =
             Client { base, ..user.clone() }.post_with_key(&claims(&coupon), &json!({}), "\"once\"").await;
@@ -68,34 +70,34 @@ async fn every_code_is_won_once_the_rest_is_sold_out_and_the_counters_add_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_key_a_hundred_times_at_once_on_two_instances_is_one_request() {
+async fn one_key_sent_a_hundred_times_concurrently_to_two_instances_is_one_request() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(200).await;
     let clients = [Client::new("ann", Role::User, 0).await, Client::new("ann", Role::User, 1).await];
     let (path, body) = (format!("{}?wait=20", claims(&coupon)), json!({}));
-    let answers = join_all((0..100).map(|n| clients[n % 2].post_with_key(&path, &body, "k"))).await;
+    let responses = join_all((0..100).map(|n| clients[n % 2].post_with_key(&path, &body, "k"))).await;
     let mut outcomes = HashSet::new();
-    for answer in &answers {
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        let canonical = answer.body["request_id"].as_str().and_then(|id| id.split('.').next());
-        outcomes.insert((canonical.map(str::to_owned), answer.body["code"].as_str().map(str::to_owned)));
+    for response in &responses {
+        assert_eq!(response.status, StatusCode::OK, "{response:?}");
+        let canonical = response.body["request_id"].as_str().and_then(|id| id.split('.').next());
+        outcomes.insert((canonical.map(str::to_owned), response.body["code"].as_str().map(str::to_owned)));
     }
     assert_eq!(outcomes.len(), 1, "{outcomes:?}");
     assert_eq!(admin.get(&format!("/v1/coupons/{coupon}")).await.body["counts"]["claimed"], 1);
 
-    // Another body under the same key is refused where that is known; the first one stays as it is.
+    // Another body under the same key is rejected where that is known; the first request is unchanged.
     let other = clients[0].post_with_key(&path, &json!({"code": "ABCD-EFGH"}), "k").await;
     assert_eq!(other.problem(), (422, "idempotency_key_reused"));
     let again = clients[1].post_with_key(&path, &body, "k").await;
-    assert_eq!(again.body["code"], answers[0].body["code"]);
-    // The same key elsewhere is another request.
+    assert_eq!(again.body["code"], responses[0].body["code"]);
+    // The same key for another coupon is another request.
     let elsewhere = admin.coupon(1).await;
-    let answer = clients[0].post_with_key(&format!("{}?wait=20", claims(&elsewhere)), &body, "k").await;
-    assert_eq!(answer.body["status"], "accepted", "{answer:?}");
+    let response = clients[0].post_with_key(&format!("{}?wait=20", claims(&elsewhere)), &body, "k").await;
+    assert_eq!(response.body["status"], "accepted", "{response:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_is_answered_with_the_outcome_in_time_and_with_202_without_it() {
+async fn a_waiting_client_gets_the_outcome_if_it_comes_in_time_and_another_gets_202() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(2).await;
     let ann = Client::new("ann", Role::User, 0).await;
@@ -106,17 +108,17 @@ async fn waiting_is_answered_with_the_outcome_in_time_and_with_202_without_it() 
     assert_eq!(ann.get(accepted.header("location")).await.status, StatusCode::OK);
     let bob = Client::new("bob", Role::User, 1).await;
     let request = bob.request(Method::POST, &claims(&coupon)).header("Prefer", "wait=20").json(&json!({}));
-    let answer = Answer::of(request.send().await.expect("an answer")).await;
-    assert_eq!((answer.status, answer.header("preference-applied")), (StatusCode::OK, "wait=20"));
+    let response = ApiResponse::of(request.send().await.expect("a response")).await;
+    assert_eq!((response.status, response.header("preference-applied")), (StatusCode::OK, "wait=20"));
     let id = accepted.body["request_id"].as_str().expect("an id");
     assert_eq!(ann.outcome(id).await["status"], "accepted");
-    // The other instance reads all responses too; its own user's service may ask.
+    // The other instance consumes all responses too; a service may read any user's request.
     let shop = Client::new("shop", Role::Service, 1).await;
     assert_eq!(shop.outcome(id).await["status"], "accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sold_out_coupon_is_answered_at_the_door_but_not_to_those_with_a_key() {
+async fn the_gate_short_circuits_claims_of_a_sold_out_coupon_except_those_with_a_key() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(1).await;
     let path = format!("{}?wait=20", claims(&coupon));
@@ -125,29 +127,29 @@ async fn a_sold_out_coupon_is_answered_at_the_door_but_not_to_those_with_a_key()
         assert!(matches!(user.post(&path, &json!({})).await.status.as_u16(), 200 | 409));
     }
     let (late, body) = (Client::new("late", Role::User, 0).await, json!({}));
-    let answers = join_all((0..20).map(|_| late.post(&path, &body))).await;
-    let gated: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::CONFLICT).collect();
+    let responses = join_all((0..20).map(|_| late.post(&path, &body))).await;
+    let gated: Vec<_> = responses.iter().filter(|response| response.status == StatusCode::CONFLICT).collect();
     assert!(gated.len() >= 17, "{}", gated.len());
     assert_eq!((gated[0].problem(), gated[0].header("retry-after")), ((409, "sold_out"), "1"));
     let keyed = late.post_with_key(&path, &json!({}), "k").await;
     assert_eq!((keyed.status.as_u16(), &keyed.body["reason"]), (200, &"sold_out".into()));
-    // New stock opens the gate by itself.
+    // New stock opens the gate.
     let generate = format!("/v1/coupons/{coupon}/codes/generate");
     let job = admin.post(&generate, &json!({"count": 5})).await;
     admin.job_applied(job.header("location")).await;
     let start = Instant::now();
     loop {
-        let answer = late.post(&path, &json!({})).await;
-        if answer.body["status"] == "accepted" {
+        let response = late.post(&path, &json!({})).await;
+        if response.body["status"] == "accepted" {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(120), "{answer:?}");
+        assert!(start.elapsed() < Duration::from_secs(120), "{response:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_that_were_never_given_out_or_to_somebody_else_are_not_found_and_old_ones_are_gone() {
+async fn ids_that_were_not_issued_to_the_user_are_not_found_and_old_ones_are_gone() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(1).await;
     let ann = Client::new("ann", Role::User, 0).await;
@@ -160,20 +162,17 @@ async fn ids_that_were_never_given_out_or_to_somebody_else_are_not_found_and_old
         assert_eq!(client.get(&format!("/v1/requests/{id}")).await.problem(), (404, "not_found"), "{id}");
     }
     assert_eq!(admin.get(&format!("/v1/requests/{id}")).await.problem().0, 403);
-    // Ids of requests that were never decided, one young and one old.
+    // Ids of requests that were never decided, one recent and one older than the retention.
     let day = 24 * 3600 * 1000;
-    let young =
-        ann.get(&format!("/v1/requests/{}", forged_with_the_secret("ann", now() * 1000 - day).await)).await;
+    let young = ann.get(&format!("/v1/requests/{}", issued_id("ann", now() * 1000 - day).await)).await;
     assert_eq!((young.status, &young.body["status"]), (StatusCode::OK, &"pending".into()));
     assert_eq!(young.header("retry-after"), "1");
-    let old = ann
-        .get(&format!("/v1/requests/{}", forged_with_the_secret("ann", now() * 1000 - 31 * day).await))
-        .await;
+    let old = ann.get(&format!("/v1/requests/{}", issued_id("ann", now() * 1000 - 31 * day).await)).await;
     assert_eq!(old.problem(), (410, "gone"));
 }
 
-/// As `request_ids` makes them.
-async fn forged_with_the_secret(user: &str, at_ms: i64) -> String {
+/// An id as the API issues it.
+async fn issued_id(user: &str, at_ms: i64) -> String {
     let environment = real_stack().await.environment(Child::Api(0));
     let secret = environment.iter().find(|(name, _)| name == "STAMPEDE_REQUEST_ID_SECRET").expect("a secret");
     let tag = |parts: &[&[u8]]| {
@@ -190,7 +189,7 @@ async fn forged_with_the_secret(user: &str, at_ms: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_gets_a_clear_answer_and_never_a_500() {
+async fn invalid_input_gets_a_problem_and_never_a_500() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(1).await;
     let ann = Client::new("ann", Role::User, 0).await;
@@ -213,8 +212,8 @@ async fn bad_input_gets_a_clear_answer_and_never_a_500() {
     for (content_type, body, status, code) in raw {
         let request =
             ann.request(Method::POST, &path).header("content-type", *content_type).body((*body).to_owned());
-        let answer = Answer::of(request.send().await.expect("an answer")).await;
-        assert_eq!(answer.problem(), (*status, *code), "{}", &body[..body.len().min(40)]);
+        let response = ApiResponse::of(request.send().await.expect("a response")).await;
+        assert_eq!(response.problem(), (*status, *code), "{}", &body[..body.len().min(40)]);
     }
     let unknown = ann.post(&path, &json!({"cod": "A"})).await;
     assert_eq!(unknown.body["errors"][0]["field"], "cod");
@@ -228,12 +227,12 @@ async fn bad_input_gets_a_clear_answer_and_never_a_500() {
     assert_eq!(ann.get("/v1/nothing").await.problem(), (404, "not_found"));
     assert_eq!(ann.get(&path).await.problem(), (405, "method_not_allowed"));
     let html = ann.request(Method::GET, &format!("/v1/coupons/{coupon}")).header("accept", "text/html");
-    assert_eq!(Answer::of(html.send().await.expect("an answer")).await.problem().0, 406);
+    assert_eq!(ApiResponse::of(html.send().await.expect("a response")).await.problem().0, 406);
     assert_eq!(admin.get(&format!("/v1/coupons/{coupon}")).await.body["counts"]["claimed"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_does_not_count_is_401_and_one_that_does_not_suffice_403() {
+async fn an_invalid_token_is_401_and_one_without_the_role_403() {
     let stack = real_stack().await;
     let base = &stack.endpoints().apis[0];
     let roles = || [Role::Admin].into_iter().collect();
@@ -248,11 +247,11 @@ async fn a_token_that_does_not_count_is_401_and_one_that_does_not_suffice_403() 
     let none = format!("{}.{}.", URL_SAFE_NO_PAD.encode(b"{\"alg\":\"none\",\"typ\":\"JWT\"}"), parts[1]);
     let rs256 = format!("{}.{}.{}", URL_SAFE_NO_PAD.encode(b"{\"alg\":\"RS256\"}"), parts[1], parts[2]);
     for token in [&expired, &other_issuer, &other_audience, &none, &rs256, "", "x.y.z"] {
-        let answer = Client::at(base, token).get("/v1/coupons/x").await;
-        assert_eq!(answer.problem(), (401, "unauthenticated"), "{token}");
-        assert!(answer.header("www-authenticate").starts_with("Bearer"));
+        let response = Client::at(base, token).get("/v1/coupons/x").await;
+        assert_eq!(response.problem(), (401, "unauthenticated"), "{token}");
+        assert!(response.header("www-authenticate").starts_with("Bearer"));
     }
-    let bare = reqwest::get(format!("{base}/v1/coupons/x")).await.expect("an answer");
+    let bare = reqwest::get(format!("{base}/v1/coupons/x")).await.expect("a response");
     assert_eq!(bare.status(), StatusCode::UNAUTHORIZED);
     let ann = Client::new("ann", Role::User, 0).await;
     assert_eq!(ann.post("/v1/coupons", &json!({})).await.problem(), (403, "forbidden"));
@@ -263,7 +262,7 @@ async fn a_token_that_does_not_count_is_401_and_one_that_does_not_suffice_403() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_coupon_is_read_back_as_it_was_made_and_its_id_is_taken_once() {
+async fn a_coupon_is_returned_as_it_was_created_and_its_id_is_used_once() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let id = format!("own-{}", now());
     let body = json!({"id": id, "name": "Käse & Wein", "description": "a\nb", "category": "food",
@@ -279,7 +278,7 @@ async fn a_coupon_is_read_back_as_it_was_made_and_its_id_is_taken_once() {
     assert_eq!(made.body["limits"]["claims_per_user"], Value::Null);
     assert_eq!(made.body["limits"]["redemptions_per_code"], 1);
     assert_eq!(admin.post("/v1/coupons", &body).await.problem(), (409, "already_exists"));
-    // Its window is over: what would be available has expired.
+    // Its window is over: codes that would be available have expired.
     let job = admin.post(&format!("/v1/coupons/{id}/codes/generate"), &json!({"count": 3})).await;
     assert_eq!(admin.job_applied(job.header("location")).await["done"], 3);
     let counts = admin.get(&format!("/v1/coupons/{id}")).await.body["counts"].clone();
@@ -288,76 +287,77 @@ async fn a_coupon_is_read_back_as_it_was_made_and_its_id_is_taken_once() {
         (&3.into(), &0.into(), &3.into())
     );
     let small = json!({"count": 10, "pattern": {"length": 4}});
-    let refused = admin.post(&format!("/v1/coupons/{id}/codes/generate"), &small).await;
-    assert_eq!((refused.problem().0, &refused.body["errors"][0]["field"]), (422, &"pattern.length".into()));
+    let rejected = admin.post(&format!("/v1/coupons/{id}/codes/generate"), &small).await;
+    assert_eq!((rejected.problem().0, &rejected.body["errors"][0]["field"]), (422, &"pattern.length".into()));
     assert_eq!(admin.get("/v1/jobs/nothing").await.problem().0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_undecided_requests_than_the_bound_are_refused_at_once() {
+async fn requests_over_the_bound_of_pending_requests_are_rejected_immediately() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(50).await;
     let (_, base) =
-        one_more(&[("STAMPEDE_MAX_PENDING", "4"), ("STAMPEDE_MAX_PENDING_PER_PARTITION", "2")]).await;
+        another_instance(&[("STAMPEDE_MAX_PENDING", "4"), ("STAMPEDE_MAX_PENDING_PER_PARTITION", "2")]).await;
     let stack = real_stack().await;
     let workers = [Child::Worker(0), Child::Worker(1)];
     for worker in workers {
-        stack.freeze(worker).expect("it freezes");
+        stack.freeze(worker).expect("frozen");
     }
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for n in 0..6 {
         let user = Client { base: base.clone(), ..Client::new(&format!("u{n}"), Role::User, 0).await };
-        answers.push(user.post(&claims(&coupon), &json!({})).await);
+        responses.push(user.post(&claims(&coupon), &json!({})).await);
     }
-    // Refused at the door: neither the token nor the body is looked at. What needs no place is answered.
-    let nobody = Client::at(&base, "no token").post(&claims(&coupon), &json!([])).await;
-    let place = answers[0].header("location");
-    let asked = Client { base: base.clone(), ..Client::new("u0", Role::User, 0).await }.get(place).await;
+    // Rejected by admission control: neither token nor body is read. A read needs no place and succeeds.
+    let without_token = Client::at(&base, "no token").post(&claims(&coupon), &json!([])).await;
+    let location = responses[0].header("location");
+    let read = Client { base: base.clone(), ..Client::new("u0", Role::User, 0).await }.get(location).await;
     for worker in workers {
-        stack.resume(worker).expect("it goes on");
+        stack.resume(worker).expect("resumed");
     }
-    let taken = answers.iter().filter(|answer| answer.status == StatusCode::ACCEPTED).count();
-    assert_eq!(taken, 2, "{answers:?}");
-    let refused = answers.last().expect("answers");
-    assert_eq!((refused.problem(), refused.header("retry-after")), ((503, "overloaded"), "1"));
-    assert_eq!((nobody.problem(), nobody.header("retry-after")), ((503, "overloaded"), "1"));
-    assert_eq!((asked.status, &asked.body["status"]), (StatusCode::OK, &json!("pending")));
-    for (n, answer) in answers.iter().enumerate().filter(|(_, answer)| answer.status == StatusCode::ACCEPTED)
+    let taken = responses.iter().filter(|response| response.status == StatusCode::ACCEPTED).count();
+    assert_eq!(taken, 2, "{responses:?}");
+    let rejected = responses.last().expect("responses");
+    assert_eq!((rejected.problem(), rejected.header("retry-after")), ((503, "overloaded"), "1"));
+    assert_eq!((without_token.problem(), without_token.header("retry-after")), ((503, "overloaded"), "1"));
+    assert_eq!((read.status, &read.body["status"]), (StatusCode::OK, &json!("pending")));
+    for (n, response) in
+        responses.iter().enumerate().filter(|(_, response)| response.status == StatusCode::ACCEPTED)
     {
         let user = Client::new(&format!("u{n}"), Role::User, 0).await;
-        let id = answer.body["request_id"].as_str().expect("an id");
+        let id = response.body["request_id"].as_str().expect("an id");
         assert_eq!(user.outcome(id).await["status"], "accepted");
     }
 }
 
-/// Fault 47. The client knows nothing of its request; with a key it may ask again and hears of the same claim.
+/// Fault 47. The client has no response; a retry with the same key gets the outcome of the same claim.
 #[cfg(feature = "crash-points")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_dies_between_acknowledgement_and_answer_loses_nothing() {
+async fn an_instance_that_aborts_between_acknowledgement_and_response_loses_nothing() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(5).await;
-    let (child, base) = one_more(&[("STAMPEDE_CRASH_AT", "after-produce-acknowledged")]).await;
+    let (child, base) = another_instance(&[("STAMPEDE_CRASH_AT", "after-produce-acknowledged")]).await;
     let ann = Client { base, ..Client::new("ann", Role::User, 0).await };
     let request = ann.request(Method::POST, &claims(&coupon)).header("Idempotency-Key", "k").json(&json!({}));
-    assert!(request.send().await.is_err(), "it died before it could answer");
-    real_stack().await.wait_exit(child, Duration::from_secs(120)).await.expect("it is dead");
+    assert!(request.send().await.is_err(), "the instance aborted before it responded");
+    real_stack().await.wait_exit(child, Duration::from_secs(120)).await.expect("aborted");
     let ann = Client::new("ann", Role::User, 1).await;
-    let answer = ann.post_with_key(&format!("{}?wait=20", claims(&coupon)), &json!({}), "k").await;
-    assert_eq!(answer.body["status"], "accepted", "{answer:?}");
+    let response = ann.post_with_key(&format!("{}?wait=20", claims(&coupon)), &json!({}), "k").await;
+    assert_eq!(response.body["status"], "accepted", "{response:?}");
     assert_eq!(admin.get(&format!("/v1/coupons/{coupon}")).await.body["counts"]["claimed"], 1);
 }
 
 #[cfg(feature = "crash-points")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_whose_maker_dies_is_sealed_as_it_stands_and_announced_by_another_instance() {
+async fn a_load_whose_instance_aborts_is_sealed_as_it_stands_and_announced_by_another_instance() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(0).await;
     for (point, codes) in [("after-load-sealed", 20), ("before-announce", 20), ("after-load-chunk", 10_000)] {
-        let (child, base) = one_more(&[("STAMPEDE_CRASH_AT", point)]).await;
+        let (child, base) = another_instance(&[("STAMPEDE_CRASH_AT", point)]).await;
         let there = Client { base, ..admin.clone() };
         let generate = format!("/v1/coupons/{coupon}/codes/generate");
         let job = there.post(&generate, &json!({"count": codes + if codes > 20 { 5_000 } else { 0 }})).await;
-        real_stack().await.wait_exit(child, Duration::from_secs(120)).await.expect("it is dead");
+        real_stack().await.wait_exit(child, Duration::from_secs(120)).await.expect("aborted");
         assert_eq!(admin.job_applied(job.header("location")).await["done"], codes, "{point}");
     }
     let counts = admin.get(&format!("/v1/coupons/{coupon}")).await.body["counts"].clone();
@@ -365,10 +365,11 @@ async fn a_load_whose_maker_dies_is_sealed_as_it_stands_and_announced_by_another
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_lists_every_route_and_probes_tell_the_truth() {
+async fn the_document_lists_every_route_and_the_probes_report_ready() {
     let base = real_stack().await.endpoints().apis[0].clone();
-    let get =
-        async |path: &str| Answer::of(reqwest::get(format!("{base}{path}")).await.expect("an answer")).await;
+    let get = async |path: &str| {
+        ApiResponse::of(reqwest::get(format!("{base}{path}")).await.expect("a response")).await
+    };
     let document = get("/openapi.json").await.body;
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
     for (method, path) in [

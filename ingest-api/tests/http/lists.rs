@@ -1,4 +1,4 @@
-//! What Postgres knows: the codes that a user has, what they asked for, whether a code is valid.
+//! Reads from Postgres: a user's codes and requests, and the validation of a code.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn a_wallet_lists_every_code_with_its_state_newest_first() {
     assert!(wallet[3]["lock_until"].is_string() && wallet[0]["claimed_at"].is_string());
     assert_eq!(wallet[0]["coupon_id"], json!(coupon));
 
-    // Of others: a service sees it, a user does not.
+    // Another user's list: visible to a service, not to a user.
     let own = format!("/v1/users/{user}/codes");
     let shop = Client::new("shop", Role::Service, 1).await;
     assert_eq!(pages(&shop, &own, 100).await, wallet);
@@ -80,7 +80,7 @@ async fn a_wallet_lists_every_code_with_its_state_newest_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn codes_of_a_coupon_that_is_over_are_expired_and_still_add_up() {
+async fn codes_of_a_coupon_whose_window_has_ended_are_expired_and_still_add_up() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let over = now() + 12;
     let expires_at = chrono::DateTime::from_timestamp(over, 0).expect("a time").to_rfc3339();
@@ -109,24 +109,24 @@ async fn codes_of_a_coupon_that_is_over_are_expired_and_still_add_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_says_why_not_and_every_entry_can_be_asked_for_again() {
+async fn a_history_has_the_reasons_and_every_entry_can_be_read_by_its_id() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(5).await;
     let user = unique("ann");
     let ann = Client::new(&user, Role::User, 0).await;
     let claims = format!("/v1/coupons/{coupon}/claims?wait=20");
-    let mut told = vec![ann.post(&claims, &json!({})).await.body];
-    let code = told[0]["code"].as_str().expect("a code").to_owned();
-    told.push(ann.post_with_key(&claims, &json!({}), "k").await.body);
-    assert_eq!(told[1]["reason"], "user_limit_reached");
+    let mut outcomes = vec![ann.post(&claims, &json!({})).await.body];
+    let code = outcomes[0]["code"].as_str().expect("a code").to_owned();
+    outcomes.push(ann.post_with_key(&claims, &json!({}), "k").await.body);
+    assert_eq!(outcomes[1]["reason"], "user_limit_reached");
     let lock = format!("/v1/codes/{code}/lock");
-    told.push(ann.decided(Method::POST, &lock, Some(&json!({}))).await);
+    outcomes.push(ann.decided(Method::POST, &lock, Some(&json!({}))).await);
     let redeem = format!("/v1/codes/{code}/redemptions");
     let order = json!({"order_id": "o", "order_amount": "10", "currency": "EUR"});
-    told.push(ann.decided(Method::POST, &redeem, Some(&order)).await);
-    told.push(ann.decided(Method::POST, &redeem, Some(&order)).await);
-    told.push(ann.decided(Method::POST, "/v1/codes/NEVERMADE/lock", Some(&json!({}))).await);
-    told.reverse();
+    outcomes.push(ann.decided(Method::POST, &redeem, Some(&order)).await);
+    outcomes.push(ann.decided(Method::POST, &redeem, Some(&order)).await);
+    outcomes.push(ann.decided(Method::POST, "/v1/codes/NEVERMADE/lock", Some(&json!({}))).await);
+    outcomes.reverse();
 
     let canonical = |item: &Value| {
         let mut item = item.clone();
@@ -135,27 +135,27 @@ async fn a_history_says_why_not_and_every_entry_can_be_asked_for_again() {
     };
     let history = pages(&ann, "/v1/users/me/requests", 2).await;
     let shown: Vec<_> = history.iter().map(canonical).collect();
-    assert_eq!(shown, told.iter().map(canonical).collect::<Vec<_>>());
+    assert_eq!(shown, outcomes.iter().map(canonical).collect::<Vec<_>>());
     for item in &history {
         let id = item["request_id"].as_str().expect("an id");
         assert_eq!(ann.outcome(id).await, *item);
     }
 
-    let theirs = format!("/v1/users/{user}/requests");
+    let path = format!("/v1/users/{user}/requests");
     for client in [&admin, &Client::new("shop", Role::Service, 0).await] {
-        assert_eq!(pages(client, &theirs, 100).await, history);
+        assert_eq!(pages(client, &path, 100).await, history);
     }
     let bob = Client::new("bob", Role::User, 0).await;
-    assert_eq!(bob.get(&theirs).await.problem(), (403, "forbidden"));
+    assert_eq!(bob.get(&path).await.problem(), (403, "forbidden"));
     assert_eq!(admin.get("/v1/users/a%0Ab/requests").await.problem(), (422, "invalid"));
     assert_eq!(admin.get(&format!("/v1/users/{}/requests", "x".repeat(257))).await.problem().0, 422);
     assert_eq!(admin.get("/v1/users/%ff/requests").await.problem(), (400, "unreadable"));
-    let nobody = admin.get(&format!("/v1/users/{}/requests", unique("nobody"))).await;
-    assert_eq!(nobody.body, json!({"items": [], "next_cursor": null}));
+    let empty = admin.get(&format!("/v1/users/{}/requests", unique("new"))).await;
+    assert_eq!(empty.body, json!({"items": [], "next_cursor": null}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_validation_says_what_a_redeem_would_and_changes_nothing() {
+async fn a_validation_returns_what_a_redeem_would_and_changes_nothing() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let body = json!({"requires_lock": true, "discount": {"type": "FIXED_AMOUNT", "value": "5.00",
         "currency": "EUR", "minimum_order": "20.00"}});
@@ -181,13 +181,13 @@ async fn a_validation_says_what_a_redeem_would_and_changes_nothing() {
     let acted = shop.get(&format!("{path}?order_amount=30&currency=EUR&user_id={user}")).await;
     assert_eq!(acted.body, wanted);
 
-    // Somebody else's code, and one that nobody knows.
+    // Another user's code, and an unknown code.
     let bob = Client::new("bob", Role::User, 0).await;
-    let [theirs, nobodys] = [bob.get(&path).await, bob.get("/v1/codes/NEVER-MADE/validation").await];
+    let [others, unknown] = [bob.get(&path).await, bob.get("/v1/codes/NEVER-MADE/validation").await];
     let key = code.replace('-', "");
-    assert_eq!(theirs.body, json!({"valid": false, "reason": "code_unknown", "code": key}));
-    assert_eq!(nobodys.body, json!({"valid": false, "reason": "code_unknown", "code": "NEVERMADE"}));
-    assert_eq!(theirs.status, nobodys.status);
+    assert_eq!(others.body, json!({"valid": false, "reason": "code_unknown", "code": key}));
+    assert_eq!(unknown.body, json!({"valid": false, "reason": "code_unknown", "code": "NEVERMADE"}));
+    assert_eq!(others.status, unknown.status);
     let free = bob.get(&format!("/v1/codes/{}/validation", admin.code_of(&coupon).await)).await;
     assert_eq!(free.body["reason"], "not_claimed");
 
@@ -203,11 +203,11 @@ async fn a_validation_says_what_a_redeem_would_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_followed_shows_every_entry_once_whatever_is_added_meanwhile() {
+async fn a_client_that_follows_cursors_gets_every_entry_once_whatever_is_added_meanwhile() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon_like(&json!({"limits": {"claims_per_user": null}}), 40).await;
     let ann = Client::new(&unique("ann"), Role::User, 0).await;
-    // At once, so that many have the same time.
+    // Concurrently, so that many have the same time.
     let all = futures::future::join_all((0..25).map(|_| ann.claimed(&coupon))).await;
     let first = ann.get("/v1/users/me/codes?limit=10").await.body;
     ann.claimed(&coupon).await;

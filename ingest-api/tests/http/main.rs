@@ -1,8 +1,8 @@
-//! The HTTP interface in front of the real stack.
+//! The HTTP API against the real stack: Kafka, Postgres, Redis, workers and two instances of the API.
 
 mod claims;
-mod life;
+mod code_requests;
 mod lists;
-mod refusals;
+mod rebuilt_outcomes;
+mod rejections;
 mod stack;
-mod told;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::OnceCell;
 
-/// Long enough for a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Long enough for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(crate) async fn stack() -> &'static Stack {
     static STACK: OnceCell<Stack> = OnceCell::const_new();
@@ -24,13 +24,13 @@ pub(crate) async fn stack() -> &'static Stack {
         .await
 }
 
-/// Straight to the database.
+/// A connection to the database.
 pub(crate) async fn connection() -> PgConnection {
     let url = stack().await.endpoints().postgres_url;
-    PgConnection::connect(&url).await.expect("Postgres answers")
+    PgConnection::connect(&url).await.expect("Postgres responses")
 }
 
-/// Somebody with a token, in front of one instance.
+/// A client of one instance, with a token.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) base: String,
@@ -65,24 +65,24 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+    pub(crate) async fn get(&self, path: &str) -> ApiResponse {
+        ApiResponse::of(self.request(Method::GET, path).send().await.expect("a response")).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        Answer::of(self.request(Method::POST, path).json(body).send().await.expect("an answer")).await
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> ApiResponse {
+        ApiResponse::of(self.request(Method::POST, path).json(body).send().await.expect("a response")).await
     }
 
-    pub(crate) async fn post_with_key(&self, path: &str, body: &Value, key: &str) -> Answer {
+    pub(crate) async fn post_with_key(&self, path: &str, body: &Value, key: &str) -> ApiResponse {
         let request = self.request(Method::POST, path).header("Idempotency-Key", key).json(body);
-        Answer::of(request.send().await.expect("an answer")).await
+        ApiResponse::of(request.send().await.expect("a response")).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::DELETE, path).send().await.expect("an answer")).await
+    pub(crate) async fn delete(&self, path: &str) -> ApiResponse {
+        ApiResponse::of(self.request(Method::DELETE, path).send().await.expect("a response")).await
     }
 
-    /// The outcome of a request that is decided while the client waits.
+    /// Sends a request, waits for its outcome and returns it.
     pub(crate) async fn decided(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         let path = format!("{path}{}wait=25", if path.contains('?') { '&' } else { '?' });
         let request = self.request(method, &path);
@@ -90,17 +90,17 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
-        let answer = Answer::of(request.send().await.expect("an answer")).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
-        answer.body
+        let response = ApiResponse::of(request.send().await.expect("a response")).await;
+        assert_eq!(response.status, StatusCode::OK, "{path}: {response:?}");
+        response.body
     }
 
-    /// A coupon with so many codes that can be claimed.
+    /// Creates a coupon with this many codes in stock.
     pub(crate) async fn coupon(&self, codes: i64) -> String {
         self.coupon_like(&json!({}), codes).await
     }
 
-    /// The same, with more in its definition.
+    /// The same, with further fields in its definition.
     pub(crate) async fn coupon_like(&self, more: &Value, codes: i64) -> String {
         let mut body = json!({"name": "Spring", "discount": {"type": "PERCENTAGE", "value": "10.00"}});
         for (name, value) in more.as_object().expect("an object") {
@@ -118,14 +118,14 @@ impl Client {
         id
     }
 
-    /// A code of the coupon, claimed.
+    /// Claims a code of the coupon and returns it.
     pub(crate) async fn claimed(&self, coupon: &str) -> String {
         let path = format!("/v1/coupons/{coupon}/claims");
         let won = self.decided(Method::POST, &path, Some(&json!({}))).await;
         won["code"].as_str().unwrap_or_else(|| unreachable!("no code: {won}")).to_owned()
     }
 
-    /// A code of the coupon that nobody was told, as the database has it.
+    /// A code of the coupon that is still in stock, from the database.
     pub(crate) async fn code_of(&self, coupon: &str) -> String {
         let sql = "select k.code from stampede.codes k join stampede.loads l using (load_id)
                      join stampede.coupons p using (coupon_no) where p.coupon_id = $1 order by k.idx desc limit 1";
@@ -134,7 +134,7 @@ impl Client {
         code.expect("the coupon has a code")
     }
 
-    /// Where the coupon's codes are; they always add up.
+    /// The counters of the coupon, which always add up.
     pub(crate) async fn counts(&self, coupon: &str) -> Value {
         let counts = self.get(&format!("/v1/coupons/{coupon}")).await.body["counts"].clone();
         let number = |name: &str| counts[name].as_i64().expect("a number");
@@ -150,34 +150,34 @@ impl Client {
             if job.body["state"] == "applied" {
                 return job.body;
             }
-            assert!(start.elapsed() < PATIENCE, "the job is still {job:?}");
+            assert!(start.elapsed() < TIMEOUT, "the job is still {job:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// The outcome of a request, however long it takes.
+    /// Waits for the outcome of a request.
     pub(crate) async fn outcome(&self, request_id: &str) -> Value {
         let start = Instant::now();
         loop {
-            let answer = self.get(&format!("/v1/requests/{request_id}?wait=5")).await;
-            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-            if answer.body["status"] != "pending" {
-                return answer.body;
+            let response = self.get(&format!("/v1/requests/{request_id}?wait=5")).await;
+            assert_eq!(response.status, StatusCode::OK, "{response:?}");
+            if response.body["status"] != "pending" {
+                return response.body;
             }
-            assert!(start.elapsed() < PATIENCE, "undecided: {answer:?}");
+            assert!(start.elapsed() < TIMEOUT, "still pending: {response:?}");
         }
     }
 }
 
-/// An answer, read to its end.
+/// A response with its body.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: reqwest::header::HeaderMap,
     pub(crate) body: Value,
 }
 
-impl Answer {
+impl ApiResponse {
     pub(crate) async fn of(response: Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.expect("a body");
@@ -195,12 +195,12 @@ impl Answer {
     }
 }
 
-/// Another instance, with more in its environment.
-pub(crate) async fn one_more(extra: &[(&str, &str)]) -> (Child, String) {
+/// Starts another instance, with further environment variables.
+pub(crate) async fn another_instance(extra: &[(&str, &str)]) -> (Child, String) {
     let stack = stack().await;
     let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let child = stack.spawn_api(extra).await.expect("another instance starts");
-    stack.wait_healthy(child).await.expect("it becomes healthy");
+    stack.wait_healthy(child).await.expect("healthy");
     let Child::Api(index) = child else { unreachable!("it is an instance of the API") };
     (child, stack.endpoints().apis[index].clone())
 }

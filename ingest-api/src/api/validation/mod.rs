@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use coupon_core::codes::CodeKey;
 use coupon_core::money;
@@ -19,15 +19,17 @@ use coupon_core::words::Reason;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::code_requests::code_in_path;
 use super::openapi::{ErrorResponses, UserParameter};
 use super::order_fields::{amount_of, check_currency};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::db::validation::{self, CodeSnapshot};
-use crate::http::context::RequestContext;
-use crate::http::parameters::Parameters;
+use crate::http::parameters::{Parameters, PathName};
 use crate::http::problem::Problem;
 use crate::http::responses::json;
 use crate::http::validation::FieldErrors;
+use crate::requests::context::user_parameter;
 
 /// The order with which the code would be redeemed, as far as the client has sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,12 +173,15 @@ pub(crate) struct OrderParameters {
 )]
 pub(crate) async fn validate(
     State(app): State<Arc<App>>,
-    context: RequestContext,
+    caller: Caller,
+    PathName(name): PathName,
+    uri: Uri,
 ) -> Result<Response, Problem> {
-    let named = context.named_user()?;
-    let user = context.caller.acts_for(named.as_deref())?;
-    let code = context.code()?;
-    let order = Order::read(&context.parameters()?)?;
+    let parameters = Parameters::of(&uri)?;
+    let named = user_parameter(&parameters)?;
+    let user = caller.acts_for(named.as_deref())?;
+    let code = code_in_path(&name)?;
+    let order = Order::read(&parameters)?;
     let snapshot = app.query("validating a code", validation::snapshot(&app.query_pool, &code, user)).await?;
     let view = match snapshot {
         Some(snapshot) => ValidationView::of(&code, snapshot, &order)?,

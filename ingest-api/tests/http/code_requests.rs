@@ -1,4 +1,4 @@
-//! The life of a code over HTTP: claimed, locked, released, redeemed, rolled back, given back, withdrawn.
+//! Requests about a code over HTTP: claim, lock, release, redeem, roll back, return, revoke.
 
 use ingest_api::auth::Role;
 use reqwest::Method;
@@ -20,7 +20,7 @@ async fn a_code_is_claimed_locked_redeemed_and_rolled_back() {
     let coupon = admin.coupon_like(&euros(), 2).await;
     let ann = Client::new("ann", Role::User, 0).await;
     let code = ann.claimed(&coupon).await;
-    // However it is written.
+    // The spelling makes no difference.
     let written = code.to_lowercase().replace('-', "%20");
     let (lock, redeem) = (format!("/v1/codes/{written}/lock"), format!("/v1/codes/{written}/redemptions"));
 
@@ -65,14 +65,14 @@ async fn a_code_is_claimed_locked_redeemed_and_rolled_back() {
     assert_eq!(admin.counts(&coupon).await["claimed"], 1);
 
     let claim = format!("/v1/codes/{code}/claim");
-    let given_back = ann.decided(Method::DELETE, &claim, None).await;
-    assert_eq!((&given_back["kind"], &given_back["claim"]["state"]), (&"return".into(), &"RETURNED".into()));
+    let returned = ann.decided(Method::DELETE, &claim, None).await;
+    assert_eq!((&returned["kind"], &returned["claim"]["state"]), (&"return".into(), &"RETURNED".into()));
     assert_eq!(ann.decided(Method::DELETE, &claim, None).await["reason"], "not_claimed");
     assert_eq!(admin.counts(&coupon).await["available"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_named_code_is_given_to_one_user_and_a_withdrawn_one_to_nobody() {
+async fn a_named_code_is_claimed_by_one_user_and_a_revoked_one_by_none() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(2).await;
     let [ann, bob] = [Client::new("ann", Role::User, 0).await, Client::new("bob", Role::User, 1).await];
@@ -83,14 +83,14 @@ async fn a_named_code_is_given_to_one_user_and_a_withdrawn_one_to_nobody() {
     ann.decided(Method::DELETE, &format!("/v1/codes/{code}/claim"), None).await;
     let named = bob.decided(Method::POST, &claims, Some(&body)).await;
     assert_eq!((&named["status"], &named["code"]), (&"accepted".into(), &json!(code)));
-    // A code of another coupon is none of this one.
+    // A code of another coupon is unknown to this one.
     let elsewhere = format!("/v1/coupons/{}/claims", admin.coupon(1).await);
     let unknown = ann.decided(Method::POST, &elsewhere, Some(&body)).await;
     assert_eq!((&unknown["reason"], unknown["coupon_id"].is_string()), (&"code_unknown".into(), true));
 
     let revoked = admin.decided(Method::DELETE, &format!("/v1/codes/{code}"), None).await;
     assert_eq!((&revoked["kind"], &revoked["claim"]["state"]), (&"revoke".into(), &"REVOKED".into()));
-    // The admin's own request: nobody else's.
+    // The request is the admin's own.
     let id = revoked["request_id"].as_str().expect("an id");
     assert_eq!(admin.outcome(id).await, revoked);
     assert_eq!(bob.get(&format!("/v1/requests/{id}")).await.problem().0, 404);
@@ -122,7 +122,7 @@ async fn a_service_acts_for_the_user_that_it_names() {
     body["user_id"] = user.into();
     let redeemed = shop.decided(Method::POST, &format!("/v1/codes/{code}/redemptions"), Some(&body)).await;
     let redemption = redeemed["redemption"]["redemption_id"].as_str().expect("an id");
-    // Named, the user hears of it too.
+    // The user that the service names can read the outcome too.
     let path = format!("/v1/redemptions/{redemption}?{on_delete}");
     let undone = shop.decided(Method::DELETE, &path, None).await;
     assert_eq!(undone["status"], "accepted", "{undone}");
@@ -133,7 +133,7 @@ async fn a_service_acts_for_the_user_that_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_that_is_shared_by_many_is_redeemed_by_each_without_a_claim() {
+async fn a_shared_code_is_redeemed_by_each_user_without_a_claim() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let mut shared = euros();
     shared["limits"] = json!({"redemptions_per_code": 2, "redemptions_per_user": 1});
@@ -158,12 +158,12 @@ async fn a_code_that_is_shared_by_many_is_redeemed_by_each_without_a_claim() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_of_somebody_else_looks_like_one_that_nobody_knows_on_every_route() {
+async fn another_users_code_looks_like_an_unknown_code_on_every_route() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon_like(&euros(), 1).await;
     let code = Client::new("ann", Role::User, 0).await.claimed(&coupon).await;
     let [bob, shop] = [Client::new("bob", Role::User, 0).await, Client::new("shop", Role::Service, 0).await];
-    let seen = async |client: &Client, method: Method, path: String, body: Option<Value>| {
+    let outcome_of = async |client: &Client, method: Method, path: String, body: Option<Value>| {
         let mut outcome = client.decided(method, &path, body.as_ref()).await;
         for field in ["request_id", "decided_at"] {
             assert!(outcome[field].take().is_string());
@@ -176,11 +176,12 @@ async fn a_code_of_somebody_else_looks_like_one_that_nobody_knows_on_every_route
         (Method::DELETE, "claim", None),
         (Method::POST, "redemptions", Some(order("o", "50.00"))),
     ] {
-        let theirs = seen(&bob, method.clone(), format!("/v1/codes/{code}/{name}"), body.clone()).await;
-        let nobodys = seen(&bob, method.clone(), format!("/v1/codes/NEVERMADE/{name}"), body.clone()).await;
-        assert_eq!(theirs, nobodys, "{method} {name}");
-        assert_eq!((&theirs["reason"], &theirs["coupon_id"]), (&"code_unknown".into(), &Value::Null));
-        // A service that acts for bob hears the same.
+        let others = outcome_of(&bob, method.clone(), format!("/v1/codes/{code}/{name}"), body.clone()).await;
+        let unknown =
+            outcome_of(&bob, method.clone(), format!("/v1/codes/NEVERMADE/{name}"), body.clone()).await;
+        assert_eq!(others, unknown, "{method} {name}");
+        assert_eq!((&others["reason"], &others["coupon_id"]), (&"code_unknown".into(), &Value::Null));
+        // A service that acts for bob gets the same outcome.
         let (path, body) = match body {
             Some(mut body) => {
                 body["user_id"] = "bob".into();
@@ -188,11 +189,11 @@ async fn a_code_of_somebody_else_looks_like_one_that_nobody_knows_on_every_route
             }
             None => (format!("/v1/codes/{code}/{name}?user_id=bob"), None),
         };
-        assert_eq!(seen(&shop, method, path, body).await, theirs);
+        assert_eq!(outcome_of(&shop, method, path, body).await, others);
     }
-    let revoked = seen(&admin, Method::DELETE, "/v1/codes/NEVERMADE".to_owned(), None).await;
+    let revoked = outcome_of(&admin, Method::DELETE, "/v1/codes/NEVERMADE".to_owned(), None).await;
     assert_eq!((&revoked["reason"], &revoked["coupon_id"]), (&"code_unknown".into(), &Value::Null));
-    let unknown = format!("/v1/redemptions/{}", "A".repeat(22));
-    let undone = seen(&admin, Method::DELETE, unknown, None).await;
+    let path = format!("/v1/redemptions/{}", "A".repeat(22));
+    let undone = outcome_of(&admin, Method::DELETE, path, None).await;
     assert_eq!((&undone["reason"], &undone["coupon_id"]), (&"redemption_unknown".into(), &Value::Null));
 }

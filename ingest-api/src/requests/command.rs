@@ -1,9 +1,23 @@
-//! The payload of a request: the fields of its record, and the canonical form of its body from which the digest of an
-//! Idempotency-Key is made.
+//! A command: a valid request of an authorised caller, before it has an id. Its payload has a canonical form, from which
+//! the digest of an Idempotency-Key's body is made.
 
 use std::fmt::Write as _;
 
 use schemas::CouponRequest;
+
+/// A valid request of an authorised caller.
+pub(crate) struct Command<'a> {
+    /// A word of [`schemas::kinds`].
+    pub(crate) kind: &'static str,
+    /// The user of the request.
+    pub(crate) user: &'a str,
+    /// The record's key: the coupon; for an unknown code or redemption its own text.
+    pub(crate) coupon_id: &'a str,
+    /// The coupon, code or redemption in the path, normalised.
+    pub(crate) target: &'a str,
+    /// The other fields of the record.
+    pub(crate) payload: CommandPayload,
+}
 
 /// Everything that a request contains besides caller, user, kind and coupon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

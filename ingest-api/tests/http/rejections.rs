@@ -1,10 +1,10 @@
-//! What is refused at the door: roles, bad input, keys used twice. For every route that names a code.
+//! Errors of every route about a code: roles, invalid input, reused keys.
 
 use ingest_api::auth::Role;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::stack::{Answer, Client};
+use crate::stack::{ApiResponse, Client};
 
 const CODE: &str = "/v1/codes/NEVERMADE";
 
@@ -16,17 +16,17 @@ fn order() -> Value {
     json!({"order_id": "o", "order_amount": "10.00", "currency": "EUR"})
 }
 
-async fn send(client: &Client, method: &Method, path: &str, body: Option<&Value>) -> Answer {
+async fn send(client: &Client, method: &Method, path: &str, body: Option<&Value>) -> ApiResponse {
     let request = client.request(method.clone(), path);
     let request = match body {
         Some(body) => request.json(body),
         None => request,
     };
-    Answer::of(request.send().await.expect("an answer")).await
+    ApiResponse::of(request.send().await.expect("a response")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_takes_its_own_roles_and_no_other() {
+async fn every_route_accepts_its_own_roles_and_no_other() {
     let [user, service, admin] = [
         Client::new("ann", Role::User, 0).await,
         Client::new("shop", Role::Service, 0).await,
@@ -55,20 +55,20 @@ async fn every_route_takes_its_own_roles_and_no_other() {
             Some(body) => send(&service, &method, &path, Some(body)).await,
             None => send(&service, &method, &for_bob, None).await,
         };
-        let answers = [
+        let responses = [
             send(&user, &method, &path, body.as_ref()).await.status.as_u16(),
             by_service.status.as_u16(),
             send(&admin, &method, &path, body.as_ref()).await.status.as_u16(),
         ];
-        assert_eq!(answers, wanted, "{method} {path}");
+        assert_eq!(responses, wanted, "{method} {path}");
         let bare = reqwest::Client::new().request(method.clone(), format!("{}{path}", user.base));
         assert_eq!(
-            bare.send().await.expect("an answer").status(),
+            bare.send().await.expect("a response").status(),
             StatusCode::UNAUTHORIZED,
             "{method} {path}"
         );
         if wanted[0] != 403 {
-            // A user's token that names another user; a service that names nobody.
+            // A user's token that names another user; a service that names no user.
             let other = match &body_for_bob {
                 Some(body) => send(&user, &method, &path, Some(body)).await,
                 None => send(&user, &method, &for_bob, None).await,
@@ -80,7 +80,7 @@ async fn every_route_takes_its_own_roles_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_named_and_never_a_500() {
+async fn invalid_input_is_reported_by_its_field_and_never_a_500() {
     let ann = Client::new("ann", Role::User, 0).await;
     let admin = Client::new("boss", Role::Admin, 0).await;
     let long = "A".repeat(65);
@@ -92,19 +92,19 @@ async fn bad_input_is_named_and_never_a_500() {
             (Method::POST, "/redemptions", Some(order())),
             (Method::GET, "/validation", None),
         ] {
-            let answer = send(&ann, &method, &format!("/v1/codes/{code}{name}"), body.as_ref()).await;
-            assert_eq!(answer.problem(), (422, "invalid"), "{method} {code}{name}");
-            assert_eq!(answer.body["errors"][0]["field"], "code");
+            let response = send(&ann, &method, &format!("/v1/codes/{code}{name}"), body.as_ref()).await;
+            assert_eq!(response.problem(), (422, "invalid"), "{method} {code}{name}");
+            assert_eq!(response.body["errors"][0]["field"], "code");
         }
-        let answer = admin.delete(&format!("/v1/codes/{code}")).await;
-        assert_eq!(answer.problem(), (422, "invalid"), "{code}");
+        let response = admin.delete(&format!("/v1/codes/{code}")).await;
+        assert_eq!(response.problem(), (422, "invalid"), "{code}");
     }
     assert_eq!(ann.post("/v1/codes/%ff/lock", &json!({})).await.problem(), (400, "unreadable"));
     assert_eq!(ann.get(&format!("{CODE}/lock")).await.problem(), (405, "method_not_allowed"));
     for id in ["x", "%00", &"A".repeat(23), &"A".repeat(400)] {
-        let answer = admin.delete(&format!("/v1/redemptions/{id}")).await;
+        let response = admin.delete(&format!("/v1/redemptions/{id}")).await;
         assert_eq!(
-            (answer.problem(), &answer.body["errors"][0]["field"]),
+            (response.problem(), &response.body["errors"][0]["field"]),
             ((422, "invalid"), &"redemption_id".into())
         );
     }
@@ -138,9 +138,9 @@ async fn bad_input_is_named_and_never_a_500() {
         for value in values {
             let mut body = order();
             body[field] = value;
-            let answer = ann.post(&redeem, &body).await;
-            assert_eq!(answer.problem(), (422, "invalid"), "{field}: {body}");
-            assert_eq!(answer.body["errors"][0]["field"], field);
+            let response = ann.post(&redeem, &body).await;
+            assert_eq!(response.problem(), (422, "invalid"), "{field}: {body}");
+            assert_eq!(response.body["errors"][0]["field"], field);
         }
     }
     let nothing = ann.post(&redeem, &json!({})).await;
@@ -155,9 +155,9 @@ async fn bad_input_is_named_and_never_a_500() {
     }
     let claims = format!("/v1/coupons/{}/claims", admin.coupon(0).await);
     for code in [json!("A"), json!("A_BCD"), json!(long), json!("ABCD\u{0}"), json!(1234)] {
-        let answer = ann.post(&claims, &json!({"code": code})).await;
+        let response = ann.post(&claims, &json!({"code": code})).await;
         assert_eq!(
-            (answer.problem(), &answer.body["errors"][0]["field"]),
+            (response.problem(), &response.body["errors"][0]["field"]),
             ((422, "invalid"), &"code".into())
         );
     }
@@ -176,10 +176,10 @@ async fn a_key_makes_a_retry_the_same_request_and_another_body_an_error_on_every
             Some(body) => request.json(body),
             None => request,
         };
-        Answer::of(request.send().await.expect("an answer")).await
+        ApiResponse::of(request.send().await.expect("a response")).await
     };
-    let id = |answer: &Answer| {
-        answer.body["request_id"].as_str().and_then(|id| id.split('.').next()).map(str::to_owned)
+    let id = |response: &ApiResponse| {
+        response.body["request_id"].as_str().and_then(|id| id.split('.').next()).map(str::to_owned)
     };
     let path = |n: usize, rest: &str| format!("/v1/codes/{}{rest}", codes[n]);
     let spelt = format!("/v1/codes/{}/lock", codes[0].to_lowercase().replace('-', ""));
@@ -218,8 +218,8 @@ async fn a_key_makes_a_retry_the_same_request_and_another_body_an_error_on_every
         assert_eq!(id(&again), id(&first));
         assert_eq!(again.body["claim"], first.body["claim"]);
         if let Some(other) = other {
-            let refused = send(client, &method, &path, Some(&other)).await;
-            assert_eq!(refused.problem(), (422, "idempotency_key_reused"), "{path}");
+            let rejected = send(client, &method, &path, Some(&other)).await;
+            assert_eq!(rejected.problem(), (422, "idempotency_key_reused"), "{path}");
         }
         ids.push(id(&first));
     }
@@ -236,7 +236,7 @@ async fn a_key_makes_a_retry_the_same_request_and_another_body_an_error_on_every
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_comes_at_once_unless_the_client_waits() {
+async fn the_response_is_202_unless_the_client_waits() {
     let ann = Client::new("ann", Role::User, 0).await;
     let accepted = ann.post(&format!("{CODE}/lock"), &json!({})).await;
     assert_eq!((accepted.status, accepted.header("retry-after")), (StatusCode::ACCEPTED, "1"));
@@ -244,15 +244,15 @@ async fn an_answer_comes_at_once_unless_the_client_waits() {
     assert_eq!(accepted.header("location"), format!("/v1/requests/{id}"));
     assert_eq!(ann.outcome(id).await["reason"], "code_unknown");
     let request = ann.request(Method::DELETE, &format!("{CODE}/claim")).header("Prefer", "wait=20");
-    let answer = Answer::of(request.send().await.expect("an answer")).await;
-    assert_eq!((answer.status, answer.header("preference-applied")), (StatusCode::OK, "wait=20"));
+    let response = ApiResponse::of(request.send().await.expect("a response")).await;
+    assert_eq!((response.status, response.header("preference-applied")), (StatusCode::OK, "wait=20"));
     let bob = Client::new("bob", Role::User, 0).await;
-    let (tag, bob_tag) =
+    let (tag, bobs) =
         (id.split('.').nth(1).expect("a tag"), bob.post(&format!("{CODE}/lock"), &json!({})).await);
-    let theirs =
-        bob_tag.body["request_id"].as_str().and_then(|id| id.split('.').next()).expect("an id").to_owned();
-    // Another one's tag does not fit, and the bare id is none.
-    for forged in [format!("{theirs}.{tag}"), theirs] {
+    let other_id =
+        bobs.body["request_id"].as_str().and_then(|id| id.split('.').next()).expect("an id").to_owned();
+    // A tag of another id is invalid, and so is an id without a tag.
+    for forged in [format!("{other_id}.{tag}"), other_id] {
         assert_eq!(ann.get(&format!("/v1/requests/{forged}")).await.problem(), (404, "not_found"));
     }
 }

@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 
 use super::wake_batcher::WakeBatcher;
-use crate::outcomes::outcome::Outcome;
+use crate::model::outcome::Outcome;
 
 const SHARDS: usize = 64;
 /// Age at which a request is looked up; each unsuccessful lookup doubles the pause before the next.
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn outcome(identity: u128, reason: Option<&str>) -> Arc<Outcome> {
-        Arc::new(crate::outcomes::outcome::tests::outcome(identity, 0, reason))
+        Arc::new(crate::model::outcome::tests::outcome(identity, 0, reason))
     }
 
     /// Pending requests whose waiters are woken.

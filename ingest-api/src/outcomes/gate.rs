@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use coupon_core::words::Reason;
 use foldhash::fast::{FixedState, RandomState};
 
-use crate::outcomes::outcome::Outcome;
+use crate::model::outcome::Outcome;
 
 const SHARDS: usize = 16;
 /// How long a `sold_out` outcome closes the gate if no other follows.
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn outcome(coupon: &str, reason: Option<&str>, offset: i64) -> Outcome {
-        let outcome = crate::outcomes::outcome::tests::outcome(1, 0, reason);
+        let outcome = crate::model::outcome::tests::outcome(1, 0, reason);
         Outcome { coupon_id: coupon.into(), offset, ..outcome }
     }
 

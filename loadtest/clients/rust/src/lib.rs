@@ -1,6 +1,30 @@
-//! The HTTP client of Stampede.
+#![doc = include_str!("../README.md")]
 //!
-//! Reading order: [`http`] (one keep-alive connection), [`deed`] (the requests of the API).
+//! # Reading order
+//! [`Client`] and [`RequestBuilder`] (what a caller uses) · [`Operation`] (the requests) · [`exchange`] (the retry
+//! loop: one idempotency key over all attempts) · [`RetryPolicy`] · [`Error`] · [`Observer`] · [`model`] (the JSON
+//! types) · [`transport`] (one HTTP/1.1 exchange, pooled connections).
 
+mod client;
+mod coupons;
+#[doc(hidden)]
 pub mod deed;
+mod error;
+mod exchange;
+#[doc(hidden)]
 pub mod http;
+pub mod model;
+mod observer;
+mod operation;
+mod queries;
+mod request;
+mod retry;
+pub mod transport;
+
+pub use client::{Client, ClientBuilder};
+pub use error::{Cause, Error, FieldError, Problem};
+pub use model::{Outcome, Status};
+pub use observer::{Attempt, Observer, Step};
+pub use operation::{Operation, Order};
+pub use request::{Polling, RequestBuilder};
+pub use retry::RetryPolicy;

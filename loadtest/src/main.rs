@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use benchmark::{headline, memory};
 use checker::verify;
 use clap::{Parser, Subcommand};
-use demo::k6;
+use demo::{k6, sale};
 
 /// Stampede under load, on the real stack.
 #[derive(Parser)]
@@ -28,8 +28,8 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Sale(args) => Box::pin(demo::run(args)).await.map_err(|error| error.to_string()),
+    let result = match Cli::parse().command {
+        Command::Sale(args) => Box::pin(sale::run(args)).await.map_err(|error| error.to_string()),
         Command::Bench(args) => Box::pin(benchmark::run(args)).await.map_err(|error| error.to_string()),
         Command::Headline(args) => Box::pin(headline::run(args)).await.map_err(|error| error.to_string()),
         Command::Memory(args) => Box::pin(memory::run(args)).await.map_err(|error| error.to_string()),
@@ -37,8 +37,8 @@ async fn main() -> ExitCode {
         Command::Verify(args) => Ok(Box::pin(verify::run(args)).await),
         Command::Fire(args) => Ok(Box::pin(fire::run(args)).await),
     };
-    done.unwrap_or_else(|why| {
-        eprintln!("loadtest: {why}");
+    result.unwrap_or_else(|error| {
+        eprintln!("loadtest: {error}");
         ExitCode::FAILURE
     })
 }

@@ -1,5 +1,6 @@
-//! A k6 script against a stack that is started for it, and afterwards the checker: what users were told is the script's
-//! business, what Postgres and the topics say is ours.
+//! Runs a k6 script against a stack that is started for it, and checks every invariant afterwards.
+//!
+//! The script verifies what users see; the checker verifies Postgres and the topics.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -12,27 +13,27 @@ use thiserror::Error;
 use tokio::process::Command;
 
 use checker::{CheckConfig, CheckError};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 
-const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
 const INTERRUPTED: u8 = 130;
 
-/// Runs a k6 script against a stack that is started for it, with empty data, and then checks every invariant.
+/// A k6 script against a stack that is started for it with empty data, then a check of every invariant.
 #[derive(Args, Clone, Debug)]
 pub struct K6Args {
-    /// The script; those of Stampede are in loadtest/k6.
+    /// The script; Stampede's own are in loadtest/k6.
     #[arg(value_name = "SCRIPT")]
     pub script: PathBuf,
 
-    /// The k6 to run it with.
+    /// The k6 program.
     #[arg(long, value_name = "FILE", default_value = "k6", env = "STAMPEDE_K6")]
     pub k6: PathBuf,
 
-    /// What the script is told, as often as needed: CODES=1000.
+    /// A variable for the script (CODES=1000); may be repeated.
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub env: Vec<String>,
 
-    /// Where the HTML report goes.
+    /// The file for the HTML report.
     #[arg(long, value_name = "FILE", default_value = "k6-report.html")]
     pub report: PathBuf,
 
@@ -41,32 +42,32 @@ pub struct K6Args {
     pub workers: u64,
 }
 
-/// Why it could not be run.
+/// Why the script did not run.
 #[derive(Debug, Error)]
 pub enum K6Error {
     /// The stack.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// There is no such script.
-    #[error("there is no script {}", .0.display())]
+    /// The script is not a file.
+    #[error("no such script: {}", .0.display())]
     NoScript(PathBuf),
-    /// k6 cannot be started, or no signal can be listened to.
+    /// k6 cannot be started.
     #[error("{}: {error}; `deploy/provision k6` installs k6", k6.display())]
     NotStarted {
-        /// Which k6.
+        /// The program.
         k6: PathBuf,
         /// Why.
         error: std::io::Error,
     },
-    /// The checker could not do its work.
+    /// The checker could not run.
     #[error("the checker: {0}")]
     Check(#[from] CheckError),
-    /// No signal can be listened to.
+    /// Signals cannot be received.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
-/// Runs it. The exit code is 0 if every threshold was met and no invariant is broken.
+/// Runs the script. The exit code is 0 if every threshold is met and no invariant is violated.
 ///
 /// # Errors
 /// [`K6Error`], in one line.
@@ -74,22 +75,22 @@ pub async fn run(args: K6Args) -> Result<ExitCode, K6Error> {
     if !args.script.is_file() {
         return Err(K6Error::NoScript(args.script));
     }
-    let screen = Screen::default();
-    let mut interrupt = pin!(shutdown_signal());
+    let console = Console::default();
+    let mut interrupt = pin!(interrupted());
     let config = StackConfig {
         workers: usize::try_from(args.workers).unwrap_or(usize::MAX),
-        report: screen.reporter(),
+        report: console.reporter(),
         ..StackConfig::full(Programs::beside_current_exe()?)
     };
     let stack = tokio::select! {
         biased;
-        signal = &mut interrupt => return Ok(left(&screen, signal?)),
+        signal = &mut interrupt => return Ok(interrupted_by(&console, signal?)),
         started = Stack::start(config) => started?,
     };
     let clean = tokio::select! {
         biased;
-        signal = &mut interrupt => signal.map(|signal| left(&screen, signal)).map_err(K6Error::from),
-        clean = play(&args, &stack, &screen) => clean.map(|clean| ExitCode::from(u8::from(!clean))),
+        signal = &mut interrupt => signal.map(|signal| interrupted_by(&console, signal)).map_err(K6Error::from),
+        clean = run_script(&args, &stack, &console) => clean.map(|clean| ExitCode::from(u8::from(!clean))),
     };
     let stopped = stack.stop().await;
     let code = clean?;
@@ -97,24 +98,24 @@ pub async fn run(args: K6Args) -> Result<ExitCode, K6Error> {
     Ok(code)
 }
 
-fn left(screen: &Screen, signal: &str) -> ExitCode {
-    screen.say(&format!("{signal}: stopping everything in order"));
+fn interrupted_by(console: &Console, signal: &str) -> ExitCode {
+    console.log(&format!("{signal}: stopping everything in order"));
     ExitCode::from(INTERRUPTED)
 }
 
-async fn play(args: &K6Args, stack: &Stack, screen: &Screen) -> Result<bool, K6Error> {
+async fn run_script(args: &K6Args, stack: &Stack, console: &Console) -> Result<bool, K6Error> {
     let endpoints = stack.endpoints();
-    screen.say(&format!("k6 plays {}", args.script.display()));
+    console.log(&format!("k6 runs {}", args.script.display()));
     let status = k6(args, stack, endpoints.apis.first().map(String::as_str).unwrap_or_default()).await?;
-    screen.say(&format!("k6: {status}; the report is {}", args.report.display()));
+    console.log(&format!("k6: {status}; the report is {}", args.report.display()));
     let check = CheckConfig::settled(&endpoints);
-    checker::settle(&check, SETTLE_WITHIN).await?;
+    checker::settle(&check, SETTLE_TIMEOUT).await?;
     let report = checker::check(&check, None).await?;
-    screen.print(&report.to_string());
+    console.print(&report.to_string());
     Ok(status.success() && report.is_clean())
 }
 
-/// Ended with this program, whatever happens: it is no child of the stack.
+/// Killed when this program ends, whatever the reason: it is not a child of the stack.
 async fn k6(args: &K6Args, stack: &Stack, api: &str) -> Result<ExitStatus, K6Error> {
     let mut command = Command::new(&args.k6);
     command

@@ -1,4 +1,4 @@
-//! Access tokens as the development stack takes them: HS256 with the stack's own secret.
+//! Access tokens that the local stack accepts: HS256, signed with the stack's secret.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 const ISSUER_AND_AUDIENCE: &str = "stampede";
 
-/// Makes tokens.
+/// Signs tokens.
 pub struct Tokens {
     key: EncodingKey,
     expires: u64,
@@ -23,11 +23,11 @@ struct Claims<'a> {
 }
 
 impl Tokens {
-    /// Signed with `secret`, good for `life` from now.
+    /// Signs with `secret`; the tokens are valid for `lifetime` from now.
     #[must_use]
-    pub fn new(secret: &str, life: Duration) -> Self {
+    pub fn new(secret: &str, lifetime: Duration) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { key: EncodingKey::from_secret(secret.as_bytes()), expires: (now + life).as_secs() }
+        Self { key: EncodingKey::from_secret(secret.as_bytes()), expires: (now + lifetime).as_secs() }
     }
 
     /// A token for one subject in one role: `user`, `service` or `admin`.

@@ -1,84 +1,85 @@
-//! What Postgres says about one coupon: the only thing that is believed.
+//! The rows of one coupon in Postgres: every outcome, claim and redemption, read once all requests are decided.
 
 use std::collections::HashMap;
 
 use coupon_core::ids::RequestId;
+use coupon_core::words::Reason;
 use futures::TryStreamExt as _;
 use schemas::kinds;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::errand::Paid;
+use crate::users::request_flow::Payment;
 
-/// What a request ended with.
+/// The stored outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// It was granted.
+pub enum StoredOutcome {
+    /// Accepted.
     Accepted {
         /// The code.
         code: String,
-        /// What the order came to, if the code was redeemed.
-        paid: Option<Box<Paid>>,
+        /// What the order comes to, if the code was redeemed.
+        payment: Option<Box<Payment>>,
     },
-    /// It was refused, for this reason.
+    /// Rejected for this reason.
     Rejected(String),
 }
 
-/// A claim as it stands.
+/// A claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The request that made it.
     pub request: RequestId,
-    /// Whose it is, or was.
+    /// The user who made it.
     pub user: String,
     /// The code.
     pub code: String,
     /// When it was made, in the partition's time.
     pub claimed_ms: i64,
-    /// Where it stands.
-    pub standing: Standing,
+    /// Its state.
+    pub state: ClaimState,
 }
 
-/// Where a claim stands.
+/// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClaimState {
     /// The user has the code.
     Held,
-    /// The user has used it.
+    /// The user has redeemed the code.
     Redeemed,
-    /// Its hold ended, then.
+    /// Its hold ended at this time.
     Lapsed(i64),
-    /// It was given back or withdrawn, as nobody does in a sale.
-    Gone,
+    /// Returned or revoked, which does not happen in a sale.
+    Ended,
 }
 
-impl Standing {
-    fn of(state: i16, lapsed_ms: Option<i64>) -> Self {
+impl ClaimState {
+    const fn new(state: i16, lapsed_ms: Option<i64>) -> Self {
         match (state, lapsed_ms) {
             (1 | 2, _) => Self::Held,
             (3, _) => Self::Redeemed,
             (_, Some(at)) => Self::Lapsed(at),
-            _ => Self::Gone,
+            _ => Self::Ended,
         }
     }
 }
 
-/// What the orders came to that were paid for with the coupon's codes.
+/// The sums of all orders that were paid for with the coupon's codes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Money {
-    /// All of them before.
+    /// Order amounts before the discounts.
     pub orders: String,
-    /// What was taken off.
+    /// Discounts.
     pub discounts: String,
 }
 
-/// Everything that one coupon's requests ended with.
+/// All outcomes of one coupon's requests.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub struct Snapshot {
     outcomes: HashMap<RequestId, Vec<Outcome>>,
-    /// Every claim that was ever granted.
+    /// Every accepted claim.
     pub claims: Vec<Claim>,
-    /// What it came to.
+    /// The sums of the orders.
     pub money: Money,
 }
 
@@ -86,10 +87,10 @@ pub struct Truth {
 struct Outcome {
     user: String,
     kind: String,
-    said: Said,
+    stored: StoredOutcome,
 }
 
-// A code is found by its number: within which load it lies, and where in it.
+// A code is found by its number: by the load that contains it, and its position there.
 const CLAIMS: &str = "
     select c.identity, c.body, c.user_id, c.state, c.claimed_ms, c.lapsed_ms, codes.code
       from stampede.claims c
@@ -118,71 +119,71 @@ const MONEY: &str = "
       from stampede.redemptions join stampede.coupons using (coupon_no)
      where coupon_id = $1 and rolled_back_ms is null";
 
-impl Truth {
-    /// Reads it.
+impl Snapshot {
+    /// Reads all rows of a coupon.
     ///
     /// # Errors
-    /// Whatever Postgres reports.
+    /// Those of Postgres.
     pub async fn read(pool: &PgPool, coupon: &str) -> Result<Self, sqlx::Error> {
-        let mut truth = Self::default();
+        let mut snapshot = Self::default();
         let mut claims = sqlx::query(CLAIMS).bind(coupon).fetch(pool);
         while let Some(row) = claims.try_next().await? {
-            truth.add_claim(Claim {
+            snapshot.add_claim(Claim {
                 request: request_id(&row)?,
                 user: row.try_get("user_id")?,
                 code: row.try_get("code")?,
                 claimed_ms: row.try_get("claimed_ms")?,
-                standing: Standing::of(row.try_get("state")?, row.try_get("lapsed_ms")?),
+                state: ClaimState::new(row.try_get("state")?, row.try_get("lapsed_ms")?),
             });
         }
         let mut outcomes = sqlx::query(OUTCOMES).bind(coupon).fetch(pool);
         while let Some(row) = outcomes.try_next().await? {
-            let said = match row.try_get::<Option<String>, _>("reason")? {
-                Some(reason) => Said::Rejected(as_told(reason)),
-                None => Said::Accepted { code: row.try_get("code")?, paid: None },
+            let stored = match row.try_get::<Option<String>, _>("reason")? {
+                Some(reason) => StoredOutcome::Rejected(public_reason(reason)),
+                None => StoredOutcome::Accepted { code: row.try_get("code")?, payment: None },
             };
             let kind: String = row.try_get("kind")?;
-            truth.add(request_id(&row)?, row.try_get("user_id")?, &kind, said);
+            snapshot.add(request_id(&row)?, row.try_get("user_id")?, &kind, stored);
         }
         let mut redemptions = sqlx::query(REDEMPTIONS).bind(coupon).fetch(pool);
         while let Some(row) = redemptions.try_next().await? {
-            let said = Said::Accepted { code: row.try_get("code")?, paid: Some(Box::new(paid(&row)?)) };
-            truth.add(request_id(&row)?, row.try_get("user_id")?, kinds::REDEEM, said);
+            let payment = Some(Box::new(payment(&row)?));
+            let stored = StoredOutcome::Accepted { code: row.try_get("code")?, payment };
+            snapshot.add(request_id(&row)?, row.try_get("user_id")?, kinds::REDEEM, stored);
         }
         let (orders, discounts) = sqlx::query_as(MONEY).bind(coupon).fetch_one(pool).await?;
-        truth.money = Money { orders, discounts };
-        Ok(truth)
+        snapshot.money = Money { orders, discounts };
+        Ok(snapshot)
     }
 
-    /// One outcome that is no claim.
-    pub fn add(&mut self, request: RequestId, user: &str, kind: &str, said: Said) {
-        let outcome = Outcome { user: user.to_owned(), kind: kind.to_owned(), said };
+    /// Adds the outcome of a request that is not an accepted claim.
+    pub fn add(&mut self, request: RequestId, user: &str, kind: &str, stored: StoredOutcome) {
+        let outcome = Outcome { user: user.to_owned(), kind: kind.to_owned(), stored };
         self.outcomes.entry(request).or_default().push(outcome);
     }
 
-    /// A claim that was granted.
+    /// Adds an accepted claim.
     pub fn add_claim(&mut self, claim: Claim) {
-        let said = Said::Accepted { code: claim.code.clone(), paid: None };
-        self.add(claim.request, &claim.user, kinds::CLAIM, said);
+        let stored = StoredOutcome::Accepted { code: claim.code.clone(), payment: None };
+        self.add(claim.request, &claim.user, kinds::CLAIM, stored);
         self.claims.push(claim);
     }
 
-    /// Whether this, and nothing else, is the outcome of a request of this user.
+    /// Whether the request has exactly one outcome, and it is this one.
     #[must_use]
-    pub fn says(&self, request: RequestId, user: &str, kind: &str, said: &Said) -> bool {
+    pub fn confirms(&self, request: RequestId, user: &str, kind: &str, stored: &StoredOutcome) -> bool {
         let rows = self.outcomes.get(&request).map_or(&[][..], Vec::as_slice);
-        matches!(rows, [only] if only.user == user && only.kind == kind && only.said == *said)
+        matches!(rows, [only] if only.user == user && only.kind == kind && only.stored == *stored)
     }
 }
 
-/// Somebody else's code is told as one that nobody knows.
-fn as_told(reason: String) -> String {
-    use coupon_core::words::Reason;
+/// Another user's code is reported as an unknown one.
+fn public_reason(reason: String) -> String {
     if reason == Reason::NotYourCode.as_str() { Reason::CodeUnknown.as_str().to_owned() } else { reason }
 }
 
-fn paid(row: &PgRow) -> Result<Paid, sqlx::Error> {
-    Ok(Paid {
+fn payment(row: &PgRow) -> Result<Payment, sqlx::Error> {
+    Ok(Payment {
         order_id: row.try_get("order_id")?,
         order_amount: row.try_get("order_amount")?,
         discount: row.try_get("discount")?,

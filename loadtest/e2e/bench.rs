@@ -8,7 +8,7 @@ use benchmark::ground::Ground;
 use benchmark::{BenchError, Plan, html, measure, report};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use local_stack::testing;
 use sqlx::{Executor as _, PgConnection};
 
@@ -71,7 +71,7 @@ async fn every_arm_of_the_benchmark_has_a_figure_and_a_violation_voids_one() {
         ALL.iter().copied().filter(|arm| !LIKE_ANOTHER.contains(&arm.name())).collect();
     arms.push(&Robbed);
     let plan = Plan { arms: &arms, rounds: 1, claims: CLAIMS, partial: true };
-    let measured = Box::pin(measure(&plan, &programs, &Screen::default())).await.unwrap();
+    let measured = Box::pin(measure(&plan, &programs, &Console::default())).await.unwrap();
 
     let figures = &measured.figures;
     let (robbed, honest) = figures.arms.split_last().unwrap();

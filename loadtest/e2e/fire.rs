@@ -10,7 +10,7 @@ use fire::field::{Field as Burning, Trouble};
 use fire::scenarios::{Scenario, all};
 use fire::verdict::Verdict;
 use fire::{Settings, burn, config};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use local_stack::{Stack, StackConfig, testing};
 use schemas::topics::RESPONSES;
 use schemas::{CouponResponse, Encoder, SchemaId, Subject, partition_for};
@@ -33,7 +33,7 @@ async fn fire(settings: &Settings, scenarios: &[Scenario]) -> Verdict {
     let alone = Field::alone().await;
     let config = StackConfig { workers: 2, ..config(testing::programs().await.unwrap()) };
     let stack = Arc::new(Stack::start(config).await.unwrap());
-    let verdict = Box::pin(burn(settings, scenarios, &stack, &Screen::default())).await;
+    let verdict = Box::pin(burn(settings, scenarios, &stack, &Console::default())).await;
     stack.stop().await.unwrap();
     drop(alone);
     verdict.unwrap()

@@ -2,7 +2,7 @@
 
 use benchmark::headline::{HeadlineArgs, headline};
 use benchmark::memory::{MemoryArgs, measure};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use local_stack::testing;
 
 use crate::support::alone;
@@ -19,7 +19,7 @@ async fn in_a_small_headline_every_code_is_given_once_and_every_attempt_is_answe
         json: false,
         programs: None,
     };
-    let (headline, report) = headline(&args, programs, &Screen::default()).await.unwrap();
+    let (headline, report) = headline(&args, programs, &Console::default()).await.unwrap();
     assert!(headline.all_well, "{headline:?}\n{report}");
     assert_eq!((headline.given, headline.given_twice, headline.unanswered), (200, 0, 0));
     for process in ["api-0", "worker-0", "worker-1", "postgres", "kafka"] {
@@ -32,7 +32,7 @@ async fn a_small_memory_run_works_its_backlog_off_within_its_bound() {
     let _turn = alone().await;
     let programs = testing::programs().await.unwrap();
     let args = MemoryArgs { codes: 20_000, backlog: 5_000, limit_mib: 512, json: false, programs: None };
-    let memory = measure(&args, &programs, &Screen::default()).await.unwrap();
+    let memory = measure(&args, &programs, &Console::default()).await.unwrap();
     assert!(memory.clean && memory.peak_mib <= args.limit_mib, "{memory:?}");
     assert!(memory.idle_mib > 0 && memory.idle_mib <= memory.peak_mib, "{memory:?}");
 }

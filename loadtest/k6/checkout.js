@@ -1,17 +1,17 @@
-// The whole way: claim, lock for an order, redeem with its amount; every fifth gives the code back instead.
+// The whole way of a code: claim, lock for an order, redeem with its amount. Every fifth user returns the code instead.
 //
-// USERS (100), each with a code of their own
+// USERS (100): users, each with a code of their own
 import exec from 'k6/execution';
 import { check } from 'k6';
 import { Counter } from 'k6/metrics';
-import { as, makeCoupon, number, outcome, settled, toOutcome, unresolved, won } from './lib/stampede.js';
+import { as, awaitCounts, createCoupon, number, outcome, toOutcome, unresolved, won } from './lib/stampede.js';
 import { summary } from './lib/report.js';
 
 const USERS = number('USERS', 100);
-const ABANDONED = Math.ceil(USERS / 5);
-const REDEEMED = USERS - ABANDONED;
+const RETURNED = Math.ceil(USERS / 5);
+const REDEEMED = USERS - RETURNED;
 const redeemed = new Counter('redeemed');
-const abandoned = new Counter('abandoned');
+const returned = new Counter('returned');
 
 export const handleSummary = summary('Stampede: checkout');
 export const options = {
@@ -19,7 +19,7 @@ export const options = {
   thresholds: {
     won: [`count==${USERS}`],
     redeemed: [`count==${REDEEMED}`],
-    abandoned: [`count==${ABANDONED}`],
+    returned: [`count==${RETURNED}`],
     unresolved: ['count==0'],
     miscounted: ['count==0'],
     checks: ['rate==1'],
@@ -27,35 +27,38 @@ export const options = {
   },
 };
 
-// Nothing lapses while this runs, however slow the machine is.
-export const setup = () => makeCoupon(USERS, { hold_seconds: 3600, lock_seconds: 3600, requires_lock: true });
+// Nothing lapses during the run, however slow the machine is.
+export const setup = () => createCoupon(USERS, { hold_seconds: 3600, lock_seconds: 3600, requires_lock: true });
 
 export default function (coupon) {
   const n = exec.scenario.iterationInTest;
   const user = as('user', `buyer-${n}`);
-  const done = (reply) => {
-    const said = outcome(user, reply);
-    unresolved.add(said === null ? 1 : 0);
-    return said !== null && said.status === 'accepted' ? said : null;
+  const accepted = (response) => {
+    const result = outcome(user, response);
+    unresolved.add(result === null ? 1 : 0);
+    return result !== null && result.status === 'accepted' ? result : null;
   };
-  const begun = Date.now();
-  const claim = done(user.post('…/claims', `/v1/coupons/${coupon}/claims?wait=20`, {}, 'claim'));
-  toOutcome.add(Date.now() - begun);
+  const started = Date.now();
+  const claim = accepted(user.post('…/claims', `/v1/coupons/${coupon}/claims?wait=20`, {}, 'claim'));
+  toOutcome.add(Date.now() - started);
   won.add(claim === null ? 0 : 1);
   if (claim === null) return;
   const code = `/v1/codes/${claim.code}`;
   if (n % 5 === 0) {
-    abandoned.add(done(user.del('…/claim', `${code}/claim?wait=20`, 'back')) === null ? 0 : 1);
+    returned.add(accepted(user.del('…/claim', `${code}/claim?wait=20`, 'return')) === null ? 0 : 1);
     return;
   }
   const order = `order-${coupon}-${n}`;
-  check(done(user.post('…/lock', `${code}/lock?wait=20`, { order_id: order }, 'lock')), {
-    'a code of one’s own can be locked': (said) => said !== null && said.claim.state === 'LOCKED',
+  check(accepted(user.post('…/lock', `${code}/lock?wait=20`, { order_id: order }, 'lock')), {
+    'a user can lock the own code': (result) => result !== null && result.claim.state === 'LOCKED',
   });
-  const pay = { order_id: order, order_amount: '50.00', currency: 'EUR' };
-  const paid = done(user.post('…/redemptions', `${code}/redemptions?wait=20`, pay, 'pay'));
+  const payment = { order_id: order, order_amount: '50.00', currency: 'EUR' };
+  const paid = accepted(user.post('…/redemptions', `${code}/redemptions?wait=20`, payment, 'pay'));
   redeemed.add(paid === null ? 0 : 1);
-  check(paid, { '20 % of 50.00 leave 40.00': (said) => said !== null && said.redemption.final_price === '40.00' });
+  check(paid, {
+    '20 % off 50.00 is 40.00': (result) => result !== null && result.redemption.final_price === '40.00',
+  });
 }
 
-export const teardown = (coupon) => settled(coupon, { available: ABANDONED, redeemed: REDEEMED, locked: 0, claimed: 0 });
+export const teardown = (coupon) =>
+  awaitCounts(coupon, { available: RETURNED, redeemed: REDEEMED, locked: 0, claimed: 0 });

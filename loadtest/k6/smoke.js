@@ -1,9 +1,9 @@
-// Does it work at all? Some users, fewer codes: each asks once, with an Idempotency-Key, and asks the same again.
+// A first check: some users and fewer codes. Each user claims once with an Idempotency-Key, and sends the same again.
 //
 // CODES (20), USERS (50)
 import exec from 'k6/execution';
 import { check } from 'k6';
-import { as, makeCoupon, number, outcome, settled, soldOut, toOutcome, unresolved, won } from './lib/stampede.js';
+import { as, awaitCounts, createCoupon, number, outcome, soldOut, toOutcome, unresolved, won } from './lib/stampede.js';
 import { summary } from './lib/report.js';
 
 const CODES = number('CODES', 20);
@@ -19,28 +19,29 @@ export const options = {
     unresolved: ['count==0'],
     miscounted: ['count==0'],
     checks: ['rate==1'],
-    // Only so that a machine which stands still is seen.
+    // Detects a machine that stands still, nothing finer.
     claim_to_outcome: ['p(95)<30000'],
   },
 };
 
-export const setup = () => makeCoupon(CODES);
+export const setup = () => createCoupon(CODES);
 
 export default function (coupon) {
   const name = `smoke-${exec.scenario.iterationInTest}`;
   const user = as('user', name);
   const path = `/v1/coupons/${coupon}/claims?wait=20`;
-  const begun = Date.now();
+  const started = Date.now();
   const first = outcome(user, user.post('…/claims', path, {}, name));
-  toOutcome.add(Date.now() - begun);
+  toOutcome.add(Date.now() - started);
   unresolved.add(first === null ? 1 : 0);
   won.add(first !== null && first.status === 'accepted' ? 1 : 0);
   soldOut.add(first !== null && first.reason === 'sold_out' ? 1 : 0);
-  const again = outcome(user, user.post('…/claims', path, {}, name));
-  check(again, {
-    'the same request has the same outcome': (said) =>
-      said !== null && first !== null && ['status', 'reason', 'code'].every((what) => said[what] === first[what]),
+  const second = outcome(user, user.post('…/claims', path, {}, name));
+  check(second, {
+    'the same request has the same outcome': (result) =>
+      result !== null && first !== null && ['status', 'reason', 'code'].every((key) => result[key] === first[key]),
   });
 }
 
-export const teardown = (coupon) => settled(coupon, { available: CODES - WINNERS, claimed: WINNERS, generated: CODES });
+export const teardown = (coupon) =>
+  awaitCounts(coupon, { available: CODES - WINNERS, claimed: WINNERS, generated: CODES });

@@ -55,7 +55,7 @@ use arm::Arm;
 use checker::{CheckError, Report};
 use figures::{Figures, Outcome, Rounds};
 use ground::{Ground, Kind};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 
 /// A share of the claims, taken before anything is measured.
 const WARM_UP: u64 = 20;
@@ -230,23 +230,23 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let screen = Screen::default();
+    let console = Console::default();
     let arms = chosen(&args.arms)?;
     let programs = match &args.programs {
         // They are started elsewhere.
         Some(dir) => Programs::in_dir(&std::fs::canonicalize(dir)?)?,
         None => {
-            screen.say("building the programs");
+            console.log("building the programs");
             Programs::build(&[], Profile::Release).await?
         }
     };
     let plan = Plan { arms: &arms, rounds: args.rounds, claims: args.claims, partial: args.partial };
     let measured = tokio::select! {
-        signal = pin!(shutdown_signal()) => {
-            screen.say(&format!("{}: no figures", signal?));
+        signal = pin!(interrupted()) => {
+            console.log(&format!("{}: no figures", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        measured = measure(&plan, &programs, &screen) => measured?,
+        measured = measure(&plan, &programs, &console) => measured?,
     };
     show(&args, &measured)
 }
@@ -309,12 +309,12 @@ pub struct Measured {
 ///
 /// # Errors
 /// [`BenchError`]; where the plan is to go on, only what concerns all arms.
-pub async fn measure(plan: &Plan<'_>, programs: &Programs, screen: &Screen) -> Result<Measured, BenchError> {
+pub async fn measure(plan: &Plan<'_>, programs: &Programs, console: &Console) -> Result<Measured, BenchError> {
     let mut rounds = Rounds::default();
     let mut described = Vec::new();
     for round in 0..plan.rounds {
-        screen.say(&format!("round {} of {}", round + 1, plan.rounds));
-        rounds.0.push(one_round(plan, round, programs, screen, &mut described).await?);
+        console.log(&format!("round {} of {}", round + 1, plan.rounds));
+        rounds.0.push(one_round(plan, round, programs, console, &mut described).await?);
     }
     let figures = Figures::of(plan.arms, &rounds);
     Ok(Measured { figures, rounds: rounds.0.len(), ground: described })
@@ -324,7 +324,7 @@ async fn one_round(
     plan: &Plan<'_>,
     round: u64,
     programs: &Programs,
-    screen: &Screen,
+    console: &Console,
     described: &mut Vec<String>,
 ) -> Result<Vec<Outcome>, BenchError> {
     // Arms that need the same servers follow each other.
@@ -343,23 +343,23 @@ async fn one_round(
                 if let Some(ground) = other {
                     ground.stack.stop().await?;
                 }
-                prepared(plan, arm.kind(), programs, screen, described).await?
+                prepared(plan, arm.kind(), programs, console, described).await?
             }
         };
         match Box::pin(once(arm, &mut ground, plan.claims)).await {
             Ok(sample) => {
-                screen.say(&format!("{}: {}", arm.name(), report::line(&sample)));
+                console.log(&format!("{}: {}", arm.name(), report::line(&sample)));
                 outcomes[at] = Ok(sample);
                 standing = Some(ground);
             }
             Err(error) if plan.partial => {
-                screen.say(&format!("{}: no figure: {error}", arm.name()));
+                console.log(&format!("{}: no figure: {error}", arm.name()));
                 outcomes[at] = Err(error.to_string());
                 // What failed may have hurt the servers: the next arm gets others.
                 ground.stack.stop().await.ok();
             }
             Err(error) => {
-                screen.say(&format!("{}: no figure", arm.name()));
+                console.log(&format!("{}: no figure", arm.name()));
                 ground.stack.stop().await.ok();
                 return Err(error);
             }
@@ -382,13 +382,13 @@ async fn prepared(
     plan: &Plan<'_>,
     kind: Kind,
     programs: &Programs,
-    screen: &Screen,
+    console: &Console,
     described: &mut Vec<String>,
 ) -> Result<Ground, BenchError> {
     let mut ground = Ground::start(programs, kind).await?;
     if described.is_empty() {
         *described = ground.describe().await?;
-        screen.print(&described.join("\n"));
+        console.print(&described.join("\n"));
     }
     if kind == Kind::Calm && plan.claims >= SMALLEST_WARM_UP {
         let claims = (plan.claims / WARM_UP).max(SMALLEST_WARM_UP);
@@ -400,7 +400,7 @@ async fn prepared(
         ];
         for (arm, claims) in arms {
             let sample = Box::pin(once(arm, &mut ground, claims)).await?;
-            screen.say(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
+            console.log(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
         }
     }
     Ok(ground)

@@ -12,7 +12,7 @@ use super::field::{Field, Trouble};
 use super::plan::{Plan, Step};
 use super::probe::{RECOVERED_WITHIN, recovery};
 use super::scenarios::Scenario;
-use load_support::screen::Screen;
+use load_support::progress::Console;
 
 /// Doing harm takes no longer than this; only starting many programs on a busy machine comes near it.
 const INJECTED_WITHIN: Duration = Duration::from_secs(300);
@@ -51,7 +51,7 @@ pub async fn inject(
     field: &Arc<Field>,
     scenarios: &[Scenario],
     settings: &Settings,
-    screen: &Screen,
+    console: &Console,
 ) -> Injected {
     let mut injected = Injected::default();
     let usable = usable(field, scenarios, &mut injected);
@@ -74,12 +74,12 @@ pub async fn inject(
         match one(field, scenario, &step).await {
             Ok(took) => {
                 standing.times += 1;
-                note_recovery(field, scenario, took, &mut injected, screen).await;
+                note_recovery(field, scenario, took, &mut injected, console).await;
             }
             Err(trouble) => {
                 standing.failures += 1;
                 standing.why = trouble.to_string();
-                screen.say(&format!("{} could not be injected: {trouble}", scenario.name));
+                console.log(&format!("{} could not be injected: {trouble}", scenario.name));
                 if let Err(error) = field.heal().await {
                     field.score.complain(format!("after {}: {error}", scenario.name));
                 }
@@ -124,19 +124,19 @@ async fn note_recovery(
     scenario: &Scenario,
     took: Duration,
     injected: &mut Injected,
-    screen: &Screen,
+    console: &Console,
 ) {
     let name = scenario.name;
     match recovery(field).await {
         Some(recovered) => {
             let (took, recovered) = (took.as_secs_f64(), recovered.as_secs_f64());
-            screen.say(&format!("{name} took {took:.1} s, and {recovered:.2} s to recover from"));
+            console.log(&format!("{name} took {took:.1} s, and {recovered:.2} s to recover from"));
             let longest = injected.recovery_seconds.entry(name).or_default();
             *longest = longest.max(recovered);
         }
         None => {
             let what = format!("{RECOVERED_WITHIN:?} after {name} not every partition answers");
-            screen.say(&what);
+            console.log(&what);
             field.score.complain(what);
         }
     }

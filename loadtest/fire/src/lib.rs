@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use args::{FireArgs, Positive};
 use checker::{CheckConfig, CheckError, History, Watch};
 use field::{Field, Trouble};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use scenarios::Scenario;
 pub use scenarios::skew::skewed_clock;
 use verdict::{Span, Verdict};
@@ -138,8 +138,8 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
         return Ok(ExitCode::SUCCESS);
     }
     let settings = Settings::of(&args, chosen.len());
-    let screen = Screen::default();
-    screen.say(&format!(
+    let console = Console::default();
+    console.log(&format!(
         "seed {}: {} scenarios, {:.0} requests/s",
         settings.seed,
         chosen.len(),
@@ -149,19 +149,19 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
     let stack = tokio::select! {
         biased;
         signal = &mut interrupt => {
-            screen.say(&format!("{}: nothing was started", signal?));
+            console.log(&format!("{}: nothing was started", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        started = start(&args, &screen) => Arc::new(started?),
+        started = start(&args, &console) => Arc::new(started?),
     };
     // Whatever happens from here on, it ends with the orderly stop.
     let verdict = tokio::select! {
         biased;
         signal = &mut interrupt => signal.map_err(FireError::from).map(|signal| {
-            screen.say(&format!("{signal}: stopping everything in order"));
+            console.log(&format!("{signal}: stopping everything in order"));
             None
         }),
-        verdict = burn(&settings, &chosen, &stack, &screen) => verdict.map(Some),
+        verdict = burn(&settings, &chosen, &stack, &console) => verdict.map(Some),
     };
     let stopped = stack.stop().await;
     let Some(verdict) = verdict? else { return Ok(ExitCode::from(INTERRUPTED)) };
@@ -181,17 +181,17 @@ fn choose(all: Vec<Scenario>, only: &[String], except: &[String]) -> Result<Vec<
     if chosen.is_empty() { Err(FireError::NoScenario) } else { Ok(chosen) }
 }
 
-async fn start(args: &FireArgs, screen: &Screen) -> Result<Stack, FireError> {
+async fn start(args: &FireArgs, console: &Console) -> Result<Stack, FireError> {
     let programs = match &args.programs {
         // Children run in directories of their own.
         Some(dir) => Programs::in_dir(&std::path::absolute(dir)?)?,
         None => {
             let profile = if args.dev { Profile::Dev } else { Profile::Release };
-            screen.say("building the programs, with crash points");
+            console.log("building the programs, with crash points");
             Programs::build(testing::FEATURES, profile).await?
         }
     };
-    screen.say("starting the stack");
+    console.log("starting the stack");
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let config = StackConfig {
         data_dir: args.data_dir.clone(),
@@ -202,7 +202,7 @@ async fn start(args: &FireArgs, screen: &Screen) -> Result<Stack, FireError> {
         // Three large heaps would leave no memory for anybody else.
         kafka_heap_mb: if args.brokers > 1 { 384 } else { 512 },
         partitions: args.partitions,
-        report: screen.reporter(),
+        report: console.reporter(),
         ..config(programs)
     };
     Ok(Stack::start(config).await?)
@@ -231,7 +231,7 @@ pub async fn burn(
     settings: &Settings,
     scenarios: &[Scenario],
     stack: &Arc<Stack>,
-    screen: &Screen,
+    console: &Console,
 ) -> Result<Verdict, FireError> {
     let supervisor = stack.supervise();
     let watch = Watch::begin(&stack.endpoints().postgres_url);
@@ -243,10 +243,10 @@ pub async fn burn(
     field.open_shop().await.map_err(FireError::Setup)?;
     let load = Load::begin(&field, settings);
     sleep(WARM_UP).await;
-    screen.say(&format!("{:.0} s without faults", settings.calm.as_secs_f64()));
+    console.log(&format!("{:.0} s without faults", settings.calm.as_secs_f64()));
     let calm = span(&field, sleep(settings.calm)).await.1;
-    let (injected, under_fire) = span(&field, injector::inject(&field, scenarios, settings, screen)).await;
-    screen.say("the fire is out; waiting until everybody has an answer");
+    let (injected, under_fire) = span(&field, injector::inject(&field, scenarios, settings, console)).await;
+    console.log("the fire is out; waiting until everybody has an answer");
     field.heal().await?;
     load.end(&field).await;
     drop(supervisor);
@@ -257,7 +257,7 @@ pub async fn burn(
             other => return Err(other.into()),
         }
     }
-    screen.say("checking every invariant");
+    console.log("checking every invariant");
     let mut report = checker::check(&config, Some(&field.history)).await?;
     watch.end(&mut report).await;
     if let Some(path) = &settings.history {
@@ -266,8 +266,8 @@ pub async fn burn(
     let verdict = Verdict::new(settings, &field, injected, report, [calm, under_fire]);
     if !verdict.is_clean() {
         match keep_logs(stack, settings.seed) {
-            Ok(kept) => screen.say(&format!("the stack's logs are kept in {}", kept.display())),
-            Err(error) => screen.say(&format!("the stack's logs cannot be kept: {error}")),
+            Ok(kept) => console.log(&format!("the stack's logs are kept in {}", kept.display())),
+            Err(error) => console.log(&format!("the stack's logs cannot be kept: {error}")),
         }
     }
     Ok(verdict)

@@ -1,4 +1,4 @@
-// The end of a run: a summary for the terminal, and one HTML file that needs nothing else.
+// The summary of a run: lines for the terminal, and one HTML file without external resources.
 const escaped = (text) => String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
 const shown = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(2));
 

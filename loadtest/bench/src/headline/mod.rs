@@ -24,18 +24,16 @@ use thiserror::Error;
 use crate::memory::peaks::Peaks;
 use attempts::{Rush, Score};
 use checker::{CheckConfig, CheckError, Report};
-use demo::SaleError;
-use demo::setup::{Admin, Terms};
-use load_support::screen::Screen;
+use load_support::coupons::{self, CouponError};
+use load_support::progress::Console;
 use load_support::tokens::Tokens;
+use stampede_client::Client;
 
 const COUPON: &str = "headline";
 const TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
 /// How long what was accepted may take to be decided and told once everybody has been answered.
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
 const BETWEEN_UPDATES: Duration = Duration::from_millis(200);
-/// Nothing comes back to stock: what was given stays given.
-const TERMS: Terms = Terms { hold_seconds: None, lock_seconds: 300, requires_lock: false };
 const INTERRUPTED: u8 = 130;
 
 /// Many more attempts than codes, through HTTP, unattended: every code must be given once, every attempt answered.
@@ -94,7 +92,7 @@ pub enum HeadlineError {
     Stack(#[from] StackError),
     /// The coupon.
     #[error(transparent)]
-    Sale(#[from] SaleError),
+    Coupon(#[from] CouponError),
     /// A token could not be signed.
     #[error("no token: {0}")]
     Token(#[from] jsonwebtoken::errors::Error),
@@ -152,16 +150,16 @@ impl Headline {
 /// # Errors
 /// [`HeadlineError`], in one line.
 pub async fn run(args: HeadlineArgs) -> Result<ExitCode, HeadlineError> {
-    let screen = Screen::default();
-    let mut interrupt = pin!(shutdown_signal());
+    let console = Console::default();
+    let mut interrupt = pin!(interrupted());
     let (headline, report) = tokio::select! {
         biased;
         // What is dropped kills its children.
         signal = &mut interrupt => {
-            screen.say(&format!("{}: stopping", signal?));
+            console.log(&format!("{}: stopping", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        measured = measure(&args, &screen) => measured?,
+        measured = measure(&args, &console) => measured?,
     };
     let text = format!("{}\n{report}\n", show(&headline));
     if args.json {
@@ -175,15 +173,15 @@ pub async fn run(args: HeadlineArgs) -> Result<ExitCode, HeadlineError> {
     Ok(ExitCode::from(u8::from(!headline.all_well)))
 }
 
-async fn measure(args: &HeadlineArgs, screen: &Screen) -> Result<(Headline, Report), HeadlineError> {
+async fn measure(args: &HeadlineArgs, console: &Console) -> Result<(Headline, Report), HeadlineError> {
     let programs = match &args.programs {
         Some(dir) => Programs::in_dir(dir)?,
         None => {
-            screen.say("building the programs in release mode");
+            console.log("building the programs in release mode");
             Programs::build(&[], Profile::Release).await?
         }
     };
-    headline(args, programs, screen).await
+    headline(args, programs, console).await
 }
 
 /// The whole run, with these programs.
@@ -193,11 +191,11 @@ async fn measure(args: &HeadlineArgs, screen: &Screen) -> Result<(Headline, Repo
 pub async fn headline(
     args: &HeadlineArgs,
     programs: Programs,
-    screen: &Screen,
+    console: &Console,
 ) -> Result<(Headline, Report), HeadlineError> {
     let config = StackConfig {
         workers: usize::try_from(args.workers).unwrap_or(usize::MAX),
-        report: screen.reporter(),
+        report: console.reporter(),
         ..StackConfig::full(programs)
     };
     let stack = Arc::new(Stack::start(config).await?);
@@ -205,15 +203,17 @@ pub async fn headline(
     let endpoints = stack.endpoints();
     let api = endpoints.apis.first().cloned().unwrap_or_default();
     let tokens = Tokens::new(stack.jwt_secret(), TOKENS_LIVE);
-    Admin::new(&api, tokens.issue("admin", "admin")?).make_coupon(COUPON, args.codes, TERMS, screen).await?;
+    let admin = Client::new(&api, &tokens.issue("admin", "admin")?);
+    // Without a hold no code returns to stock.
+    coupons::create_with_codes(&admin, &coupons::demonstration(COUPON), args.codes, console).await?;
 
     let score = Score::default();
     let rush = Rush { api, tokens, coupon: COUPON.to_owned(), attempts: args.attempts, score };
     let rush = Arc::new(rush);
     let begun = Instant::now();
-    watched(&rush, args.connections, screen).await?;
+    watched(&rush, args.connections, console).await?;
     let took = begun.elapsed();
-    screen.say("waiting until everything is decided and told, and checking every invariant");
+    console.log("waiting until everything is decided and told, and checking every invariant");
     let check = CheckConfig::settled(&endpoints);
     checker::settle(&check, SETTLE_WITHIN).await?;
     let settled = begun.elapsed();
@@ -265,10 +265,10 @@ async fn counted(pool: &PgPool) -> Result<(u64, u64, u64), HeadlineError> {
     Ok((decided.unsigned_abs(), given.unsigned_abs(), different.unsigned_abs()))
 }
 
-/// The attempts, with their progress on the screen.
-async fn watched(rush: &Arc<Rush>, connections: u64, screen: &Screen) -> Result<(), HeadlineError> {
-    screen.say(&format!("{} users try, {connections} at a time", rush.attempts));
-    let mut progress = screen.progress("answers", rush.attempts);
+/// The attempts, with their progress on the console.
+async fn watched(rush: &Arc<Rush>, connections: u64, console: &Console) -> Result<(), HeadlineError> {
+    console.log(&format!("{} users try, {connections} at a time", rush.attempts));
+    let mut progress = console.progress("answers", rush.attempts);
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     let mut running = pin!(attempts::all(rush, connections));
     loop {

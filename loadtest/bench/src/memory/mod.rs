@@ -20,7 +20,7 @@ use crate::backlog::{Requests, claim};
 use crate::drain::{blocking, stocked};
 use crate::ground::{Ground, Kind};
 use checker::CheckConfig;
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use peaks::most_resident;
 
 const SETTLE_WITHIN: Duration = Duration::from_secs(1_800);
@@ -81,15 +81,15 @@ pub struct Memory {
 /// # Errors
 /// [`BenchError`], in one line.
 pub async fn run(args: MemoryArgs) -> Result<ExitCode, BenchError> {
-    let screen = Screen::default();
-    let mut interrupt = pin!(shutdown_signal());
+    let console = Console::default();
+    let mut interrupt = pin!(interrupted());
     let memory = tokio::select! {
         biased;
         signal = &mut interrupt => {
-            screen.say(&format!("{}: stopping", signal?));
+            console.log(&format!("{}: stopping", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        measured = prepare_and_measure(&args, &screen) => measured?,
+        measured = prepare_and_measure(&args, &console) => measured?,
     };
     let Memory { codes, backlog, start_ms, start_full_ms, idle_mib, peak_mib, seconds, clean } = &memory;
     let text = format!(
@@ -109,22 +109,22 @@ pub async fn run(args: MemoryArgs) -> Result<ExitCode, BenchError> {
     Ok(ExitCode::from(u8::from(!(memory.clean && memory.peak_mib <= args.limit_mib))))
 }
 
-async fn prepare_and_measure(args: &MemoryArgs, screen: &Screen) -> Result<Memory, BenchError> {
+async fn prepare_and_measure(args: &MemoryArgs, console: &Console) -> Result<Memory, BenchError> {
     let programs = match &args.programs {
         Some(dir) => Programs::in_dir(dir)?,
         None => {
-            screen.say("building the programs in release mode");
+            console.log("building the programs in release mode");
             Programs::build(&[], Profile::Release).await?
         }
     };
-    measure(args, &programs, screen).await
+    measure(args, &programs, console).await
 }
 
 /// The whole run, with these programs.
 ///
 /// # Errors
 /// [`BenchError`]: there is no result.
-pub async fn measure(args: &MemoryArgs, programs: &Programs, screen: &Screen) -> Result<Memory, BenchError> {
+pub async fn measure(args: &MemoryArgs, programs: &Programs, console: &Console) -> Result<Memory, BenchError> {
     let &MemoryArgs { codes, backlog, .. } = args;
     let mut ground = Ground::start(programs, Kind::Calm).await?;
     // Makes tables, topics and schemas.
@@ -134,14 +134,14 @@ pub async fn measure(args: &MemoryArgs, programs: &Programs, screen: &Screen) ->
     let idle_mib = most_mib(&ground);
     ground.stop_workers().await?;
 
-    screen.say(&format!("loading {codes} codes, then {backlog} claims"));
+    console.log(&format!("loading {codes} codes, then {backlog} claims"));
     let coupon = ground.name();
     stocked(&mut ground, vec![coupon.clone()], codes).await?;
     ground.stop_workers().await?;
     let requests = Requests::open(&ground.kafka(), &mut ground.connection).await?;
     blocking(move || requests.fill((0..backlog).map(|n| claim(&coupon, n)))).await?;
 
-    screen.say("the worker works it off");
+    console.log("the worker works it off");
     let begun = Instant::now();
     let start_full_ms = started(&mut ground).await?;
     ground.settle(SETTLE_WITHIN).await?;
@@ -149,7 +149,7 @@ pub async fn measure(args: &MemoryArgs, programs: &Programs, screen: &Screen) ->
     let peak_mib = most_mib(&ground);
     let report = checker::check(&CheckConfig::settled(&ground.stack.endpoints()), None).await?;
     if !report.is_clean() {
-        screen.print(&report.to_string());
+        console.print(&report.to_string());
     }
     ground.stop_workers().await?;
     let clean = report.is_clean();

@@ -61,7 +61,7 @@ pub enum Cause {
     Response {
         /// HTTP status.
         status: StatusCode,
-        /// The problem in its body; `None`: there is none, for example because a proxy responded.
+        /// The problem in its body; `None`: a body of another form, for example by a proxy.
         problem: Option<Box<Problem>>,
     },
     /// The deadline passed while the outcome was pending.

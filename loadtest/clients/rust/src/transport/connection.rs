@@ -34,7 +34,7 @@ impl Connection {
     /// Sends a request and reads the whole response.
     ///
     /// # Errors
-    /// [`TransportError`] when there is none within `limit`; the next request opens a new connection.
+    /// [`TransportError`] without a complete response within `limit`; the next request opens a new connection.
     pub(super) async fn send(
         &mut self,
         request: &HttpRequest<'_>,

@@ -1,7 +1,7 @@
 //! One HTTP exchange: a request is written, its whole response is read.
 //!
 //! Nothing is retried here, except that a request which provably never left is sent again on a new connection.
-//! [`TransportError::may_have_been_delivered`] says whether the server may have received a request without a response.
+//! [`TransportError::may_have_been_delivered`]: whether the server may have received a request that has no response.
 //! Every wait is bounded.
 
 mod connection;

@@ -22,7 +22,7 @@ impl Server {
         &self.base_url
     }
 
-    /// Sends a request on an idle connection, or on a new one if there is none or `reuse` is false.
+    /// Sends a request on an idle connection; on a new one if no connection is idle or `reuse` is false.
     ///
     /// A server may close an idle connection while a request is written to it; such a request counts as possibly
     /// delivered. A caller that cannot repeat its request therefore uses a new connection.

@@ -309,7 +309,11 @@ pub struct Measured {
 ///
 /// # Errors
 /// [`BenchError`]; where the plan is to go on, only what concerns all arms.
-pub async fn measure(plan: &Plan<'_>, programs: &Programs, console: &Console) -> Result<Measured, BenchError> {
+pub async fn measure(
+    plan: &Plan<'_>,
+    programs: &Programs,
+    console: &Console,
+) -> Result<Measured, BenchError> {
     let mut rounds = Rounds::default();
     let mut described = Vec::new();
     for round in 0..plan.rounds {

@@ -76,7 +76,7 @@ pub async fn run(args: K6Args) -> Result<ExitCode, K6Error> {
         return Err(K6Error::NoScript(args.script));
     }
     let console = Console::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let config = StackConfig {
         workers: usize::try_from(args.workers).unwrap_or(usize::MAX),
         report: console.reporter(),

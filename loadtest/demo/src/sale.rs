@@ -14,7 +14,7 @@ use checker::{CheckConfig, CheckError, History, Report};
 use load_support::coupons::{self, CouponError};
 use load_support::progress::Console;
 use load_support::tokens::Tokens;
-use local_stack::{Child, Programs, Stack, StackConfig, StackError, default_data_dir, interrupted};
+use local_stack::{Child, Programs, Stack, StackConfig, StackError, default_data_dir, shutdown_signal};
 use sqlx::PgPool;
 use stampede_client::Client;
 use stampede_client::model::NewCoupon;
@@ -88,7 +88,7 @@ impl Results {
 /// [`SaleError`], in one line.
 pub async fn run(args: SaleArgs) -> Result<ExitCode, SaleError> {
     let console = Console::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     // Signals are received from the first line on: an interrupt during the start stops what has been started so far.
     let stack = tokio::select! {
         biased;

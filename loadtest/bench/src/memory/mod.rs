@@ -124,7 +124,11 @@ async fn prepare_and_measure(args: &MemoryArgs, console: &Console) -> Result<Mem
 ///
 /// # Errors
 /// [`BenchError`]: there is no result.
-pub async fn measure(args: &MemoryArgs, programs: &Programs, console: &Console) -> Result<Memory, BenchError> {
+pub async fn measure(
+    args: &MemoryArgs,
+    programs: &Programs,
+    console: &Console,
+) -> Result<Memory, BenchError> {
     let &MemoryArgs { codes, backlog, .. } = args;
     let mut ground = Ground::start(programs, Kind::Calm).await?;
     // Makes tables, topics and schemas.

@@ -242,7 +242,7 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     };
     let plan = Plan { arms: &arms, rounds: args.rounds, claims: args.claims, partial: args.partial };
     let measured = tokio::select! {
-        signal = pin!(interrupted()) => {
+        signal = pin!(shutdown_signal()) => {
             console.log(&format!("{}: no figures", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }

@@ -151,7 +151,7 @@ impl Headline {
 /// [`HeadlineError`], in one line.
 pub async fn run(args: HeadlineArgs) -> Result<ExitCode, HeadlineError> {
     let console = Console::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let (headline, report) = tokio::select! {
         biased;
         // What is dropped kills its children.

@@ -82,7 +82,7 @@ pub struct Memory {
 /// [`BenchError`], in one line.
 pub async fn run(args: MemoryArgs) -> Result<ExitCode, BenchError> {
     let console = Console::default();
-    let mut interrupt = pin!(interrupted());
+    let mut interrupt = pin!(shutdown_signal());
     let memory = tokio::select! {
         biased;
         signal = &mut interrupt => {

@@ -1,19 +1,42 @@
-//! What the tests share.
+//! End-to-end tests: the real stack (Kafka, Redis, Postgres, our programs), through the public API. Every test ends
+//! with the checker.
+//!
+//! The tests are four targets, by what they do to a stack:
+//!
+//! - `tests/shared`: tests that inject no fault. They share one stack and run side by side; each asserts what it
+//!   received itself, and the checker reads everything once, after the last of them.
+//! - `tests/faults`: tests that injure a stack. A test has a stack to itself, and the checker reads it when the test
+//!   ends; healed, the stack is used again by the next test of its kind.
+//! - `tests/checker`: the checker finds planted violations, in fixtures without workers.
+//! - `tests/programs`: the command-line programs: repairs, dead letters, benchmark, fault runs.
+//!
+//! Reading order: [`stacks`] (which stack a test gets), [`environment`] (a test's view of it: coupons, users, counters,
+//! the final check), [`request`] (one request of a client), [`outcome`] (requests until they are decided),
+//! [`coupon`] (where the codes of a coupon are visible), [`claimants`] and [`mixed_load`] (many users at a time),
+//! [`kafka`] and [`foreign_producer`] (records that the API did not write), [`operator`] and [`verify`] (commands), [`wait`],
+//! [`group`] (the runner of `tests/shared`).
 
-pub(crate) mod client;
-pub(crate) mod crowd;
-pub(crate) mod faults;
-pub(crate) mod field;
-pub(crate) mod foreigner;
-pub(crate) mod life;
-pub(crate) mod lives;
-#[expect(clippy::disallowed_types, reason = "a few records by hand: nothing here is fast")]
-pub(crate) mod log;
-pub(crate) mod operator;
-pub(crate) mod sale;
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-pub(crate) use client::{Ask, Reply};
-pub(crate) use crowd::Crowd;
-pub(crate) use field::{Field, Kind, alone};
-pub(crate) use life::{Act, Deed};
-pub(crate) use sale::Sale;
+pub mod claimants;
+pub mod coupon;
+pub mod environment;
+pub mod foreign_producer;
+pub mod group;
+#[expect(clippy::disallowed_types, reason = "a few records at a time: throughput does not matter")]
+pub mod kafka;
+pub mod mixed_load;
+pub mod operator;
+pub mod outcome;
+pub mod request;
+pub mod stacks;
+pub mod verify;
+pub mod wait;
+
+pub use checker::Told as ApiResponse;
+pub use claimants::Claimants;
+pub use coupon::Coupon;
+pub use environment::Environment;
+pub use request::{Reply, Request};
+pub use stacks::StackKind;
+pub use stampede_client::deed::Deed;

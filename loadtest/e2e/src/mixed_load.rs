@@ -1,5 +1,5 @@
-//! Many lives of codes at once: hands that claim, lock, release, give back, redeem, roll back and let lapse, for as long
-//! as a test does something to the stack.
+//! Clients that claim, lock, unlock, return, redeem, roll back and let holds lapse, for as long as a test does something
+//! to the stack.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,130 +8,133 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
+use stampede_client::deed::Deed;
 use tokio::time::sleep;
 
-use super::life::{SHOP, word};
-use super::sale::rules;
-use super::{Act, Deed, Field};
+use crate::coupon::rules;
+use crate::outcome::result_of;
+use crate::request::SHOP;
+use crate::{Coupon, Environment, Request};
 
-const HANDS: usize = 12;
-/// Of a coupon whose codes come back.
+const CLIENTS: usize = 12;
+/// Codes of a coupon whose codes return to stock.
 const CODES: u64 = 40;
-/// Of a coupon that has enough for everybody, so that its owner keeps a list in Redis.
+/// Codes of a coupon that never sells out, so that its owner keeps a list in Redis.
 const PLENTY: u64 = 5_000;
 /// How many of those are claimed by name, sooner or later.
 const NAMED: i64 = 600;
 
-/// What the hands do, and what became of it.
-pub(crate) struct Lives<'f> {
-    field: &'f Field,
-    coupons: Vec<String>,
-    plenty: String,
+/// The coupons that the clients work on, and the outcomes so far.
+pub struct MixedLoad<'e> {
+    env: &'e Environment,
+    coupons: Vec<Coupon<'e>>,
+    plenty: Coupon<'e>,
     names: Vec<String>,
-    enough: AtomicBool,
-    lived: AtomicUsize,
-    words: Mutex<BTreeMap<String, usize>>,
+    stopping: AtomicBool,
+    rounds: AtomicUsize,
+    outcomes: Mutex<BTreeMap<String, usize>>,
 }
 
-impl<'f> Lives<'f> {
-    /// Coupons of a few codes with short holds and locks: what lapses, somebody else waits for.
-    pub(crate) async fn of(field: &'f Field) -> Self {
+impl<'e> MixedLoad<'e> {
+    /// Creates the coupons: some with few codes and short holds and locks, and one with plenty of codes.
+    pub async fn new(env: &'e Environment) -> Self {
         let mut coupons = Vec::new();
         for requires_lock in [false, true, false] {
             let fields = json!({"hold_seconds": 2, "lock_seconds": 2, "requires_lock": requires_lock});
-            coupons.push(field.stocked(CODES, rules(&fields)).await);
+            coupons.push(env.stocked(CODES, rules(&fields)).await);
         }
-        let plenty = field.stocked(PLENTY, rules(&json!({}))).await;
+        let plenty = env.stocked(PLENTY, rules(&json!({}))).await;
         let sql = "select k.code from stampede.codes k join stampede.loads l using (load_id)
                      join stampede.coupons c using (coupon_no)
                     where c.coupon_id = $1 and l.base + k.idx <= $2 order by k.idx";
-        let names = sqlx::query_scalar(sql).bind(&plenty).bind(NAMED);
-        let names = names.fetch_all(&mut field.postgres().await).await.unwrap();
+        let names = sqlx::query_scalar(sql).bind(&plenty.id).bind(NAMED);
+        let names = names.fetch_all(&mut env.postgres().await).await.unwrap();
         Self {
-            field,
+            env,
             coupons,
             plenty,
             names,
-            enough: AtomicBool::new(false),
-            lived: AtomicUsize::new(0),
-            words: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            rounds: AtomicUsize::new(0),
+            outcomes: Mutex::default(),
         }
     }
 
-    /// Those whose codes come back.
-    pub(crate) fn coupons(&self) -> &[String] {
+    /// The coupons whose codes return to stock.
+    pub fn coupons(&self) -> &[Coupon<'e>] {
         &self.coupons
     }
 
-    /// Lets the hands work until `meanwhile` is done; answers how often each kind of request had which outcome.
-    pub(crate) async fn during(&self, meanwhile: impl Future<Output = ()>) -> BTreeMap<String, usize> {
-        let hands = join_all((0..HANDS).map(|hand| self.hand(hand)));
-        tokio::join!(hands, async {
-            meanwhile.await;
-            self.enough.store(true, Ordering::SeqCst);
+    /// Runs the clients until `work` is done; returns how often each kind of request had which result.
+    pub async fn during(&self, work: impl Future<Output = ()>) -> BTreeMap<String, usize> {
+        let clients = join_all((0..CLIENTS).map(|client| self.client(client)));
+        tokio::join!(clients, async {
+            work.await;
+            self.stopping.store(true, Ordering::SeqCst);
         });
-        self.words.lock().unwrap().clone()
+        self.outcomes.lock().unwrap().clone()
     }
 
-    /// Waits until so many more lives have been lived.
-    pub(crate) async fn lived(&self, more: usize) {
-        let wanted = self.lived.load(Ordering::SeqCst) + more;
-        while self.lived.load(Ordering::SeqCst) < wanted {
+    /// Waits until the clients have finished so many more rounds.
+    pub async fn rounds(&self, more: usize) {
+        let wanted = self.rounds.load(Ordering::SeqCst) + more;
+        while self.rounds.load(Ordering::SeqCst) < wanted {
             sleep(Duration::from_millis(10)).await;
         }
     }
 
-    async fn hand(&self, hand: usize) {
-        let mut n = hand;
-        while !self.enough.load(Ordering::SeqCst) {
-            self.live(&format!("hand-{hand}-{n}"), n).await;
-            self.lived.fetch_add(1, Ordering::SeqCst);
-            n += HANDS;
+    async fn client(&self, client: usize) {
+        let mut n = client;
+        while !self.stopping.load(Ordering::SeqCst) {
+            self.round(&format!("client-{client}-{n}"), n).await;
+            self.rounds.fetch_add(1, Ordering::SeqCst);
+            n += CLIENTS;
         }
     }
 
-    async fn ask(&self, user: &str, n: usize, kind: &str, deed: Deed<'_>) -> Value {
-        let outcome = self.field.see_through(Act::of(user, deed).at(n % 2).wait(2)).await;
-        *self.words.lock().unwrap().entry(format!("{kind} {}", word(&outcome))).or_default() += 1;
+    async fn send(&self, user: &str, n: usize, kind: &str, operation: Deed<'_>) -> Value {
+        let outcome = self.env.decide(Request::new(user, operation).at(n % 2).wait(2)).await;
+        let result = format!("{kind} {}", result_of(&outcome));
+        *self.outcomes.lock().unwrap().entry(result).or_default() += 1;
         outcome
     }
 
-    /// One user, one code, one of eight lives; and beside it two more of which there are plenty, one of them by name.
-    async fn live(&self, user: &str, n: usize) {
+    /// One user, and one of eight sequences for a code; besides, two claims of the coupon with plenty, one by name.
+    async fn round(&self, user: &str, n: usize) {
         let name = &self.names[n % self.names.len()];
         tokio::join!(
-            self.ask(user, n, "claim of plenty", Deed::Claim(&self.plenty)),
-            self.ask(user, n, "claim of plenty by name", Deed::ClaimNamed(&self.plenty, name)),
+            self.send(user, n, "claim of plenty", Deed::Claim(&self.plenty.id)),
+            self.send(user, n, "claim of plenty by name", Deed::ClaimNamed(&self.plenty.id, name)),
         );
-        let coupon = &self.coupons[n % self.coupons.len()];
-        let claimed = self.ask(user, n, "claim", Deed::Claim(coupon)).await;
+        let coupon = &self.coupons[n % self.coupons.len()].id;
+        let claimed = self.send(user, n, "claim", Deed::Claim(coupon)).await;
         let Some(code) = claimed["code"].as_str() else {
-            // Sold out until something lapses or is undone.
+            // Sold out until a hold lapses or a redemption is rolled back.
             sleep(Duration::from_millis(100)).await;
             return;
         };
-        let ask = async |kind: &str, deed: Deed<'_>| self.ask(user, n, kind, deed).await;
+        let send = async |kind: &str, operation: Deed<'_>| self.send(user, n, kind, operation).await;
         match n / 3 % 8 {
-            0 => drop(ask("redeem", Deed::Redeem(code, "order")).await),
+            0 => drop(send("redeem", Deed::Redeem(code, "order")).await),
             1 | 2 => {
-                ask("lock", Deed::LockFor(code, "order")).await;
-                let redeemed = ask("redeem", Deed::Redeem(code, "order")).await;
+                send("lock", Deed::LockFor(code, "order")).await;
+                let redeemed = send("redeem", Deed::Redeem(code, "order")).await;
                 if let Some(id) = redeemed["redemption"]["redemption_id"].as_str() {
-                    self.ask(SHOP, n, "rollback", Deed::RollBack(id)).await;
+                    self.send(SHOP, n, "rollback", Deed::RollBack(id)).await;
                 }
             }
             3 => {
-                ask("lock", Deed::Lock(code)).await;
-                ask("unlock", Deed::Unlock(code)).await;
-                ask("return", Deed::Return(code)).await;
+                send("lock", Deed::Lock(code)).await;
+                send("unlock", Deed::Unlock(code)).await;
+                send("return", Deed::Return(code)).await;
             }
-            4 => drop(ask("lock", Deed::Lock(code)).await),
+            4 => drop(send("lock", Deed::Lock(code)).await),
             5 => {
-                ask("return", Deed::Return(code)).await;
-                ask("claim by name", Deed::ClaimNamed(coupon, code)).await;
-                ask("return", Deed::Return(code)).await;
+                send("return", Deed::Return(code)).await;
+                send("claim by name", Deed::ClaimNamed(coupon, code)).await;
+                send("return", Deed::Return(code)).await;
             }
-            // What a hold is for: nothing comes.
+            // The hold lapses.
             _ => {}
         }
     }

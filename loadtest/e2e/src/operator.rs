@@ -1,4 +1,4 @@
-//! An operator at the keyboard: the commands of `workers`, and what readiness says.
+//! The commands of the program `workers`, and what the readiness of workers states.
 
 use std::process::Output;
 use std::time::Duration;
@@ -7,30 +7,35 @@ use local_stack::testing;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::Field;
+use crate::Environment;
+use crate::environment::PARTITIONS;
 
-/// A bound, not an expectation: a worker looks again every 15 s at most.
-const NOTICED_WITHIN: Duration = Duration::from_secs(180);
+/// How long a worker may take to notice. It inspects the log every 15 s at least.
+const TIMEOUT: Duration = Duration::from_secs(180);
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a command has said.
+/// The output of a command.
 #[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) done: bool,
-    pub(crate) text: String,
-    pub(crate) complaint: String,
+pub struct CommandOutput {
+    /// Whether it succeeded.
+    pub succeeded: bool,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
 }
 
-impl Said {
+impl CommandOutput {
     /// The lines of `--json`.
-    pub(crate) fn objects(&self) -> Vec<Value> {
-        assert!(self.done, "{self:?}");
-        self.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    pub fn objects(&self) -> Vec<Value> {
+        assert!(self.succeeded, "{self:?}");
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-/// Runs `workers` with these arguments, in the stack's environment.
-pub(crate) async fn workers(field: &Field, args: &[&str]) -> Said {
-    let endpoints = field.stack.endpoints();
+/// Runs `workers` with these arguments, for the servers of the stack.
+pub async fn workers(env: &Environment, args: &[&str]) -> CommandOutput {
+    let endpoints = env.stack.endpoints();
     let program = testing::programs().await.unwrap().workers;
     let mut command = tokio::process::Command::new(program);
     command.args(args).kill_on_drop(true).env("USER", "olga");
@@ -38,59 +43,69 @@ pub(crate) async fn workers(field: &Field, args: &[&str]) -> Said {
     command.env("STAMPEDE_POSTGRES_URL", &endpoints.postgres_url);
     let Output { status, stdout, stderr } = command.output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { done: status.success(), text: text(stdout), complaint: text(stderr) }
+    CommandOutput { succeeded: status.success(), stdout: text(stdout), stderr: text(stderr) }
 }
 
-/// What `workers partitions` says of one partition.
-pub(crate) async fn partition(field: &Field, partition: i32) -> Value {
-    let mut all = workers(field, &["partitions", "--json"]).await.objects();
-    all.swap_remove(usize::try_from(partition).unwrap())
+/// All partitions as `workers partitions` shows them.
+pub async fn partitions(env: &Environment) -> Vec<Value> {
+    let all = workers(env, &["partitions", "--json"]).await.objects();
+    assert_eq!(all.len(), usize::try_from(PARTITIONS).unwrap());
+    all
 }
 
-/// Lets a partition go on.
-pub(crate) async fn repair(field: &Field, partition: i32, from: &str) -> Said {
+/// One partition as `workers partitions` shows it.
+pub async fn partition(env: &Environment, partition: i32) -> Value {
+    partitions(env).await.swap_remove(usize::try_from(partition).unwrap())
+}
+
+/// Repairs a partition, so that it is consumed from this offset on.
+pub async fn repair(env: &Environment, partition: i32, from: &str) -> CommandOutput {
     let partition = partition.to_string();
     let args =
         ["repair", "--partition", &partition, "--resume-from", from, "--reason", "a test", "--confirm"];
-    workers(field, &args).await
+    workers(env, &args).await
 }
 
-/// Waits until a worker that is not ready says these words.
-pub(crate) async fn stops_with(field: &Field, words: &[&str]) -> String {
-    wait_for(field, words, |texts| {
-        texts.iter().find(|text| words.iter().all(|words| text.contains(words))).cloned()
+/// Waits until the readiness of a worker that is not ready contains these texts, and returns it.
+pub async fn until_stopped(env: &Environment, texts: &[&str]) -> String {
+    until_readiness(env, texts, |not_ready| {
+        not_ready.iter().find(|readiness| texts.iter().all(|text| readiness.contains(text))).cloned()
     })
     .await
 }
 
 /// Waits until every worker is ready.
-pub(crate) async fn goes_on(field: &Field) {
-    wait_for(field, &["ready"], |texts| texts.is_empty().then(String::new)).await;
+pub async fn until_ready(env: &Environment) {
+    until_readiness(env, &["ready"], |not_ready| not_ready.is_empty().then(String::new)).await;
 }
 
-async fn wait_for(field: &Field, what: &[&str], found: impl Fn(&[String]) -> Option<String>) -> String {
-    let until = Instant::now() + NOTICED_WITHIN;
+async fn until_readiness(
+    env: &Environment,
+    what: &[&str],
+    found: impl Fn(&[String]) -> Option<String>,
+) -> String {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        let mut texts = Vec::new();
-        for probe in field.stack.endpoints().worker_probes {
+        let mut not_ready = Vec::new();
+        for probe in env.stack.endpoints().worker_probes {
             let readiness = reqwest::get(format!("{probe}/readyz")).await;
             match readiness {
                 Ok(readiness) if readiness.status().is_success() => {}
-                Ok(readiness) => texts.push(readiness.text().await.unwrap_or_default()),
-                Err(error) => texts.push(error.to_string()),
+                Ok(readiness) => not_ready.push(readiness.text().await.unwrap_or_default()),
+                Err(error) => not_ready.push(error.to_string()),
             }
         }
-        if let Some(found) = found(&texts) {
+        if let Some(found) = found(&not_ready) {
             return found;
         }
-        assert!(Instant::now() < until, "{what:?} is not said: {texts:?}");
-        sleep(Duration::from_millis(50)).await;
+        assert!(Instant::now() < deadline, "timed out before {what:?}: {not_ready:?}");
+        sleep(INTERVAL).await;
     }
 }
 
-/// Repairs of a partition as they are recorded: who, why, what was found, from where and to where.
-pub(crate) async fn repairs(field: &Field, partition: i32) -> Vec<(String, String, String, i64, i64)> {
+/// Repairs of a partition as they are recorded: who, reason, finding, from and to which offset.
+pub async fn repairs(env: &Environment, partition: i32) -> Vec<(String, String, String, i64, i64)> {
     let sql = "select who, reason, finding, from_offset, to_offset from stampede.repairs
                 where partition = $1 order by repair_id";
-    sqlx::query_as(sql).bind(partition).fetch_all(&mut field.postgres().await).await.unwrap()
+    sqlx::query_as(sql).bind(partition).fetch_all(&mut env.postgres().await).await.unwrap()
 }

@@ -1,177 +1,168 @@
-//! What is done to a code: requests through the API, whose outcomes are read wherever they can be read, and where the
-//! code stands afterwards.
+//! Requests until they are decided, and what every endpoint shows of their outcomes.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use checker::{Asked, Heard, Told};
+use checker::{Asked as RequestHandle, Told as ApiResponse};
 use serde_json::{Value, json};
-pub(crate) use stampede_client::deed::{AMOUNT, CURRENCY, Deed};
+use stampede_client::deed::Deed;
 use tokio::time::{Instant, sleep};
 
-use super::field::SETTLES_WITHIN;
-use super::{Field, Reply};
+use crate::wait::TIMEOUT;
+use crate::{Environment, Reply, Request};
 
-/// Who rolls redemptions back.
-pub(crate) const SHOP: &str = "shop";
-/// Who withdraws codes.
-pub(crate) const ADMIN: &str = "admin";
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 
-/// A deed of a user, as a client asks for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Act<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) deed: Deed<'a>,
-    pub(crate) key: Option<&'a str>,
-    pub(crate) api: usize,
-    pub(crate) wait: u32,
-}
-
-impl<'a> Act<'a> {
-    pub(crate) const fn of(user: &'a str, deed: Deed<'a>) -> Self {
-        Self { user, deed, key: None, api: 0, wait: 10 }
-    }
-
-    pub(crate) const fn key(self, key: &'a str) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
-    pub(crate) const fn at(self, api: usize) -> Self {
-        Self { api, ..self }
-    }
-
-    pub(crate) const fn wait(self, wait: u32) -> Self {
-        Self { wait, ..self }
-    }
-}
-
-impl Field {
-    fn token_for(&self, act: &Act<'_>) -> String {
-        self.tokens.issue(act.user, act.deed.role()).unwrap()
-    }
-
-    /// Sends a request once, and remembers what came back.
-    pub(crate) async fn act_once(&self, asked: Asked, act: Act<'_>) -> Option<Reply> {
-        let (method, path, body) = act.deed.request();
-        let url = self.url(act.api, &format!("{path}?wait={}", act.wait));
-        let mut request = self.http.request(method, url).bearer_auth(self.token_for(&act));
-        if let Some(body) = &body {
-            request = request.json(body);
-        }
-        if let Some(key) = act.key {
-            request = request.header("idempotency-key", key);
-        }
-        self.listen(asked, request).await
-    }
-
-    async fn listen(&self, asked: Asked, request: reqwest::RequestBuilder) -> Option<Reply> {
-        let reply = self.send(request).await;
-        let heard = reply
-            .as_ref()
-            .map_or(Heard::Nothing, |reply| Heard::Answer { status: reply.status, body: reply.body.clone() });
-        self.history.heard(asked, heard);
-        reply
-    }
-
-    /// Sends a request once, on a stack that nobody hurts.
-    pub(crate) async fn act(&self, act: Act<'_>) -> Reply {
-        let asked = self.history.sent(act.user, act.deed.target(), act.key);
-        self.act_once(asked, act).await.unwrap()
-    }
-
-    /// Asks and stays at it, with a key of its own, until the outcome is known.
-    pub(crate) async fn see_through(&self, act: Act<'_>) -> Value {
-        static KEYS: AtomicU32 = AtomicU32::new(0);
-        let own = format!("through {}", KEYS.fetch_add(1, Ordering::Relaxed));
-        let act = Act { key: Some(act.key.unwrap_or(&own)), ..act };
-        let asked = self.history.sent(act.user, act.deed.target(), act.key);
-        let (until, instances) = (Instant::now() + SETTLES_WITHIN, self.stack.endpoints().apis.len());
+impl Environment {
+    /// Sends a request, with one key, to one API after another until it is decided; returns the outcome.
+    pub async fn decide(&self, request: Request<'_>) -> Value {
+        let key = self.new_key();
+        let request = Request { key: Some(request.key.unwrap_or(&key)), ..request };
+        let handle = self.record_sent(&request);
+        let (deadline, instances) = (Instant::now() + TIMEOUT, self.stack.endpoints().apis.len());
         for attempt in 0.. {
-            let api = (act.api + attempt) % instances;
-            let reply = self.act_once(asked, Act { api, ..act }).await;
-            match reply.as_ref().map(Reply::told) {
-                Some(told) if told.is_final() => return reply.map(|reply| reply.json()).unwrap_or_default(),
-                None | Some(Told::Pending | Told::Nothing | Told::Problem { status: 503, .. }) => {}
-                Some(told) => panic!("{act:?} was told {told:?}"),
+            let api = (request.api + attempt) % instances;
+            let reply = self.send_once(handle, Request { api, ..request }).await;
+            match reply.as_ref().map(Reply::parsed) {
+                Some(response) if response.is_final() => {
+                    return reply.map(|reply| reply.json()).unwrap_or_default();
+                }
+                None | Some(ApiResponse::Pending | ApiResponse::Problem { status: 503, .. }) => {}
+                Some(response) => panic!("{request:?} received {response:?}"),
             }
-            assert!(Instant::now() < until, "{act:?} has no outcome");
+            assert!(Instant::now() < deadline, "{request:?} has no outcome");
             if reply.is_none_or(|reply| reply.status != 202) {
-                sleep(Duration::from_millis(50)).await;
+                sleep(BETWEEN_ATTEMPTS).await;
             }
         }
         Value::Null
     }
 
-    /// The outcome of a request that was accepted as such, however long it takes.
-    pub(crate) async fn outcome_of(&self, reply: &Reply, act: Act<'_>) -> Value {
-        let id = reply.json()["request_id"].as_str().unwrap().to_owned();
-        let until = Instant::now() + SETTLES_WITHIN;
-        let token = self.token_for(&act);
-        loop {
-            let shown = self
-                .send(self.http.get(self.url(0, &format!("/v1/requests/{id}?wait=5"))).bearer_auth(&token));
-            if let Some(shown) = shown.await
-                && shown.told().is_final()
-            {
-                return shown.json();
+    /// Sends a request until its outcome, or the rejection of the sold-out gate, is received: repeats it with the same
+    /// key after a 503 or a lost response, at one API after another, and polls once it is accepted. Without a key a
+    /// lost response ends it, because a repeated request would be another one.
+    pub async fn final_response(&self, request: Request<'_>) -> ApiResponse {
+        let handle = self.record_sent(&request);
+        let (deadline, instances) = (Instant::now() + TIMEOUT, self.stack.endpoints().apis.len());
+        for attempt in 0.. {
+            let request = Request { api: (request.api + attempt) % instances, ..request };
+            let response = match self.accepted_id(handle) {
+                Some(id) => self.poll(handle, request, &id).await,
+                None => self.send_once(handle, request).await,
+            };
+            let response = response.map_or(ApiResponse::Nothing, |reply| reply.parsed());
+            match response {
+                response if response.is_final() || response.is_gate() => return response,
+                ApiResponse::Nothing if request.key.is_none() && self.accepted_id(handle).is_none() => {
+                    return ApiResponse::Nothing;
+                }
+                ApiResponse::Pending | ApiResponse::Nothing | ApiResponse::Problem { status: 503, .. } => {}
+                response => panic!("{request:?} received {response:?}"),
             }
-            assert!(Instant::now() < until, "{act:?} has no outcome");
-            sleep(Duration::from_millis(50)).await;
+            assert!(Instant::now() < deadline, "{request:?} has no outcome");
+            if !matches!(response, ApiResponse::Pending) {
+                sleep(BETWEEN_ATTEMPTS).await;
+            }
+        }
+        ApiResponse::Nothing
+    }
+
+    /// The request id that the API returned, once it has.
+    fn accepted_id(&self, handle: RequestHandle) -> Option<Box<str>> {
+        self.history.entry(handle)?.given
+    }
+
+    async fn poll(&self, handle: RequestHandle, request: Request<'_>, id: &str) -> Option<Reply> {
+        let path = format!("/v1/requests/{id}?wait={}", request.wait);
+        let http = self.http.get(self.url(request.api, &path)).bearer_auth(self.token_for(&request));
+        self.send_recorded(handle, http).await
+    }
+
+    /// The outcome of a request that was accepted with this response.
+    pub async fn outcome_of(&self, accepted: &Reply, request: Request<'_>) -> Value {
+        let id = accepted.json()["request_id"].as_str().unwrap().to_owned();
+        let (deadline, token) = (Instant::now() + TIMEOUT, self.token_for(&request));
+        loop {
+            let http = self.http.get(self.url(0, &format!("/v1/requests/{id}?wait=5"))).bearer_auth(&token);
+            if let Some(reply) = self.send_http(http).await
+                && reply.parsed().is_final()
+            {
+                return reply.json();
+            }
+            assert!(Instant::now() < deadline, "{request:?} has no outcome");
+            sleep(BETWEEN_ATTEMPTS).await;
         }
     }
 
-    /// What was answered is shown by every instance, and stands among the user's requests.
-    async fn expect_shown(&self, act: &Act<'_>, outcome: &Value) {
-        let (token, id) = (self.token_for(act), outcome["request_id"].as_str().unwrap());
-        for api in [0, 1] {
-            let shown = self.get(api, &format!("/v1/requests/{id}"), &token).await.json();
-            assert_eq!(shown, *outcome, "as instance {api} shows it");
-        }
-        let listed = self.get(0, "/v1/users/me/requests?limit=100", &token).await.json();
-        let identity = |id: &Value| id.as_str().unwrap_or_default().split('.').next().map(str::to_owned);
-        let items = listed["items"].as_array().unwrap_or_else(|| panic!("{listed}"));
-        let own = items.iter().find(|item| identity(&item["request_id"]) == identity(&outcome["request_id"]));
-        let own = own.cloned();
-        let mut own = own.unwrap_or_else(|| panic!("{outcome} is not among {listed}"));
-        own["request_id"] = outcome["request_id"].clone();
-        assert_eq!(own, *outcome, "as the user's requests show it");
-    }
-
-    /// Asks, and expects an accepted outcome, which is shown everywhere.
-    pub(crate) async fn accepted(&self, user: &str, deed: Deed<'_>) -> Value {
-        let act = Act::of(user, deed);
-        let reply = self.act(act).await;
+    /// Sends a request and expects an accepted outcome, which every endpoint shows.
+    pub async fn accepted(&self, user: &str, operation: Deed<'_>) -> Value {
+        let request = Request::new(user, operation);
+        let reply = self.submit(request).await;
         let outcome = reply.json();
-        assert_eq!((reply.status, &outcome["status"]), (200, &json!("accepted")), "{act:?}: {}", reply.body);
-        assert_eq!((&outcome["kind"], &outcome["reason"]), (&json!(deed.kind()), &Value::Null), "{outcome}");
-        self.expect_shown(&act, &outcome).await;
+        assert_eq!(
+            (reply.status, &outcome["status"]),
+            (200, &json!("accepted")),
+            "{request:?}: {}",
+            reply.body
+        );
+        assert_eq!(
+            (&outcome["kind"], &outcome["reason"]),
+            (&json!(operation.kind()), &Value::Null),
+            "{outcome}"
+        );
+        self.expect_shown(&request, &outcome).await;
         outcome
     }
 
-    /// Asks, and expects a rejected outcome, which is shown everywhere; answers the reason.
-    pub(crate) async fn rejected(&self, user: &str, deed: Deed<'_>) -> String {
-        let act = Act::of(user, deed);
-        let reply = self.act(act).await;
+    /// Sends a request and expects a rejected outcome, which every endpoint shows; returns the reason.
+    pub async fn rejected(&self, user: &str, operation: Deed<'_>) -> String {
+        let request = Request::new(user, operation);
+        let reply = self.submit(request).await;
         let outcome = reply.json();
-        assert_eq!((reply.status, &outcome["status"]), (200, &json!("rejected")), "{act:?}: {}", reply.body);
-        assert_eq!((&outcome["kind"], &outcome["code"]), (&json!(deed.kind()), &Value::Null), "{outcome}");
+        assert_eq!(
+            (reply.status, &outcome["status"]),
+            (200, &json!("rejected")),
+            "{request:?}: {}",
+            reply.body
+        );
+        assert_eq!(
+            (&outcome["kind"], &outcome["code"]),
+            (&json!(operation.kind()), &Value::Null),
+            "{outcome}"
+        );
         assert_eq!((&outcome["claim"], &outcome["redemption"]), (&Value::Null, &Value::Null), "{outcome}");
-        self.expect_shown(&act, &outcome).await;
+        self.expect_shown(&request, &outcome).await;
         outcome["reason"].as_str().unwrap().to_owned()
+    }
+
+    /// Both APIs show the outcome that was returned, and the user's list of requests contains it.
+    async fn expect_shown(&self, request: &Request<'_>, outcome: &Value) {
+        let (token, id) = (self.token_for(request), outcome["request_id"].as_str().unwrap());
+        for api in [0, 1] {
+            let shown = self.get(api, &format!("/v1/requests/{id}"), &token).await.json();
+            assert_eq!(shown, *outcome, "as API {api} shows it");
+        }
+        let list = self.get(0, "/v1/users/me/requests?limit=100", &token).await.json();
+        let identity = |id: &Value| id.as_str().unwrap_or_default().split('.').next().map(str::to_owned);
+        let items = list["items"].as_array().unwrap_or_else(|| panic!("{list}"));
+        let item =
+            items.iter().find(|item| identity(&item["request_id"]) == identity(&outcome["request_id"]));
+        let mut item = item.cloned().unwrap_or_else(|| panic!("{outcome} is not in {list}"));
+        item["request_id"] = outcome["request_id"].clone();
+        assert_eq!(item, *outcome, "as the list of requests shows it");
     }
 }
 
-/// How an outcome reads in one word: `accepted`, or the reason.
-pub(crate) fn word(outcome: &Value) -> &str {
+/// An outcome in one word: `accepted`, or the reason of its rejection.
+pub fn result_of(outcome: &Value) -> &str {
     outcome["reason"].as_str().or_else(|| outcome["status"].as_str()).unwrap_or_default()
 }
 
-/// How many of these outcomes read like that.
-pub(crate) fn count(outcomes: &[Value], wanted: &str) -> usize {
-    outcomes.iter().filter(|outcome| word(outcome) == wanted).count()
+/// How many outcomes have this result.
+pub fn count(outcomes: &[Value], result: &str) -> usize {
+    outcomes.iter().filter(|outcome| result_of(outcome) == result).count()
 }
 
-/// The same order placed by one user after another is another order.
-pub(crate) fn order(n: impl std::fmt::Display) -> String {
+/// The id of the n-th order.
+pub fn order(n: impl std::fmt::Display) -> String {
     format!("order-{n}")
 }

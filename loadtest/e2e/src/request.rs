@@ -1,34 +1,88 @@
-//! One client: raw requests, and claims that are pursued until their outcome is known.
+//! One request of a client, sent once, with its response recorded in the history.
 
 use std::time::Duration;
 
-use checker::{Asked, Heard, Told};
+use checker::{Asked as RequestHandle, Heard as Received, Told as ApiResponse};
 use reqwest::header::HeaderMap;
-use serde_json::{Value, json};
+use serde_json::Value;
+use stampede_client::deed::Deed;
 use tokio::time::{Instant, sleep};
 
-use super::Field;
-use super::field::SETTLES_WITHIN;
+use crate::Environment;
+use crate::wait::TIMEOUT;
 
-/// An answer, whatever its status.
+/// Rolls redemptions back, with the role `service`.
+pub const SHOP: &str = "shop";
+/// Revokes codes, with the role `admin`.
+pub const ADMIN: &str = "admin";
+
+/// A request as a client sends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who sends it.
+    pub user: &'a str,
+    /// What it requests.
+    pub operation: Deed<'a>,
+    /// Its Idempotency-Key.
+    pub key: Option<&'a str>,
+    /// Index of the API instance that it is sent to.
+    pub api: usize,
+    /// Seconds that the API waits for the outcome.
+    pub wait: u32,
+}
+
+impl<'a> Request<'a> {
+    /// To the first API, without a key, waiting ten seconds for the outcome.
+    pub const fn new(user: &'a str, operation: Deed<'a>) -> Self {
+        Self { user, operation, key: None, api: 0, wait: 10 }
+    }
+
+    /// A claim of any code of a coupon.
+    pub const fn claim(user: &'a str, coupon: &'a str) -> Self {
+        Self::new(user, Deed::Claim(coupon))
+    }
+
+    /// With this Idempotency-Key.
+    pub const fn key(self, key: &'a str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// To this API instance.
+    pub const fn at(self, api: usize) -> Self {
+        Self { api, ..self }
+    }
+
+    /// Waiting so many seconds for the outcome.
+    pub const fn wait(self, wait: u32) -> Self {
+        Self { wait, ..self }
+    }
+}
+
+/// A response, whatever its status.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: String,
 }
 
 impl Reply {
-    pub(crate) fn json(&self) -> Value {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    pub(crate) fn told(&self) -> Told {
-        Told::of(self.status, &self.body)
+    /// What the response states about a request.
+    pub fn parsed(&self) -> ApiResponse {
+        ApiResponse::of(self.status, &self.body)
     }
 
     async fn of(response: Result<reqwest::Response, reqwest::Error>) -> Option<Self> {
@@ -38,121 +92,83 @@ impl Reply {
     }
 }
 
-/// A claim as a client makes it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) coupon: &'a str,
-    pub(crate) key: Option<&'a str>,
-    /// Which instance it is sent to.
-    pub(crate) api: usize,
-    /// Seconds it waits for the outcome.
-    pub(crate) wait: u32,
-}
-
-impl<'a> Ask<'a> {
-    pub(crate) const fn of(user: &'a str, coupon: &'a str) -> Self {
-        Self { user, coupon, key: None, api: 0, wait: 10 }
-    }
-
-    pub(crate) const fn key(self, key: &'a str) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
-    pub(crate) const fn at(self, api: usize) -> Self {
-        Self { api, ..self }
-    }
-
-    pub(crate) const fn wait(self, wait: u32) -> Self {
-        Self { wait, ..self }
-    }
-}
-
-impl Field {
-    pub(crate) fn url(&self, api: usize, path: &str) -> String {
+impl Environment {
+    /// The URL of a path at an API instance.
+    pub fn url(&self, api: usize, path: &str) -> String {
         format!("{}{path}", self.stack.endpoints().apis[api])
     }
 
-    /// One request; `None` where no answer came.
-    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Option<Reply> {
+    /// Sends an HTTP request; `None` without a response.
+    pub async fn send_http(&self, request: reqwest::RequestBuilder) -> Option<Reply> {
         Reply::of(request.send().await).await
     }
 
-    pub(crate) async fn get(&self, api: usize, path: &str, token: &str) -> Reply {
-        self.send(self.http.get(self.url(api, path)).bearer_auth(token)).await.unwrap()
+    /// `GET`.
+    pub async fn get(&self, api: usize, path: &str, token: &str) -> Reply {
+        self.send_http(self.http.get(self.url(api, path)).bearer_auth(token)).await.unwrap()
     }
 
-    pub(crate) async fn post(&self, api: usize, path: &str, token: &str, body: &Value) -> Reply {
-        self.send(self.http.post(self.url(api, path)).bearer_auth(token).json(body)).await.unwrap()
+    /// `POST`.
+    pub async fn post(&self, api: usize, path: &str, token: &str, body: &Value) -> Reply {
+        self.send_http(self.http.post(self.url(api, path)).bearer_auth(token).json(body)).await.unwrap()
     }
 
-    /// Sends a claim once, and remembers what came back.
-    pub(crate) async fn claim_once(&self, asked: Asked, ask: Ask<'_>) -> Option<Reply> {
-        let path = format!("/v1/coupons/{}/claims?wait={}", ask.coupon, ask.wait);
-        let mut request =
-            self.http.post(self.url(ask.api, &path)).bearer_auth(self.token(ask.user)).json(&json!({}));
-        if let Some(key) = ask.key {
-            request = request.header("idempotency-key", key);
+    /// An access token of the user who sends a request, with the role that the operation requires.
+    pub fn token_for(&self, request: &Request<'_>) -> String {
+        self.tokens.issue(&self.user(request.user), request.operation.role()).unwrap()
+    }
+
+    /// Records that a request is about to be sent, once or several times.
+    pub fn record_sent(&self, request: &Request<'_>) -> RequestHandle {
+        self.history.sent(&self.user(request.user), request.operation.target(), request.key)
+    }
+
+    /// Sends a request once and records the response; `None` without a response.
+    pub async fn send_once(&self, handle: RequestHandle, request: Request<'_>) -> Option<Reply> {
+        let (method, path, body) = request.operation.request();
+        let url = self.url(request.api, &format!("{path}?wait={}", request.wait));
+        let mut http = self.http.request(method, url).bearer_auth(self.token_for(&request));
+        if let Some(body) = &body {
+            http = http.json(body);
         }
-        self.hear(asked, request).await
+        if let Some(key) = request.key {
+            http = http.header("idempotency-key", key);
+        }
+        self.send_recorded(handle, http).await
     }
 
-    async fn hear(&self, asked: Asked, request: reqwest::RequestBuilder) -> Option<Reply> {
-        let reply = self.send(request).await;
-        self.history.heard(
-            asked,
-            match &reply {
-                Some(reply) => Heard::Answer { status: reply.status, body: reply.body.clone() },
-                None => Heard::Nothing,
-            },
-        );
+    /// Sends an HTTP request that belongs to a recorded one, such as a poll, and records the response.
+    pub(crate) async fn send_recorded(
+        &self,
+        handle: RequestHandle,
+        http: reqwest::RequestBuilder,
+    ) -> Option<Reply> {
+        let reply = self.send_http(http).await;
+        let received = reply.as_ref().map_or(Received::Nothing, |reply| Received::Answer {
+            status: reply.status,
+            body: reply.body.clone(),
+        });
+        self.history.heard(handle, received);
         reply
     }
 
-    /// Sends a claim once, on a stack that nobody hurts; what it answers is what the API said.
-    pub(crate) async fn ask(&self, ask: Ask<'_>) -> Reply {
-        let asked = self.history.sent(ask.user, ask.coupon, ask.key);
-        self.claim_once(asked, ask).await.unwrap()
+    /// Sends a request once and expects a response of any status.
+    pub async fn send(&self, request: Request<'_>) -> Reply {
+        self.send_once(self.record_sent(&request), request).await.unwrap()
     }
 
-    /// Claims and stays at it until the outcome is known: asks again with the same key after every answer that
-    /// invites to, on one instance after another, and polls what was accepted. Without a key an answer that never
-    /// came is the end of it: another try would be another request.
-    pub(crate) async fn pursue(&self, ask: Ask<'_>) -> Told {
-        let asked = self.history.sent(ask.user, ask.coupon, ask.key);
-        let until = Instant::now() + SETTLES_WITHIN;
-        let instances = self.stack.endpoints().apis.len();
-        for attempt in 0.. {
-            let told = match self.history.entry(asked).and_then(|entry| entry.given) {
-                Some(given) => self.poll(asked, ask, &given, attempt).await,
-                None => {
-                    let ask = Ask { api: (ask.api + attempt) % instances, ..ask };
-                    self.claim_once(asked, ask).await.map_or(Told::Nothing, |reply| reply.told())
-                }
-            };
-            match told {
-                told if told.is_final() || told.is_gate() => return told,
-                Told::Nothing if ask.key.is_none() && self.unanswered(asked) => return Told::Nothing,
-                Told::Pending | Told::Nothing | Told::Problem { status: 503, .. } => {}
-                told => panic!("{ask:?} was told {told:?}"),
+    /// Sends a request and expects a response other than 503. Tests that run side by side overload a small machine, and
+    /// a 503 that states that the request was not submitted may be followed by the same request even without a key.
+    pub async fn submit(&self, request: Request<'_>) -> Reply {
+        let handle = self.record_sent(&request);
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let reply = self.send_once(handle, request).await.unwrap();
+            if reply.status != 503 || !reply.body.contains("the request was not submitted") {
+                return reply;
             }
-            assert!(Instant::now() < until, "{ask:?} has no outcome");
-            if !matches!(told, Told::Pending) {
-                sleep(Duration::from_millis(50)).await;
-            }
+            assert!(Instant::now() < deadline, "{request:?}: {}", reply.body);
+            sleep(Duration::from_secs(1)).await;
         }
-        Told::Nothing
-    }
-
-    /// Whether nothing is known that could be polled.
-    fn unanswered(&self, asked: Asked) -> bool {
-        self.history.entry(asked).is_none_or(|entry| entry.given.is_none())
-    }
-
-    async fn poll(&self, asked: Asked, ask: Ask<'_>, given: &str, attempt: usize) -> Told {
-        let api = (ask.api + attempt) % self.stack.endpoints().apis.len();
-        let path = format!("/v1/requests/{given}?wait={}", ask.wait);
-        let request = self.http.get(self.url(api, &path)).bearer_auth(self.token(ask.user));
-        self.hear(asked, request).await.map_or(Told::Nothing, |reply| reply.told())
     }
 }

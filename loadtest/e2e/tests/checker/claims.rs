@@ -1,15 +1,13 @@
 //! The checker sees what is planted: a forged world is found clean, and then broken in one place after another.
 
-use checker::{CheckConfig, Heard, History, Invariant, Report, check};
+use checker::{CheckConfig, Heard, History, Invariant, check};
 use coupon_core::ids::RequestId;
 use local_stack::{Stack, StackConfig};
 use schemas::topics::{DEAD_LETTERS, RESPONSES};
 
-use crate::forged::{ASKED, Became, COUPON, copy_of_the_forged, forge, id, partition, response_of};
-use crate::support::log::Planted;
-
-mod life;
-mod outside;
+use crate::expect_broken;
+use crate::fixtures::{ASKED, Became, COUPON, copy_of_the_forged, forge, id, partition, response_of};
+use e2e::kafka::Record;
 
 /// The forged world with one thing changed: these invariants, and no others, are broken, and the offender is named.
 async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
@@ -18,16 +16,8 @@ async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
     expect_broken(&world.check().await, broken, named);
 }
 
-fn expect_broken(report: &Report, broken: &[Invariant], named: &str) {
-    let found: Vec<Invariant> =
-        report.lines.iter().filter(|line| line.violations > 0).map(|line| line.invariant).collect();
-    assert_eq!(found, broken, "\n{report}");
-    let offenders = || report.lines.iter().flat_map(|line| &line.first);
-    assert!(offenders().any(|offender| offender.contains(named)), "nobody says {named:?}\n{report}");
-}
-
 #[tokio::test]
-async fn a_forged_world_in_order_is_clean() {
+async fn the_fixture_of_claims_is_clean() {
     let report = copy_of_the_forged().await.check().await;
     assert!(report.is_clean(), "\n{report}");
     assert_eq!((report.claims, report.outcomes, report.given_twice), (3, 2, 0));
@@ -40,7 +30,7 @@ async fn a_forged_world_in_order_is_clean() {
 }
 
 #[tokio::test]
-async fn a_stack_that_should_be_settled_and_is_not_is_reported() {
+async fn an_unsettled_stack_that_should_be_settled_is_reported() {
     let world = copy_of_the_forged().await;
     let config = CheckConfig { settled: true, ..world.config.clone() };
     let report = check(&config, None).await.unwrap();
@@ -48,7 +38,7 @@ async fn a_stack_that_should_be_settled_and_is_not_is_reported() {
 }
 
 #[tokio::test]
-async fn a_code_in_two_claims_is_seen() {
+async fn a_code_in_two_claims_is_found() {
     let world = copy_of_the_forged().await;
     world.sql("set search_path = stampede; drop index claims_live; update claims set number = 1 where number = 2").await;
     let report = world.check().await;
@@ -58,7 +48,7 @@ async fn a_code_in_two_claims_is_seen() {
 }
 
 #[tokio::test]
-async fn a_code_text_that_is_there_twice_is_seen() {
+async fn a_duplicate_code_text_is_found() {
     planted(
         "set search_path = stampede; alter table codes drop constraint codes_code_key_key;
          update codes set code_key = 'AAA', code = 'AAA' where idx = 2",
@@ -69,7 +59,7 @@ async fn a_code_text_that_is_there_twice_is_seen() {
 }
 
 #[tokio::test]
-async fn a_lost_result_is_seen() {
+async fn a_lost_result_is_found() {
     planted(
         "delete from stampede.claims where user_id = 'bob'; update stampede.stock set claimed = 2, returned = 1;
          insert into stampede.stock_returned values (1, 2)",
@@ -80,7 +70,7 @@ async fn a_lost_result_is_seen() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_off_by_one_is_seen() {
+async fn a_counter_that_is_off_by_one_is_found() {
     planted(
         "update stampede.stock set claimed = 2, redeemed = 1",
         &[Invariant::I1],
@@ -90,7 +80,7 @@ async fn a_counter_that_is_off_by_one_is_seen() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_free_and_held_is_seen() {
+async fn a_code_that_is_free_and_claimed_is_found() {
     planted(
         "set search_path = stampede; alter table stock drop constraint stock_adds_up;
          update stock set returned = 1; insert into stock_returned values (1, 2)",
@@ -101,7 +91,7 @@ async fn a_number_that_is_free_and_held_is_seen() {
 }
 
 #[tokio::test]
-async fn a_load_that_lacks_a_code_is_seen() {
+async fn a_load_without_one_of_its_codes_is_found() {
     planted(
         "delete from stampede.codes where idx = 3",
         &[Invariant::I1, Invariant::I4],
@@ -111,7 +101,7 @@ async fn a_load_that_lacks_a_code_is_seen() {
 }
 
 #[tokio::test]
-async fn a_skipped_offset_is_seen() {
+async fn a_skipped_offset_is_found() {
     planted(
         "update stampede.partitions set next_offset = next_offset + 1, last_offset = next_offset",
         &[Invariant::I3, Invariant::I7],
@@ -121,7 +111,7 @@ async fn a_skipped_offset_is_seen() {
 }
 
 #[tokio::test]
-async fn a_position_beyond_the_log_is_seen() {
+async fn a_position_beyond_the_log_is_found() {
     planted(
         "update stampede.partitions set next_offset = 1000000, last_offset = 999999, emitted_seq = next_emit_seq",
         &[Invariant::I3, Invariant::I7],
@@ -131,7 +121,7 @@ async fn a_position_beyond_the_log_is_seen() {
 }
 
 #[tokio::test]
-async fn an_outcome_at_another_requests_offset_is_seen() {
+async fn an_outcome_at_the_offset_of_another_request_is_found() {
     planted(
         "update stampede.claims set \"offset\" = 3 - \"offset\" where \"offset\" < 3",
         &[Invariant::I4, Invariant::I7],
@@ -141,7 +131,7 @@ async fn an_outcome_at_another_requests_offset_is_seen() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_was_never_told_is_seen_unless_it_lies_in_the_outbox() {
+async fn an_unpublished_outcome_is_found_unless_it_is_in_the_outbox() {
     let add = "insert into stampede.outcomes select day, gen_random_uuid(), 0, coupon_no, partition, 4, decided_ms, kind,
                'unprocessable', user_id from stampede.outcomes where reason = 'sold_out'";
     planted(add, &[Invariant::I5, Invariant::I7], "was decided, and never told").await;
@@ -161,7 +151,7 @@ async fn an_outcome_that_was_never_told_is_seen_unless_it_lies_in_the_outbox() {
 }
 
 #[tokio::test]
-async fn a_user_with_more_than_allowed_is_seen() {
+async fn a_user_with_more_claims_than_allowed_is_found() {
     planted(
         "update stampede.claims set user_id = 'ann' where user_id = 'bob'",
         &[Invariant::I4, Invariant::I6],
@@ -171,7 +161,7 @@ async fn a_user_with_more_than_allowed_is_seen() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_decided_twice_is_seen() {
+async fn a_request_that_was_decided_twice_is_found() {
     planted(
         "insert into stampede.outcomes select day, '00000000-0000-0000-0000-000000000001', 0, coupon_no, partition, 3,
          decided_ms, kind, 'user_limit_reached', 'ann' from stampede.outcomes where reason = 'sold_out'",
@@ -182,7 +172,7 @@ async fn a_request_that_was_decided_twice_is_seen() {
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_had_before_is_seen() {
+async fn idempotency_key_reused_for_a_new_key_is_found() {
     planted(
         "update stampede.outcomes set reason = 'idempotency_key_reused' where reason = 'sold_out'",
         &[Invariant::I4, Invariant::I8],
@@ -192,7 +182,7 @@ async fn a_key_that_nobody_had_before_is_seen() {
 }
 
 #[tokio::test]
-async fn somebody_told_sold_out_while_a_code_was_left_is_seen() {
+async fn sold_out_while_a_code_is_available_is_found() {
     planted(
         "set search_path = stampede; delete from claims where user_id = 'bob';
          insert into outcomes select day, '00000000-0000-0000-0000-000000000002', 0, coupon_no, partition, 2, decided_ms,
@@ -205,7 +195,7 @@ async fn somebody_told_sold_out_while_a_code_was_left_is_seen() {
 }
 
 #[tokio::test]
-async fn clients_that_were_told_otherwise_than_postgres_says_are_seen() {
+async fn responses_to_clients_that_differ_from_postgres_are_found() {
     let world = copy_of_the_forged().await;
     let history = History::new();
     let hear = |user: &str, id: RequestId, outcome: &str| {
@@ -234,7 +224,7 @@ async fn clients_that_were_told_otherwise_than_postgres_says_are_seen() {
 }
 
 #[tokio::test]
-async fn what_is_planted_in_the_topics_is_seen() {
+async fn planted_records_in_the_topics_are_found() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     let world = forge(&stack, "forged").await;
     assert!(world.check().await.is_clean());
@@ -248,7 +238,7 @@ async fn what_is_planted_in_the_topics_is_seen() {
     world.tell(&nobody).await;
     expect_broken(&world.check().await, &[Invariant::I4, Invariant::I5], "tells what no row holds");
 
-    let rubbish = Planted { value: Some(b"rubbish".to_vec()), ..Planted::default() };
+    let rubbish = Record { value: Some(b"rubbish".to_vec()), ..Record::default() };
     world.producer.produce(RESPONSES, &rubbish).await;
     let report = world.check().await;
     expect_broken(&report, &[Invariant::I4, Invariant::I5], "cannot be read");
@@ -256,7 +246,7 @@ async fn what_is_planted_in_the_topics_is_seen() {
 
     // A dead letter for a record that was not consumed.
     let headers = vec![("partition", partition().to_string()), ("offset", "8".to_owned())];
-    world.producer.produce(DEAD_LETTERS, &Planted { headers, ..Planted::default() }).await;
+    world.producer.produce(DEAD_LETTERS, &Record { headers, ..Record::default() }).await;
     let report = world.check().await;
     expect_broken(&report, &[Invariant::I4, Invariant::I5, Invariant::I7], "was never consumed");
     stack.stop().await.unwrap();

@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::expect_broken;
-use crate::forged::{ASKED, COUPON, World, copy_of_the_forged, id, partition};
+use crate::expect_broken;
+use crate::fixtures::{ASKED, COUPON, World, copy_of_the_forged, id, partition};
 
 /// Where the partition of the forged world stands.
 const NEXT: i64 = ASKED.len() as i64;
@@ -36,7 +36,7 @@ async fn committed(world: &World, group: &'static str, offset: i64, metadata: &'
 }
 
 #[tokio::test]
-async fn a_group_that_is_ahead_of_postgres_is_seen() {
+async fn a_group_that_is_ahead_of_postgres_is_found() {
     let world = copy_of_the_forged().await;
     let report = committed(&world, "as-far", NEXT, "write_no=3").await;
     assert!(report.is_clean() && report.line(Invariant::I10).checked == 1, "\n{report}");
@@ -45,7 +45,7 @@ async fn a_group_that_is_ahead_of_postgres_is_seen() {
 }
 
 #[tokio::test]
-async fn a_row_that_went_back_to_an_earlier_write_is_seen_by_what_the_group_remembers() {
+async fn a_row_at_an_earlier_write_than_the_group_has_committed_is_found() {
     assert_eq!(WRITE_NO, 3, "as forged");
     let world = copy_of_the_forged().await;
     let report = committed(&world, "knows-more", NEXT, "write_no=4").await;
@@ -53,7 +53,7 @@ async fn a_row_that_went_back_to_an_earlier_write_is_seen_by_what_the_group_reme
 }
 
 #[tokio::test]
-async fn an_epoch_that_goes_back_is_seen_by_who_keeps_looking() {
+async fn an_epoch_that_decreases_is_found_by_the_watch() {
     let world = copy_of_the_forged().await;
     let watch = Watch::begin(&world.config.postgres_url);
     let more_looks = async |more: usize| {
@@ -73,7 +73,7 @@ async fn an_epoch_that_goes_back_is_seen_by_who_keeps_looking() {
 }
 
 #[tokio::test]
-async fn a_repetition_that_was_answered_otherwise_is_seen() {
+async fn a_duplicate_with_a_different_response_is_found() {
     let world = copy_of_the_forged().await;
     let history = History::new();
     let asked = history.sent("dora", COUPON, Some("k"));
@@ -123,7 +123,7 @@ async fn probe(metrics: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn memory_that_grows_beyond_its_bound_is_seen_and_silence_is_no_proof() {
+async fn a_gauge_beyond_its_bound_is_found_and_an_unreachable_probe_is_reported() {
     let world = copy_of_the_forged().await;
     let modest = probe("stampede_backlog_records{partition=\"0\"} 7\n").await;
     let config = CheckConfig { worker_probes: vec![modest.clone()], ..world.config.clone() };

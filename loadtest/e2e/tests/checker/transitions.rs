@@ -4,8 +4,8 @@ use checker::{Heard, History, Invariant, check};
 use local_stack::{Stack, StackConfig};
 use serde_json::{Value, json};
 
-use super::expect_broken;
-use crate::forged::life::{LINES, copy_of_the_lives, forge_lives, lapsed, response_of_line};
+use crate::expect_broken;
+use crate::fixtures::transitions::{LINES, copy_of_the_lives, forge_lives, lapsed, response_of_line};
 
 /// The forged lives with one thing changed.
 async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
@@ -42,7 +42,7 @@ macro_rules! rejected {
 }
 
 #[tokio::test]
-async fn forged_lives_in_order_are_clean() {
+async fn the_fixture_of_transitions_is_clean() {
     let (world, _) = copy_of_the_lives().await;
     let report = world.check().await;
     assert!(report.is_clean(), "\n{report}");
@@ -51,146 +51,146 @@ async fn forged_lives_in_order_are_clean() {
 }
 
 planted! {
-    a_count_of_redemptions_that_is_off_is_seen:
+    a_wrong_count_of_redemptions_is_found:
         "update stock set redemptions = 2 where coupon_no = 1"
         => [I1], "redemptions is 2, and 1 rows";
-    a_count_of_withdrawn_codes_that_is_off_is_seen:
+    a_wrong_count_of_revoked_codes_is_found:
         "update stock set revoked = 0, claimed = 2 where coupon_no = 1"
         => [I1], "revoked is 0, and 1 rows are revoked";
-    a_deadline_that_is_not_that_of_the_terms_is_seen:
+    a_deadline_that_differs_from_hold_and_lock_is_found:
         "update claims set deadline_ms = deadline_ms + 1 where \"offset\" = 28"
         => [I1], "its deadline is";
-    a_deadline_that_another_partition_would_look_for_is_seen:
+    a_deadline_in_another_partition_is_found:
         "update claims set partition = 7 where \"offset\" = 28"
         => [I1], "in partition Some(7)";
-    uses_of_a_shared_code_that_are_miscounted_are_seen:
+    a_wrong_count_of_uses_of_a_shared_code_is_found:
         "update code_marks set uses = 0 where coupon_no = 3"
         => [I1], "and 1 redemptions of it stand";
-    a_withdrawn_code_without_its_mark_is_seen:
+    a_revoked_code_without_its_flag_is_found:
         "delete from code_marks where coupon_no = 2"
         => [I1, I2], "and it was withdrawn";
-    a_withdrawn_code_that_is_free_is_seen:
+    a_revoked_code_that_is_free_is_found:
         "insert into stock_returned values (1, 2); update stock set returned = 1 where coupon_no = 1"
         => [I1, I2], "is withdrawn or used up, and free";
-    a_number_ahead_of_a_cursor_that_has_passed_it_is_seen:
+    a_number_ahead_of_a_cursor_that_has_passed_it_is_found:
         "insert into stock_ahead values (1, 3)"
         => [I1, I2], "is on the wrong side of the cursor";
 
-    a_redeemed_claim_without_a_redemption_is_seen:
+    a_redeemed_claim_without_a_redemption_is_found:
         "update claims set state = 3, hold_until_ms = null, deadline_ms = null, order_id = 'o-9' where \"offset\" = 28;
          update stock set claimed = 0, redeemed = 2 where coupon_no = 1"
         => [I2], "says Some(\"REDEEMED\"), and what was told says Some(\"CLAIMED\")";
-    a_redemption_whose_claim_is_not_redeemed_is_seen:
+    a_redemption_whose_claim_is_not_redeemed_is_found:
         "update claims set state = 1 where \"offset\" = 17; update stock set claimed = 2, redeemed = 0 where coupon_no = 1"
         => [I2], "says Some(\"CLAIMED\"), and what was told says Some(\"REDEEMED\")";
-    two_lives_of_one_code_that_overlap_are_seen:
+    two_overlapping_claims_of_one_code_are_found:
         rejected!(21, "already_locked")
         => [I2, I4], "claimed it while it was CLAIMED by request";
-    a_locked_code_that_was_given_back_is_seen:
+    the_return_of_a_locked_code_is_found:
         "update outcomes set kind = 'return' where \"offset\" = 26"
         => [I2, I4, I7], "was accepted when it was LOCKED, not CLAIMED";
-    a_code_that_was_locked_by_a_stranger_is_seen:
+    a_lock_by_another_user_is_found:
         "update outcomes set user_id = 'eve' where \"offset\" = 5"
         => [I2, I4, I7], "was accepted when somebody else had the code";
-    a_redeemed_code_that_was_withdrawn_is_seen:
+    the_revocation_of_a_redeemed_code_is_found:
         "update outcomes set number = 1 where \"offset\" = 23"
         => [I2, I4, I7], "withdrew it when it was REDEEMED";
-    a_redemption_for_another_order_than_the_locks_is_seen:
+    a_redemption_with_another_order_than_the_lock_is_found:
         "update redemptions set order_id = 'o-7' where \"offset\" = 8"
         => [I2, I4, I7], "and the lock was for";
-    another_redemption_that_was_rolled_back_is_seen:
+    the_roll_back_of_another_redemption_is_found:
         "update outcomes set redemption = '00000000-0000-0000-0000-00000000000b' where \"offset\" = 9"
         => [I2, I4, I7], "rolled back another redemption than the one that stood";
-    a_redemption_that_nobody_rolled_back_is_seen:
+    a_roll_back_without_a_request_is_found:
         "update redemptions set rolled_back_ms = redeemed_ms where \"offset\" = 19;
          update stock set redemptions = 0 where coupon_no = 1"
         => [I2], "is rolled back, and nobody asked for it";
-    an_order_that_paid_twice_with_a_shared_code_is_seen:
+    an_order_that_redeems_a_shared_code_twice_is_found:
         "update redemptions set order_id = 'x-1' where \"offset\" = 12"
         => [I2, I4, I7], "redeemed it again for the order";
-    a_shared_code_that_was_used_too_often_is_seen:
+    a_shared_code_that_is_redeemed_too_often_is_found:
         "insert into redemptions select identity, 0, 3, 1, 13, decided_ms, null, 'shop', 'x-3', 20, 2, 18, 'EUR'
            from outcomes where \"offset\" = 13;
          delete from outcomes where \"offset\" = 13; update redemptions set rolled_back_ms = null where \"offset\" = 12;
          update stock set redemptions = 3 where coupon_no = 3"
         => [I2, I4, I7], "redeemed it more often than Some(2) times";
 
-    more_claims_than_allowed_that_have_all_lapsed_since_are_seen:
+    more_claims_than_allowed_are_found_although_all_have_lapsed_since:
         "update claims set user_id = 'ann' where \"offset\" = 4"
         => [I2, I4, I6], "there were 2 live claims by one user of hold, which allows 1";
-    a_user_who_was_told_to_have_enough_and_had_not_is_seen:
+    user_limit_reached_below_the_limit_is_found:
         "update outcomes set reason = 'user_limit_reached' where \"offset\" = 15"
         => [I4, I6], "was told user_limit_reached when its user had 0 live claims of gate, which allows 1";
-    more_redemptions_than_a_user_may_make_are_seen:
+    more_redemptions_than_a_user_is_allowed_are_found:
         "update coupons set redemptions_per_user = 0 where coupon_no = 2"
         => [I6], "there were 1 redemptions by one user of gate, which allows 0";
-    more_redemptions_than_the_coupon_allows_are_seen_though_one_was_rolled_back:
+    more_redemptions_than_the_coupon_allows_are_found_although_one_was_rolled_back:
         "update coupons set redemptions_total = 1 where coupon_no = 3"
         => [I6], "there were 2 redemptions of crowd, which allows 1";
-    a_price_that_is_rounded_the_wrong_way_is_seen:
+    a_price_that_is_rounded_wrongly_is_found:
         "update redemptions set discount = 1.00, final_price = 9.05 where \"offset\" = 8"
         => [I4, I6], "1.0000 were taken off, not 1.0100";
-    more_off_than_the_maximum_is_seen:
+    a_discount_above_the_maximum_is_found:
         "update coupons set definition = jsonb_set(definition, '{discount,maximum_discount}', '\"4.00\"') where coupon_no = 1"
         => [I6], "5.0000 were taken off, not 4.0000";
-    an_order_below_the_minimum_is_seen:
+    an_order_below_the_minimum_is_found:
         "update coupons set definition = jsonb_set(definition, '{discount,minimum_order}', '\"50\"') where coupon_no = 3"
         => [I6], "is below the coupon's minimum";
-    an_order_in_another_currency_is_seen:
+    an_order_in_another_currency_is_found:
         "update coupons set definition = jsonb_set(definition, '{discount,currency}', '\"USD\"') where coupon_no = 1"
         => [I6], "is in another currency than the coupon's";
 
-    a_lock_for_another_order_than_asked_is_seen:
+    a_lock_with_another_order_than_requested_is_found:
         "update outcomes set order_id = 'o-7' where \"offset\" = 5"
         => [I4, I7], "and what was done, with code 2 (H2) of hold, is something else";
-    a_named_claim_of_another_code_is_seen:
+    a_named_claim_of_another_code_is_found:
         "update codes set code_key = 'G4' where code = 'G3'"
         => [I7], "with code 3 (G3) of gate, is something else";
-    a_code_that_came_back_and_was_denied_is_seen:
+    sold_out_while_a_code_has_returned_is_found:
         "update outcomes set reason = 'sold_out' where \"offset\" = 27"
         => [I4, I9], "was told sold out when 2 of 4 codes of hold were given";
 
-    a_lapse_that_no_row_shows_is_seen:
+    a_lapse_without_a_row_is_found:
         "update claims set lapsed_ms = null where \"offset\" = 24"
         => [I5, I11], "lapsed at";
-    a_lapse_that_nobody_was_told_of_is_seen:
+    a_lapse_without_an_event_is_found:
         "update claims set lapsed_ms = 5 where \"offset\" = 20"
         => [I5], "lapsed at 5, and nobody was told";
-    a_lapsed_hold_whose_code_is_still_held_is_seen:
+    a_lapsed_hold_whose_code_is_still_claimed_is_found:
         "update claims set lapsed_ms = first_hold_ms where \"offset\" = 28"
         => [I5, I11], "and it is not back in stock";
-    a_redemption_without_the_lock_that_is_required_is_seen:
+    a_redemption_without_the_required_lock_is_found:
         rejected!(7, "not_claimed")
         => [I4, I11], "redeemed it without a lock that was alive";
-    a_redemption_after_the_locks_end_is_seen:
+    a_redemption_after_the_end_of_the_lock_is_found:
         "update coupons set lock_seconds = 0 where coupon_no = 2;
          update outcomes set lock_until_ms = decided_ms where \"offset\" = 7"
         => [I4, I11], "and had not lapsed when request";
-    a_lock_for_another_time_than_the_coupons_is_seen:
+    a_lock_of_another_duration_than_the_coupon_has_is_found:
         "update outcomes set lock_until_ms = lock_until_ms - 500 where \"offset\" = 18"
         => [I4, I11], "was told deadlines";
-    a_user_who_was_told_that_the_hold_was_over_too_early_is_seen:
+    hold_lapsed_before_the_end_of_the_hold_is_found:
         rejected!(21, "hold_lapsed")
         => [I2, I4, I11], "was told hold_lapsed of code 2 (H2) of hold";
-    a_user_who_was_told_that_another_ones_hold_was_over_is_seen:
+    hold_lapsed_for_the_hold_of_another_user_is_found:
         "update outcomes set user_id = 'erin' where \"offset\" = 27"
         => [I4, I11], "was told hold_lapsed of code 3 (H3) of hold";
-    a_user_who_was_told_that_the_lock_was_over_too_early_is_seen:
+    lock_lapsed_before_the_end_of_the_lock_is_found:
         rejected!(26, "lock_lapsed")
         => [I4, I11], "was told lock_lapsed of code 3 (H3) of hold";
-    a_hold_for_another_time_than_the_coupons_is_seen:
+    a_hold_of_another_duration_than_the_coupon_has_is_found:
         "update claims set first_hold_ms = first_hold_ms + 1 where \"offset\" = 20"
         => [I4, I11], "was told a hold until";
-    a_hold_that_no_longer_is_what_was_told_is_seen:
+    a_hold_that_differs_from_the_published_one_is_found:
         "update claims set hold_until_ms = hold_until_ms + 1, deadline_ms = deadline_ms + 1 where \"offset\" = 28"
         => [I11], "has hold, lock, order and lapse";
-    a_worker_that_decides_by_its_own_clock_is_seen:
+    a_decision_by_the_clock_of_a_worker_is_found:
         "update outcomes set decided_ms = decided_ms + 1 where \"offset\" = 21"
         => [I4, I11], "and the partition's time was";
 }
 
 #[tokio::test]
-async fn a_deadline_that_has_passed_and_fires_nothing_is_seen_once_all_is_settled() {
+async fn a_passed_deadline_without_a_lapse_is_found_on_a_settled_stack() {
     let (world, _) = copy_of_the_lives().await;
     world.sql("update stampede.partitions set time_ms = time_ms + 1000000").await;
     let config = checker::CheckConfig { settled: true, ..world.config.clone() };
@@ -217,7 +217,7 @@ fn shown(offset: usize, times: &[i64]) -> Value {
 }
 
 #[tokio::test]
-async fn clients_that_were_told_otherwise_of_any_kind_are_seen() {
+async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
     let (world, times) = copy_of_the_lives().await;
     let history = History::new();
     let hear = |user: &str, body: &Value| {
@@ -251,7 +251,7 @@ async fn clients_that_were_told_otherwise_of_any_kind_are_seen() {
 }
 
 #[tokio::test]
-async fn lapses_that_are_planted_in_the_topic_are_seen() {
+async fn planted_lapses_in_the_topic_are_found() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
     let (world, times) = forge_lives(&stack, "lives").await;
     assert!(world.check().await.is_clean());

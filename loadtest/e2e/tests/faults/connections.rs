@@ -1,201 +1,207 @@
-//! Lines that fail while both ends live: faults 9, 10, 17, 20 and 26. Every program of ours comes to every server through
-//! a proxy that can cut, halt and swallow.
+//! Connections that fail while both ends run: faults 9, 10, 17, 20 and 26. Each connection of our programs to a server
+//! leads through a proxy that can cut it, stall it, or drop responses.
 
 use std::time::Duration;
 
-use checker::Told;
 use futures::future::join_all;
-use local_stack::{Child, ProxiedLink, Proxy};
-use schemas::topics::REQUESTS;
+use local_stack::{ProxiedLink, Proxy};
+use schemas::topics::{HEADER_USER_ID, REQUESTS};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, sleep};
 
-use crate::support::faults::{WORKERS, until};
-use crate::support::log::{header, records};
-use crate::support::{Ask, Crowd, Field, Kind};
+use e2e::environment::{APIS, OwnStack, WORKERS};
+use e2e::kafka::{header, records};
+use e2e::wait::until;
+use e2e::{ApiResponse, Claimants, Environment, Request, StackKind};
 
-impl Field {
-    fn line(&self, link: ProxiedLink) -> Proxy {
-        self.stack.proxy(link).unwrap()
-    }
-
-    /// How many records of this user stand in the log.
-    async fn asked_for_by(&self, user: &str) -> usize {
-        let log = records(&self.stack.endpoints().kafka, REQUESTS).await;
-        log.iter()
-            .filter(|record| header(record, schemas::topics::HEADER_USER_ID).as_deref() == Some(user))
-            .count()
-    }
+fn proxy(env: &Environment, link: ProxiedLink) -> Proxy {
+    env.stack.proxy(link).unwrap()
 }
 
-/// Nobody decides anything, and nobody takes over, until they are resumed.
-fn freeze_workers(field: &Field) {
-    WORKERS.iter().for_each(|worker| field.stack.freeze(*worker).unwrap());
+/// How many records of this user are in the log.
+async fn records_of(env: &Environment, user: &str) -> usize {
+    let user = env.user(user);
+    let log = records(&env.stack.endpoints().kafka, REQUESTS).await;
+    log.iter().filter(|record| header(record, HEADER_USER_ID).as_ref() == Some(&user)).count()
 }
 
-fn resume_workers(field: &Field) {
-    WORKERS.iter().for_each(|worker| field.stack.resume(*worker).unwrap());
+/// No request is decided and no partition taken over until the workers are resumed.
+fn freeze_workers(env: &Environment) {
+    WORKERS.iter().for_each(|worker| env.stack.freeze(*worker).unwrap());
+}
+
+fn resume_workers(env: &Environment) {
+    WORKERS.iter().for_each(|worker| env.stack.resume(*worker).unwrap());
+}
+
+/// How many batches have been written, in all partitions together. On a new connection each time: Postgres may have
+/// been unreachable.
+async fn batches(env: &Environment) -> i64 {
+    let sql = "select coalesce(sum(write_no), 0)::bigint from stampede.partitions";
+    sqlx::query_scalar(sql).fetch_one(&mut env.postgres().await).await.unwrap()
+}
+
+async fn until_in_the_log(env: &Environment, user: &str) {
+    until("the request is in the log", async || records_of(env, user).await == 1).await;
 }
 
 #[tokio::test]
-async fn fault_9_a_request_whose_acknowledgement_was_lost_is_asked_again_and_is_one_request() {
-    let field = Field::enter(Kind::Lines).await;
-    let coupon = field.coupon(9, 5).await;
-    let line = field.line(ProxiedLink::ApisToKafka);
-    // One instance gives up before the test does, the other one does not.
-    field.restart_with(Child::Api(0), &[("STAMPEDE_PRODUCE_TIMEOUT_MS", "1000")]).await;
-    field.restart_with(Child::Api(1), &[("STAMPEDE_PRODUCE_TIMEOUT_MS", "60000")]).await;
-    // Both producers have their connection.
-    for api in [0, 1] {
-        let user = format!("{coupon}-first-{api}");
-        let told = field.pursue(Ask::of(&user, &coupon).at(api)).await;
-        assert!(matches!(told, Told::Accepted { .. }), "{told:?}");
+async fn fault_9_a_request_whose_acknowledgement_was_lost_is_appended_again_and_is_one_request() {
+    let env = OwnStack::of(StackKind::Proxied).await;
+    let coupon = env.coupon(9, 5).await;
+    let proxy = proxy(&env, ProxiedLink::ApisToKafka);
+    // One API times out before the test does, the other one does not.
+    env.restart_with(APIS[0], &[("STAMPEDE_PRODUCE_TIMEOUT_MS", "1000")]).await;
+    env.restart_with(APIS[1], &[("STAMPEDE_PRODUCE_TIMEOUT_MS", "60000")]).await;
+    // Both producers have a connection.
+    for (api, user) in ["first-0", "first-1"].into_iter().enumerate() {
+        let response = env.final_response(Request::claim(user, &coupon.id).at(api)).await;
+        assert!(matches!(response, ApiResponse::Accepted { .. }), "{response:?}");
     }
-    let [ann, bob] = ["ann", "bob"].map(|name| format!("{coupon}-{name}"));
-    // Whoever asks again must not find the outcome: nothing is decided meanwhile.
-    freeze_workers(&field);
+    // A repeated request must not find the outcome, so nothing is decided meanwhile.
+    freeze_workers(&env);
 
-    // The API says that it does not know. Its client asks again, another instance: two records, one request.
-    let ask = Ask::of(&ann, &coupon).key("k").wait(0);
-    let asked = field.history.sent(&ann, &coupon, Some("k"));
-    line.drop_responses(true);
-    let (first, ()) = tokio::join!(field.claim_once(asked, ask), async {
-        until("the request is in the log", async || field.asked_for_by(&ann).await == 1).await;
-    });
-    line.drop_responses(false);
-    // Where the test's own client lost patience, nothing is known, and nothing is wrong.
+    // The API responds that delivery is not confirmed. The client repeats the request at the other API: two records, one
+    // request.
+    let request = Request::claim("ann", &coupon.id).key("k").wait(0);
+    let handle = env.record_sent(&request);
+    proxy.drop_responses(true);
+    let (first, ()) = tokio::join!(env.send_once(handle, request), until_in_the_log(&env, "ann"));
+    proxy.drop_responses(false);
+    // There is no response if the client of this test timed out first.
     if let Some(first) = first {
         assert_eq!((first.status, first.header("retry-after")), (503, Some("1")), "{}", first.body);
     }
     until("it is accepted", async || {
-        let again = field.claim_once(asked, ask.at(1)).await;
-        again.is_some_and(|again| again.status == 202)
+        let repeated = env.send_once(handle, request.at(1)).await;
+        repeated.is_some_and(|repeated| repeated.status == 202)
     })
     .await;
-    assert!(field.asked_for_by(&ann).await >= 2, "it was appended again");
+    assert!(records_of(&env, "ann").await >= 2, "it is appended again");
 
     // The producer itself sends again what may be lost: again two records, one request.
-    let ask = Ask::of(&bob, &coupon).key("k").wait(0).at(1);
-    let asked = field.history.sent(&bob, &coupon, Some("k"));
-    line.drop_responses(true);
-    let (answer, ()) = tokio::join!(field.claim_once(asked, ask), async {
-        until("the request is in the log", async || field.asked_for_by(&bob).await == 1).await;
-        line.drop_responses(false);
+    let request = Request::claim("bob", &coupon.id).key("k").wait(0).at(1);
+    proxy.drop_responses(true);
+    let handle = env.record_sent(&request);
+    let (response, ()) = tokio::join!(env.send_once(handle, request), async {
+        until_in_the_log(&env, "bob").await;
+        proxy.drop_responses(false);
     });
-    if let Some(answer) = answer {
-        assert_eq!(answer.status, 202, "{}", answer.body);
+    if let Some(response) = response {
+        assert_eq!(response.status, 202, "{}", response.body);
         assert_eq!(
-            field.asked_for_by(&bob).await,
+            records_of(&env, "bob").await,
             2,
             "no acknowledgement passes before the connection is cut"
         );
     }
 
-    resume_workers(&field);
-    for user in [&ann, &bob] {
-        let told = field.pursue(Ask::of(user, &coupon).key("k")).await;
-        assert!(matches!(told, Told::Accepted { .. }), "{user}: {told:?}");
-        let of_user =
-            sqlx::query_scalar("select count(*) from stampede.claims where user_id = $1").bind(user);
-        let claims: i64 = of_user.fetch_one(&mut field.postgres().await).await.unwrap();
-        assert_eq!(claims, 1, "{user} may have five, and asked for one");
+    resume_workers(&env);
+    for user in ["ann", "bob"] {
+        let response = env.final_response(Request::claim(user, &coupon.id).key("k")).await;
+        assert!(matches!(response, ApiResponse::Accepted { .. }), "{user}: {response:?}");
+        let claims = sqlx::query_scalar("select count(*) from stampede.claims where user_id = $1");
+        let claims: i64 = claims.bind(env.user(user)).fetch_one(&mut env.postgres().await).await.unwrap();
+        assert_eq!(claims, 1, "{user} may have five and requested one");
     }
-    for api in [Child::Api(0), Child::Api(1)] {
-        field.restart_with(api, &[]).await;
-    }
-    field.leave().await;
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn fault_10_a_full_queue_to_kafka_is_said_at_once_and_nothing_is_lost() {
+async fn fault_10_requests_beyond_a_full_producer_queue_are_rejected_immediately_and_none_is_lost() {
     const USERS: usize = 40;
-    let field = Field::enter(Kind::Lines).await;
-    let coupon = field.coupon(USERS as u64, 1).await;
-    let queue = [("STAMPEDE_PRODUCER_QUEUE_RECORDS", "10"), ("STAMPEDE_PRODUCE_TIMEOUT_MS", "60000")];
-    field.restart_with(Child::Api(0), &queue).await;
-    let line = field.line(ProxiedLink::ApisToKafka);
-    line.stall(true);
-    // Nobody is answered until the queue is full: those in it wait for Kafka, and the others must not.
+    const QUEUE: usize = 10;
+    let env = OwnStack::of(StackKind::Proxied).await;
+    let coupon = env.coupon(USERS as u64, 1).await;
+    let variables = [("STAMPEDE_PRODUCER_QUEUE_RECORDS", "10"), ("STAMPEDE_PRODUCE_TIMEOUT_MS", "60000")];
+    env.restart_with(APIS[0], &variables).await;
+    let proxy = proxy(&env, ProxiedLink::ApisToKafka);
+    proxy.stall(true);
+    // Requests in the queue wait for Kafka. The others must be rejected while it is stalled.
     let users: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).collect();
-    let first_tries = users.iter().map(|user| async {
-        let asked = field.history.sent(user, &coupon, Some("k"));
-        field.claim_once(asked, Ask::of(user, &coupon).key("k").wait(0)).await
+    let first_attempts = users.iter().map(|user| async {
+        let request = Request::claim(user, &coupon.id).key("k").wait(0);
+        env.send_once(env.record_sent(&request), request).await
     });
-    let (answers, ()) = tokio::join!(join_all(first_tries), async {
+    let (responses, ()) = tokio::join!(join_all(first_attempts), async {
         until("the queue is full", async || {
-            field.metric(Child::Api(0), "stampede_api_requests_rejected_total", "queue_full").await
-                >= (USERS - 10) as f64
+            let rejected = env.metric(APIS[0], "stampede_api_requests_rejected_total", "queue_full").await;
+            rejected >= (USERS - QUEUE) as f64
         })
         .await;
-        line.stall(false);
+        proxy.stall(false);
     });
-    let refused = answers.iter().flatten().filter(|answer| answer.status == 503);
     let mut overloaded = 0;
-    for answer in refused.filter(|answer| answer.json()["code"] == "overloaded") {
-        assert_eq!(answer.header("retry-after"), Some("1"), "{}", answer.body);
-        overloaded += 1;
+    for response in responses.iter().flatten().filter(|response| response.status == 503) {
+        if response.json()["code"] == "overloaded" {
+            assert_eq!(response.header("retry-after"), Some("1"), "{}", response.body);
+            overloaded += 1;
+        }
     }
-    assert!(overloaded >= USERS - 10, "ten have a place");
-    // The same requests again: everybody gets one code, whether they were in the queue or not.
-    let told = join_all(users.iter().map(|user| field.pursue(Ask::of(user, &coupon).key("k")))).await;
-    assert!(told.iter().all(|told| matches!(told, Told::Accepted { .. })), "{told:?}");
-    field.restart_with(Child::Api(0), &[]).await;
-    field.leave().await;
+    assert!(overloaded >= USERS - QUEUE, "the queue holds {QUEUE} records");
+    // The same requests again: every user gets one code, whether the first attempt was in the queue or not.
+    let claims = users.iter().map(|user| env.final_response(Request::claim(user, &coupon.id).key("k")));
+    let responses = join_all(claims).await;
+    assert!(
+        responses.iter().all(|response| matches!(response, ApiResponse::Accepted { .. })),
+        "{responses:?}"
+    );
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn fault_17_a_connection_that_is_cut_during_a_commit_leaves_no_doubt_in_the_end() {
+async fn fault_17_the_result_of_a_commit_whose_connection_was_cut_is_read_back() {
     const CODES: usize = 1_500;
-    let field = Field::enter(Kind::Lines).await;
-    let coupon = field.coupon(CODES as u64, 1).await;
-    let crowd = Crowd::new(&coupon, CODES + 500);
-    let line = field.line(ProxiedLink::WorkersToPostgres);
-    // A write that takes its time now and then: it is under way when its connection is cut, and commits afterwards.
+    let env = OwnStack::of(StackKind::Proxied).await;
+    let coupon = env.coupon(CODES as u64, 1).await;
+    let claimants = Claimants::new(&coupon.id, CODES + 500);
+    let proxy = proxy(&env, ProxiedLink::WorkersToPostgres);
+    // Some writes take two seconds: they are under way when their connection is cut, and commit afterwards.
     let plant = "create sequence stampede.planted_calls;
                  create function stampede.planted() returns trigger language plpgsql as
                  $$ begin if nextval('stampede.planted_calls') % 300 = 100 then perform pg_sleep(2); end if;
                     return new; end $$;
                  create trigger planted before insert on stampede.claims
                  for each row execute function stampede.planted()";
-    sqlx::raw_sql(plant).execute(&mut field.postgres().await).await.unwrap();
-    let unknown = async || field.of_workers("stampede_writes_total", "result=\"unknown").await;
+    sqlx::raw_sql(plant).execute(&mut env.postgres().await).await.unwrap();
+    let unknown = async || env.worker_metric("stampede_writes_total", "result=\"unknown").await;
     let before = unknown().await;
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
-        let mut postgres = field.postgres().await;
-        let mut sleeping = async || {
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
+        let mut postgres = env.postgres().await;
+        let mut is_sleeping = async || {
             let sql = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
             sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut postgres).await.unwrap() > 0
         };
-        let is_over = || *crowd.progress().borrow() == crowd.users;
         for _ in 0..3 {
-            until("a write is under way", async || is_over() || sleeping().await).await;
-            line.cut();
-            until("it has ended, one way or the other", async || !sleeping().await).await;
+            until("a write is under way", async || claimants.are_done() || is_sleeping().await).await;
+            proxy.cut();
+            until("it has committed or failed", async || !is_sleeping().await).await;
         }
-        // And a commit that is there, whose answer is not. Between two of them the workers find their feet again.
+        // And commits whose response is lost. Between two of them the workers recover.
         for _ in 0..4 {
-            let flowing = field.writes().await;
-            until("batches are written", async || is_over() || field.writes().await > flowing).await;
-            line.drop_responses(true);
-            let swallowing = field.writes().await;
-            let pulse = Instant::now() + Duration::from_secs(1);
-            while field.writes().await == swallowing && Instant::now() < pulse {
+            let written = batches(&env).await;
+            until("batches are written", async || claimants.are_done() || batches(&env).await > written)
+                .await;
+            proxy.drop_responses(true);
+            let written = batches(&env).await;
+            let deadline = Instant::now() + Duration::from_secs(1);
+            while batches(&env).await == written && Instant::now() < deadline {
                 sleep(Duration::from_millis(10)).await;
             }
-            line.drop_responses(false);
+            proxy.drop_responses(false);
         }
     });
-    assert!(unknown().await > before, "no worker was in doubt");
+    assert!(unknown().await > before, "no worker had a commit with unknown result");
     let remove = "drop trigger planted on stampede.claims; drop function stampede.planted;
                   drop sequence stampede.planted_calls";
-    sqlx::raw_sql(remove).execute(&mut field.postgres().await).await.unwrap();
-    field.expect_all_given(&crowd, tally, CODES).await;
-    field.leave().await;
+    sqlx::raw_sql(remove).execute(&mut env.postgres().await).await.unwrap();
+    claimants.expect_all_claimed(&env, tally, CODES).await;
+    env.finish().await;
 }
 
-/// Takes every connection that Postgres has to give.
-async fn take_all_connections(field: &Field) -> Vec<PgConnection> {
-    let url = field.stack.endpoints().postgres_url;
+/// Opens every connection that Postgres allows.
+async fn take_all_connections(env: &Environment) -> Vec<PgConnection> {
+    let url = env.stack.endpoints().postgres_url;
     let mut taken = Vec::new();
     loop {
         match PgConnection::connect(&url).await {
@@ -207,28 +213,27 @@ async fn take_all_connections(field: &Field) -> Vec<PgConnection> {
 }
 
 #[tokio::test]
-async fn fault_20_workers_that_get_no_connection_wait_for_one_and_go_on() {
-    const REFUSED: &str = "too many clients";
-    let field = Field::enter(Kind::Lines).await;
-    let coupon = field.coupon(400, 1).await;
-    let crowd = Crowd::new(&coupon, 600);
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
-        crowd.answered(100).await;
-        // While they cannot connect again, theirs are taken by somebody else.
-        freeze_workers(&field);
-        field.line(ProxiedLink::WorkersToPostgres).cut();
+async fn fault_20_workers_that_get_no_connection_retry_and_continue() {
+    const REJECTED: &str = "too many clients";
+    let env = OwnStack::of(StackKind::Proxied).await;
+    let coupon = env.coupon(400, 1).await;
+    let claimants = Claimants::new(&coupon.id, 600);
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
+        claimants.until_done(100).await;
+        // While the workers are frozen and cannot reconnect, their connections are taken.
+        freeze_workers(&env);
+        proxy(&env, ProxiedLink::WorkersToPostgres).cut();
         until("their connections are free", async || {
             let sql = "select count(*) from pg_stat_activity
                         where application_name ~ '^stampede-(worker|partition)-'";
-            let asked = sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut field.postgres().await).await;
-            asked.unwrap() == 0
+            sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut env.postgres().await).await.unwrap() == 0
         })
         .await;
-        let taken = take_all_connections(&field).await;
-        let before = WORKERS.map(|worker| field.logged(&[worker], REFUSED));
-        resume_workers(&field);
-        until("they are refused", async || {
-            let now = WORKERS.map(|worker| field.logged(&[worker], REFUSED));
+        let taken = take_all_connections(&env).await;
+        let before = WORKERS.map(|worker| env.count_in_logs(&[worker], REJECTED));
+        resume_workers(&env);
+        until("they are rejected", async || {
+            let now = WORKERS.map(|worker| env.count_in_logs(&[worker], REJECTED));
             now.iter().zip(before).any(|(now, before)| *now > before)
         })
         .await;
@@ -236,35 +241,35 @@ async fn fault_20_workers_that_get_no_connection_wait_for_one_and_go_on() {
             connection.close().await.ok();
         }
     });
-    field.expect_all_given(&crowd, tally, 400).await;
-    field.leave().await;
+    claimants.expect_all_claimed(&env, tally, 400).await;
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn fault_26_a_pop_whose_answer_is_lost_on_its_way_gives_no_code_twice() {
+async fn fault_26_a_pop_whose_response_is_lost_gives_no_code_twice() {
     const CODES: usize = 3_000;
-    let field = Field::enter(Kind::Lines).await;
-    let coupon = field.coupon(CODES as u64, 1).await;
-    let crowd = Crowd::new(&coupon, CODES + 300);
-    let line = field.line(ProxiedLink::WorkersToRedis);
-    let failures = async || field.of_workers("stampede_redis_failures_total", "").await;
+    let env = OwnStack::of(StackKind::Proxied).await;
+    let coupon = env.coupon(CODES as u64, 1).await;
+    let claimants = Claimants::new(&coupon.id, CODES + 300);
+    let proxy = proxy(&env, ProxiedLink::WorkersToRedis);
+    let failures = async || env.worker_metric("stampede_redis_failures_total", "").await;
     let before = failures().await;
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
         for count in [300, 1_000, 1_700, 2_400] {
-            crowd.answered(count).await;
-            let swallowed = line.dropped_bytes();
-            line.drop_responses(true);
-            // Longer than a worker waits; if nothing was popped in that time, the next one is.
+            claimants.until_done(count).await;
+            let dropped = proxy.dropped_bytes();
+            proxy.drop_responses(true);
+            // Longer than the timeout of a worker. If no code was popped in that time, until the next pop.
             let over = Instant::now() + Duration::from_secs(1);
             while Instant::now() < over
-                || (line.dropped_bytes() == swallowed && Instant::now() < over + Duration::from_secs(4))
+                || (proxy.dropped_bytes() == dropped && Instant::now() < over + Duration::from_secs(4))
             {
                 sleep(Duration::from_millis(20)).await;
             }
-            line.drop_responses(false);
+            proxy.drop_responses(false);
         }
     });
-    assert!(line.dropped_bytes() > 0 && failures().await > before, "nobody noticed");
-    field.expect_all_given(&crowd, tally, CODES).await;
-    field.leave().await;
+    assert!(proxy.dropped_bytes() > 0 && failures().await > before, "no worker noticed the fault");
+    claimants.expect_all_claimed(&env, tally, CODES).await;
+    env.finish().await;
 }

@@ -1,52 +1,48 @@
-//! The front door while what stands behind it does not move: whoever asks is answered in time.
+//! The API while Postgres does not respond: its own responses come in time.
 
 use local_stack::Child;
-use tokio::time::Instant;
 
-use crate::support::field::SETTLES_WITHIN;
-use crate::support::{Ask, Field, Kind, Reply};
+use e2e::environment::OwnStack;
+use e2e::wait::until;
+use e2e::{Reply, Request, StackKind};
 
-fn is_told_to_come_back(reply: &Reply) {
+fn expect_unavailable(reply: &Reply) {
     assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{}", reply.body);
     assert_eq!(reply.json()["code"], "unavailable");
 }
 
-/// Every client here gives up after a quarter of a minute, so each answer came before.
+/// The client of a test times out, so every response here came before that.
 #[tokio::test]
-async fn a_frozen_database_costs_answers_in_time_and_nothing_that_was_accepted() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(5, 1).await;
-    let (ann, eve) = (field.token("ann"), field.token("eve"));
-    // Claimed through both instances: they know the coupon.
+async fn the_api_responds_in_time_while_postgres_is_frozen_and_no_accepted_claim_is_lost() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(5, 1).await;
+    let (ann, eve) = (env.token("ann"), env.token("eve"));
+    // Both APIs have the coupon in their caches.
     for (api, user) in [(0, "ann"), (1, "bob")] {
-        let reply = field.ask(Ask::of(user, &coupon).at(api)).await;
-        assert!(reply.told().is_final(), "{}", reply.body);
+        let reply = env.send(Request::claim(user, &coupon.id).at(api)).await;
+        assert!(reply.parsed().is_final(), "{}", reply.body);
     }
-    field.stack.freeze(Child::Postgres).unwrap();
-    let asked = field.history.sent("eve", &coupon, Some("k"));
-    let claim = field.claim_once(asked, Ask::of("eve", &coupon).key("k").wait(2));
-    let path = format!("/v1/coupons/{coupon}");
-    let read = field.get(0, &path, &ann);
-    let wallet = field.get(1, "/v1/users/me/codes", &ann);
-    let (claimed, read, wallet) = tokio::join!(claim, read, wallet);
-    is_told_to_come_back(&read);
-    is_told_to_come_back(&wallet);
-    // Accepting needs Kafka only.
-    let claimed = claimed.unwrap();
+    env.stack.freeze(Child::Postgres).unwrap();
+    let path = format!("/v1/coupons/{}", coupon.id);
+    let (claimed, read, wallet) = tokio::join!(
+        env.send(Request::claim("eve", &coupon.id).key("k").wait(2)),
+        env.get(0, &path, &ann),
+        env.get(1, "/v1/users/me/codes", &ann),
+    );
+    expect_unavailable(&read);
+    expect_unavailable(&wallet);
+    // Accepting a claim needs Kafka only.
     assert_eq!(claimed.status, 202, "{}", claimed.body);
-    let place = format!("{}?wait=2", claimed.header("location").unwrap());
-    // The instance that sent it knows that it is undecided; the other one cannot say.
-    let (sent_it, other) = tokio::join!(field.get(0, &place, &eve), field.get(1, &place, &eve));
-    assert_eq!((sent_it.status, sent_it.json()["status"].as_str()), (200, Some("pending")));
-    is_told_to_come_back(&other);
-    field.stack.resume(Child::Postgres).unwrap();
-    let until = Instant::now() + SETTLES_WITHIN;
-    loop {
-        let reply = field.get(1, &place, &eve).await;
-        if reply.status == 200 && reply.json()["status"] == "accepted" {
-            break;
-        }
-        assert!(Instant::now() < until, "{}", reply.body);
-    }
-    field.leave().await;
+    let location = format!("{}?wait=2", claimed.header("location").unwrap());
+    // The API that sent the claim has it among its pending requests; the other one needs Postgres.
+    let (sender, other) = tokio::join!(env.get(0, &location, &eve), env.get(1, &location, &eve));
+    assert_eq!((sender.status, sender.json()["status"].as_str()), (200, Some("pending")));
+    expect_unavailable(&other);
+    env.stack.resume(Child::Postgres).unwrap();
+    until("the claim is decided", async || {
+        let reply = env.get(1, &location, &eve).await;
+        reply.status == 200 && reply.json()["status"] == "accepted"
+    })
+    .await;
+    env.finish().await;
 }

@@ -1,110 +1,97 @@
-//! Too many who want too little: faults 43 and 44.
+//! More requests than codes or capacity: faults 43 and 44.
 
 use futures::StreamExt as _;
 use futures::future::join_all;
-use local_stack::Child;
-use schemas::partition_for;
 use schemas::topics::REQUESTS;
 use sqlx::Connection as _;
 
-use crate::support::faults::until;
-use crate::support::foreigner::PARTITIONS;
-use crate::support::log::records;
-use crate::support::{Ask, Crowd, Field, Kind};
-use checker::Told;
-use rdkafka::message::Message as _;
+use e2e::environment::{APIS, OwnStack};
+use e2e::kafka::{count_with_key, records};
+use e2e::wait::until;
+use e2e::{ApiResponse, Claimants, Request, StackKind};
 
 #[tokio::test]
-async fn fault_43_the_whole_world_asks_for_one_sold_out_coupon_and_hardly_anything_reaches_the_log() {
-    const WORLD: usize = 4_000;
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(5, 1).await;
-    let other = field.coupon(300, 1).await;
+async fn fault_43_claims_of_a_sold_out_coupon_are_rejected_by_the_gate_and_few_reach_the_log() {
+    const USERS: usize = 4_000;
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(5, 1).await;
+    let other = env.coupon(300, 1).await;
     let winners: Vec<String> = (0..5).map(|n| format!("winner-{n}")).collect();
     for user in &winners {
-        let told = field.pursue(Ask::of(user, &coupon)).await;
-        assert!(matches!(told, Told::Accepted { .. }), "{told:?}");
+        let response = env.final_response(Request::claim(user, &coupon.id)).await;
+        assert!(matches!(response, ApiResponse::Accepted { .. }), "{response:?}");
     }
-    // Without a key, because a request with one may be the retry of one that has won.
-    let world = futures::stream::iter(0..WORLD).map(|n| {
-        let field = &field;
-        let coupon = &coupon;
-        async move {
-            let user = format!("world-{n}");
-            field.pursue(Ask::of(&user, coupon).at(n % 2)).await
-        }
+    // Without a key: a request with a key may be the retry of a winner.
+    let late = futures::stream::iter(0..USERS).map(|n| {
+        let (env, coupon) = (&env, &coupon);
+        async move { env.final_response(Request::claim(&format!("late-{n}"), &coupon.id).at(n % 2)).await }
     });
-    let crowd = Crowd::new(&other, 400);
-    let (told, tally) = tokio::join!(world.buffer_unordered(64).collect::<Vec<_>>(), crowd.run(&field));
-    let by_gate = told.iter().filter(|told| told.is_gate()).count();
-    let decided =
-        told.iter().filter(|told| matches!(told, Told::Rejected { reason } if &**reason == "sold_out"));
-    assert_eq!(by_gate + decided.count(), WORLD, "everybody hears that it is sold out");
-    let log = records(&field.stack.endpoints().kafka, REQUESTS).await;
-    let asked = log.iter().filter(|record| record.key() == Some(coupon.as_bytes())).count();
-    assert!(asked < WORLD / 2, "{asked} records for {WORLD} who were told the same");
-    // Whoever has one, and asks again, hears that they have.
-    field.expect_all_given(&crowd, tally, 300).await;
-    assert_eq!(field.counts(&coupon).await["claimed"], 5);
-    field.leave().await;
+    let claimants = Claimants::new(&other.id, 400);
+    let (responses, tally) = tokio::join!(late.buffer_unordered(64).collect::<Vec<_>>(), claimants.run(&env));
+    let by_gate = responses.iter().filter(|response| response.is_gate()).count();
+    let is_sold_out = |response: &&ApiResponse| matches!(response, ApiResponse::Rejected { reason } if &**reason == "sold_out");
+    let decided = responses.iter().filter(is_sold_out).count();
+    assert_eq!(by_gate + decided, USERS, "every user receives sold_out");
+    let logged = count_with_key(&records(&env.stack.endpoints().kafka, REQUESTS).await, &coupon.id);
+    assert!(logged < USERS / 2, "{logged} records for {USERS} identical rejections");
+    // The other coupon is sold meanwhile.
+    claimants.expect_all_claimed(&env, tally, 300).await;
+    assert_eq!(env.counts(&coupon.id).await["claimed"], 5);
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn fault_44_one_coupon_takes_all_the_traffic_and_the_others_go_on() {
+async fn fault_44_while_one_coupon_takes_all_the_traffic_the_others_are_sold() {
     const FLOOD: usize = 60;
-    const PLACES: usize = 20;
-    let field = Field::enter(Kind::Faulty).await;
-    let places = PLACES.to_string();
-    for api in [Child::Api(0), Child::Api(1)] {
-        field.restart_with(api, &[("STAMPEDE_MAX_PENDING_PER_PARTITION", &places)]).await;
+    const MAX_PENDING: usize = 20;
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let max_pending = MAX_PENDING.to_string();
+    for api in APIS {
+        env.restart_with(api, &[("STAMPEDE_MAX_PENDING_PER_PARTITION", &max_pending)]).await;
     }
-    let hot = field.coupon(FLOOD as u64, 1).await;
-    let partition = |coupon: &str| partition_for(coupon.as_bytes(), PARTITIONS);
+    let hot = env.coupon(FLOOD as u64, 1).await;
     let mut others = Vec::new();
     while others.len() < 6 {
-        let other = field.coupon(20, 1).await;
-        if partition(&other) != partition(&hot) {
+        let other = env.coupon(20, 1).await;
+        if env.partition_of(&other.id) != env.partition_of(&hot.id) {
             others.push(other);
         }
     }
-    // Nothing of the hot one can be written until this is let go: its backlog only grows.
-    let mut gate = field.postgres().await;
+    // No claim of the hot coupon can be written before this lock is released: its backlog only grows.
+    let mut gate = env.postgres().await;
     sqlx::query("select pg_advisory_lock(4711)").execute(&mut gate).await.unwrap();
-    let plant = format!(
-        "create function stampede.planted() returns trigger language plpgsql as
-         $$ begin if new.user_id like '{hot}-%' then perform pg_advisory_xact_lock_shared(4711); end if;
+    let plant = "create function stampede.planted() returns trigger language plpgsql as
+         $$ begin if new.user_id like '%.hot-user-%' then perform pg_advisory_xact_lock_shared(4711); end if;
             return new; end $$;
          create trigger planted before insert on stampede.claims
-         for each row execute function stampede.planted()"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(plant)).execute(&mut field.postgres().await).await.unwrap();
+         for each row execute function stampede.planted()";
+    sqlx::raw_sql(plant).execute(&mut env.postgres().await).await.unwrap();
 
-    let users: Vec<String> = (0..FLOOD).map(|n| format!("{hot}-user-{n}")).collect();
-    let flood = join_all(users.iter().map(|user| async {
-        let asked = field.history.sent(user, &hot, Some("k"));
-        field.claim_once(asked, Ask::of(user, &hot).key("k").wait(0)).await.unwrap()
-    }))
-    .await;
-    let refused: Vec<_> = flood.iter().filter(|reply| reply.status == 503).collect();
-    assert!(refused.len() >= FLOOD - PLACES, "{} of {FLOOD} are refused", refused.len());
-    assert!(refused.iter().all(|reply| reply.header("retry-after") == Some("1")));
-    assert!(flood.iter().any(|reply| reply.status == 202), "the hot one has its places");
+    let users: Vec<String> = (0..FLOOD).map(|n| format!("hot-user-{n}")).collect();
+    let flood = users.iter().map(|user| env.send(Request::claim(user, &hot.id).key("k").wait(0)));
+    let flood = join_all(flood).await;
+    let rejected: Vec<_> = flood.iter().filter(|reply| reply.status == 503).collect();
+    assert!(rejected.len() >= FLOOD - MAX_PENDING, "{} of {FLOOD} are rejected", rejected.len());
+    assert!(rejected.iter().all(|reply| reply.header("retry-after") == Some("1")));
+    assert!(flood.iter().any(|reply| reply.status == 202), "up to {MAX_PENDING} are accepted");
 
-    // The others sell out meanwhile, through the same instances and by the same workers.
-    let crowds: Vec<_> = others.iter().map(|coupon| Crowd::new(coupon, 30)).collect();
-    let tallies = join_all(crowds.iter().map(|crowd| crowd.run(&field))).await;
+    // The others sell out meanwhile, through the same APIs and by the same workers.
+    let claimants: Vec<_> = others.iter().map(|coupon| Claimants::new(&coupon.id, 30)).collect();
+    let tallies = join_all(claimants.iter().map(|claimants| claimants.run(&env))).await;
     assert!(tallies.iter().all(|tally| tally.won == 20 && tally.sold_out == 10), "{tallies:?}");
-    assert_eq!(field.counts(&hot).await["claimed"], 0, "and nothing of the hot one was decided");
+    assert_eq!(env.counts(&hot.id).await["claimed"], 0, "no claim of the hot coupon is written");
 
     sqlx::query("select pg_advisory_unlock(4711)").execute(&mut gate).await.unwrap();
     gate.close().await.unwrap();
-    let told = join_all(users.iter().map(|user| field.pursue(Ask::of(user, &hot).key("k")))).await;
-    assert!(told.iter().all(|told| matches!(told, Told::Accepted { .. })), "{told:?}");
-    until("every code of the hot one is given", async || field.counts(&hot).await["claimed"] == FLOOD).await;
+    let claims = users.iter().map(|user| env.final_response(Request::claim(user, &hot.id).key("k")));
+    let responses = join_all(claims).await;
+    assert!(
+        responses.iter().all(|response| matches!(response, ApiResponse::Accepted { .. })),
+        "{responses:?}"
+    );
+    until("every code of the hot coupon is claimed", async || env.counts(&hot.id).await["claimed"] == FLOOD)
+        .await;
     let remove = "drop trigger planted on stampede.claims; drop function stampede.planted";
-    sqlx::raw_sql(remove).execute(&mut field.postgres().await).await.unwrap();
-    for api in [Child::Api(0), Child::Api(1)] {
-        field.restart_with(api, &[]).await;
-    }
-    field.leave().await;
+    sqlx::raw_sql(remove).execute(&mut env.postgres().await).await.unwrap();
+    env.finish().await;
 }

@@ -1,61 +1,47 @@
-//! Servers that die in the middle of a sale: faults 8, 16, 22, 23, 26, and 47 for the API itself.
+//! Servers that die or lose data during a sale: faults 8, 16, 22, 23 and 26; and fault 47, an API that dies.
 
-use checker::Told;
-use local_stack::Child;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
+
+use local_stack::Child;
 use tokio::time::sleep;
 
-use crate::support::crowd::Tally;
-use crate::support::field::SETTLES_WITHIN;
-use crate::support::{Ask, Crowd, Field, Kind};
+use e2e::environment::{APIS, OwnStack};
+use e2e::wait::TIMEOUT;
+use e2e::{ApiResponse, Claimants, Environment, Request, StackKind};
 
 const CODES: usize = 1_500;
 
-/// A sale in the middle of which something is done to a server, each time so many users have their answer. The
-/// workers notice: one of these metrics grows.
-async fn sale(at: &[usize], noticed: &[&str], hurt: impl AsyncFn(&Field)) {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(CODES as u64, 1).await;
-    let crowd = Crowd::new(&coupon, CODES + 500);
-    let noticing = async || {
+/// Runs a sale and injects a fault each time that so many users have their result. One of these metrics of the workers
+/// grows: the fault was noticed.
+async fn sale(at: &[usize], metrics: &[&str], inject: impl AsyncFn(&Environment)) {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(CODES as u64, 1).await;
+    let claimants = Claimants::new(&coupon.id, CODES + 500);
+    let noticed = async || {
         let mut sum = 0.0;
-        for name in noticed {
-            for worker in [Child::Worker(0), Child::Worker(1)] {
-                sum += field.metric(worker, name, "").await;
-            }
+        for name in metrics {
+            sum += env.worker_metric(name, "").await;
         }
         sum
     };
-    let before = noticing().await;
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
+    let before = noticed().await;
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
         for count in at {
-            crowd.answered(*count).await;
-            hurt(&field).await;
+            claimants.until_done(*count).await;
+            inject(&env).await;
         }
     });
-    expect_all_given(&field, &crowd, tally).await;
-    assert!(noticed.is_empty() || noticing().await > before, "nobody noticed");
-    field.leave().await;
-}
-
-async fn expect_all_given(field: &Field, crowd: &Crowd, tally: Tally) {
-    assert_eq!(tally.won + tally.sold_out + tally.rejected + tally.lost, crowd.users, "{tally:?}");
-    field.checked().await;
-    let counts = field.counts(&crowd.coupon).await;
-    assert_eq!(counts["claimed"].as_u64(), Some(CODES as u64), "{tally:?} {counts}");
-}
-
-async fn redis(field: &Field) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(field.stack.endpoints().redis_url).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    claimants.expect_all_claimed(&env, tally, CODES).await;
+    assert!(metrics.is_empty() || noticed().await > before, "no worker noticed the fault");
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn fault_8_a_broker_that_is_killed_and_comes_back_loses_nothing() {
-    sale(&[300], &["stampede_kafka_errors_total"], async |field| {
-        field.stack.kill(Child::Kafka).unwrap();
-        field.stack.restart(Child::Kafka).await.unwrap();
+async fn fault_8_a_broker_that_is_killed_and_restarted_loses_nothing() {
+    sale(&[300], &["stampede_kafka_errors_total"], async |env| {
+        env.stack.kill(Child::Kafka).unwrap();
+        env.stack.restart(Child::Kafka).await.unwrap();
     })
     .await;
 }
@@ -69,61 +55,61 @@ async fn fault_16_an_immediate_shutdown_of_postgres_loses_nothing() {
             "stampede_writes_total{result=\"unknown",
             "stampede_read_failures_total",
         ],
-        async |field| {
-            field.stack.stop_postgres_immediately().unwrap();
-            field.stack.wait_exit(Child::Postgres, SETTLES_WITHIN).await.unwrap();
-            field.stack.restart(Child::Postgres).await.unwrap();
+        async |env| {
+            env.stack.stop_postgres_immediately().unwrap();
+            env.stack.wait_exit(Child::Postgres, TIMEOUT).await.unwrap();
+            env.stack.restart(Child::Postgres).await.unwrap();
         },
     )
     .await;
 }
 
 #[tokio::test]
-async fn fault_22_flushing_redis_in_mid_sale_costs_speed_and_nothing_else() {
-    sale(&[100, 300, 500, 700, 900], &[], async |field| {
-        redis::cmd("FLUSHALL").exec_async(&mut redis(field).await).await.unwrap();
+async fn fault_22_flushing_redis_during_a_sale_costs_speed_and_nothing_else() {
+    sale(&[100, 300, 500, 700, 900], &[], async |env| {
+        redis::cmd("FLUSHALL").exec_async(&mut env.redis().await).await.unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn fault_23_redis_killed_and_restarted_empty_costs_speed_and_nothing_else() {
-    sale(&[300, 900], &["stampede_redis_failures_total"], async |field| {
-        field.stack.kill(Child::Redis).unwrap();
+async fn fault_23_redis_that_is_killed_and_restarted_empty_costs_speed_and_nothing_else() {
+    sale(&[300, 900], &["stampede_redis_failures_total"], async |env| {
+        env.stack.kill(Child::Redis).unwrap();
         sleep(Duration::from_millis(300)).await;
-        field.stack.restart(Child::Redis).await.unwrap();
+        env.stack.restart(Child::Redis).await.unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn fault_26_a_pop_that_happened_after_its_time_was_over_gives_no_code_twice() {
-    // A frozen Redis takes commands in and carries them out when it goes on; by then nobody waits for the answer.
-    sale(&[200, 500, 800], &["stampede_redis_failures_total"], async |field| {
-        field.stack.freeze(Child::Redis).unwrap();
+async fn fault_26_a_pop_that_is_executed_after_its_timeout_gives_no_code_twice() {
+    // A frozen Redis receives commands and executes them when it continues. By then their timeout has expired.
+    sale(&[200, 500, 800], &["stampede_redis_failures_total"], async |env| {
+        env.stack.freeze(Child::Redis).unwrap();
         sleep(Duration::from_millis(1_500)).await;
-        field.stack.resume(Child::Redis).unwrap();
+        env.stack.resume(Child::Redis).unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn fault_47_an_api_that_dies_before_its_202_is_asked_again_with_the_same_key() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(3, 1).await;
-    field.restart_with(Child::Api(0), &[("STAMPEDE_CRASH_AT", "after-produce-acknowledged")]).await;
-    let ask = Ask::of("ann", &coupon).key("k");
-    let asked = field.history.sent("ann", &coupon, Some("k"));
-    assert!(field.claim_once(asked, ask).await.is_none(), "it dies before it answers");
-    let ended = field.stack.wait_exit(Child::Api(0), SETTLES_WITHIN).await.unwrap();
-    assert_eq!(ended.signal(), Some(nix::libc::SIGABRT), "{ended}");
-    // The other instance knows the request by its key: one request, one code.
-    let told = field.claim_once(asked, ask.at(1)).await.unwrap().told();
-    assert!(matches!(told, Told::Accepted { .. }), "{told:?}");
-    field.restart_with(Child::Api(0), &[]).await;
-    let again = field.claim_once(asked, ask).await.unwrap().told();
-    assert_eq!(again, told);
-    field.checked().await;
-    assert_eq!(field.counts(&coupon).await["claimed"], 1);
-    field.leave().await;
+async fn fault_47_a_claim_whose_api_died_before_its_202_is_sent_again_with_the_same_key() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(3, 1).await;
+    env.restart_with(APIS[0], &[("STAMPEDE_CRASH_AT", "after-produce-acknowledged")]).await;
+    let request = Request::claim("ann", &coupon.id).key("k");
+    let handle = env.record_sent(&request);
+    assert!(env.send_once(handle, request).await.is_none(), "it dies before it responds");
+    let exit = env.stack.wait_exit(APIS[0], TIMEOUT).await.unwrap();
+    assert_eq!(exit.signal(), Some(nix::libc::SIGABRT), "{exit}");
+    // The other API finds the request by its key: one request, one code.
+    let response = env.send_once(handle, request.at(1)).await.unwrap().parsed();
+    assert!(matches!(response, ApiResponse::Accepted { .. }), "{response:?}");
+    env.restart_with(APIS[0], &[]).await;
+    let repeated = env.send_once(handle, request).await.unwrap().parsed();
+    assert_eq!(repeated, response);
+    env.settle().await;
+    assert_eq!(env.counts(&coupon.id).await["claimed"], 1);
+    env.finish().await;
 }

@@ -1,166 +1,140 @@
-//! Workers that die, freeze and come back in the middle of a sale: faults 1 to 4, 28, 48, 50 and 51.
+//! Workers that die, freeze and return during a sale: faults 1 to 4, 27, 28, 48, 50 and 51.
 
-use local_stack::Child;
-use redis::AsyncCommands as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::support::crowd::Tally;
-use crate::support::field::SETTLES_WITHIN;
-use crate::support::{Crowd, Field, Kind};
+use futures::future::join_all;
+use local_stack::Child;
+use redis::AsyncCommands as _;
+use tokio::time::{Instant, sleep_until};
 
-const ARMED: Child = Child::Worker(0);
-const OTHER: Child = Child::Worker(1);
-/// Longer than a session of the group, and than it takes to start a worker.
+use e2e::claimants::Tally;
+use e2e::environment::{APIS, OwnStack, WORKERS};
+use e2e::wait::{TIMEOUT, until};
+use e2e::{Claimants, Environment, StackKind};
+
+const ARMED: Child = WORKERS[0];
+const OTHER: Child = WORKERS[1];
+/// Longer than a session of the group and than the start of a worker.
 const PAUSE: Duration = Duration::from_secs(4);
+const PAUSING: &str = "pausing, as set by STAMPEDE_PAUSE_AT";
 
-/// Everybody has an answer, and every code has one holder.
-async fn expect_all_codes_given(field: &Field, crowd: &Crowd, tally: Tally, codes: usize) {
-    assert_eq!(tally.won + tally.sold_out + tally.rejected + tally.lost, crowd.users, "{tally:?}");
-    field.checked().await;
-    let counts = field.counts(&crowd.coupon).await;
-    assert_eq!(
-        (counts["claimed"].as_u64(), counts["available"].as_u64()),
-        (Some(codes as u64), Some(0)),
-        "{tally:?}"
-    );
-}
-
-/// Waits until every partition has been taken over by this worker.
-async fn owns_everything(field: &Field, worker: Child) {
-    let mut postgres = field.postgres().await;
-    let until = Instant::now() + SETTLES_WITHIN;
-    loop {
+/// Waits until this worker has taken over every partition.
+async fn until_owner_of_all(env: &Environment, worker: Child) {
+    let mut postgres = env.postgres().await;
+    until("every partition is taken over", async || {
         let sql = "select count(*) from stampede.partitions where owner is distinct from $1";
-        let others: i64 =
-            sqlx::query_scalar(sql).bind(worker.to_string()).fetch_one(&mut postgres).await.unwrap();
-        if others == 0 {
-            return;
-        }
-        assert!(Instant::now() < until, "{others} partitions are not {worker}'s");
-        sleep(Duration::from_millis(50)).await;
-    }
+        let others = sqlx::query_scalar::<_, i64>(sql).bind(worker.to_string());
+        others.fetch_one(&mut postgres).await.unwrap() == 0
+    })
+    .await;
 }
 
-/// Waits until a worker holds somewhere because it was told to.
-async fn is_pausing(field: &Field, worker: Child, pauses_before: usize) {
-    let until = Instant::now() + SETTLES_WITHIN;
-    while pauses(field, worker) == pauses_before {
-        assert!(Instant::now() < until, "{worker} does not get where it should pause");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn pauses(field: &Field, worker: Child) -> usize {
-    let log = std::fs::read_to_string(field.stack.log_file(worker)).unwrap();
-    log.matches("pausing, as set by STAMPEDE_PAUSE_AT").count()
-}
-
-/// The only worker dies at this place, for the n-th time that anybody gets there, in the middle of a sale; then the
-/// other one takes over.
-async fn dies_at(place: &str) {
-    let field = Field::enter(Kind::Faulty).await;
-    field.stack.stop_child(OTHER).await.unwrap();
-    let coupon = field.coupon(200, 1).await;
-    field.restart_with(ARMED, &[("STAMPEDE_CRASH_AT", place)]).await;
-    let crowd = Crowd::new(&coupon, 400);
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
-        let ended = field.stack.wait_exit(ARMED, SETTLES_WITHIN).await.unwrap();
-        assert_eq!(ended.signal(), Some(nix::libc::SIGABRT), "it crashed where it was told to: {ended}");
-        field.stack.restart(OTHER).await.unwrap();
+/// The only worker dies at the n-th passage of a crash point during a sale; then the other worker takes over.
+async fn dies_during_a_sale_at(crash_point: &str) {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    env.stack.stop_child(OTHER).await.unwrap();
+    let coupon = env.coupon(200, 1).await;
+    env.restart_with(ARMED, &[("STAMPEDE_CRASH_AT", crash_point)]).await;
+    let claimants = Claimants::new(&coupon.id, 400);
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
+        let exit = env.stack.wait_exit(ARMED, TIMEOUT).await.unwrap();
+        assert_eq!(exit.signal(), Some(nix::libc::SIGABRT), "the worker crashes at {crash_point}: {exit}");
+        env.stack.restart(OTHER).await.unwrap();
     });
-    expect_all_codes_given(&field, &crowd, tally, 200).await;
-    field.restart_with(ARMED, &[]).await;
-    field.leave().await;
+    claimants.expect_all_claimed(&env, tally, 200).await;
+    env.finish().await;
 }
 
 #[tokio::test]
 async fn fault_1_a_worker_dies_after_popping_codes_and_before_the_write() {
-    dies_at("after-pop:2").await;
+    dies_during_a_sale_at("after-pop:2").await;
 }
 
 #[tokio::test]
-async fn fault_2_a_worker_dies_after_the_write_and_before_telling_anybody() {
-    dies_at("after-write:4").await;
+async fn fault_2_a_worker_dies_after_the_write_and_before_publishing() {
+    dies_during_a_sale_at("after-write:4").await;
 }
 
 #[tokio::test]
-async fn fault_2_a_worker_dies_in_the_middle_of_telling() {
-    dies_at("amid-publish:3").await;
+async fn fault_2_a_worker_dies_while_publishing() {
+    dies_during_a_sale_at("amid-publish:3").await;
 }
 
 #[tokio::test]
-async fn fault_3_a_worker_dies_after_telling_and_before_the_watermark() {
-    dies_at("after-publish-acknowledged:3").await;
+async fn fault_3_a_worker_dies_after_publishing_and_before_the_watermark() {
+    dies_during_a_sale_at("after-publish-acknowledged:3").await;
 }
 
 #[tokio::test]
-async fn fault_27_a_worker_dies_while_it_fills_a_list() {
-    dies_at("amid-refill").await;
+async fn fault_27_a_worker_dies_while_it_refills_a_list() {
+    dies_during_a_sale_at("amid-refill").await;
 }
 
 #[tokio::test]
-async fn fault_4_a_worker_that_froze_past_its_session_and_goes_on_hurts_nobody() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupons = [field.coupon(150, 1).await, field.coupon(150, 1).await, field.coupon(150, 1).await];
-    let crowds = coupons.each_ref().map(|coupon| Crowd::new(coupon, 300));
-    let sale = futures::future::join_all(crowds.iter().map(|crowd| crowd.run(&field)));
+async fn fault_4_a_worker_that_was_frozen_past_its_session_and_continues_changes_nothing() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupons = [env.coupon(150, 1).await, env.coupon(150, 1).await, env.coupon(150, 1).await];
+    let claimants = coupons.each_ref().map(|coupon| Claimants::new(&coupon.id, 300));
+    let sale = join_all(claimants.iter().map(|claimants| claimants.run(&env)));
     let (tallies, ()) = tokio::join!(sale, async {
-        for (frozen, heir, when) in [(ARMED, OTHER, 30), (OTHER, ARMED, 60)] {
-            crowds[0].answered(when).await;
-            field.stack.freeze(frozen).unwrap();
-            owns_everything(&field, heir).await;
-            field.stack.resume(frozen).unwrap();
+        for (frozen, successor, when) in [(ARMED, OTHER, 30), (OTHER, ARMED, 60)] {
+            claimants[0].until_done(when).await;
+            env.stack.freeze(frozen).unwrap();
+            until_owner_of_all(&env, successor).await;
+            env.stack.resume(frozen).unwrap();
         }
     });
-    for (crowd, tally) in crowds.iter().zip(tallies) {
-        expect_all_codes_given(&field, crowd, tally, 150).await;
+    for (claimants, tally) in claimants.iter().zip(tallies) {
+        claimants.expect_all_claimed(&env, tally, 150).await;
     }
-    field.leave().await;
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn fault_28_whatever_an_old_owner_pops_from_its_old_lists_hurts_nobody() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(2_000, 1).await;
-    let crowd = Crowd::new(&coupon, 2_200);
-    let client = redis::Client::open(field.stack.endpoints().redis_url).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
-        crowd.answered(300).await;
+async fn fault_28_pops_of_a_former_owner_from_its_old_lists_change_nothing() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(2_000, 1).await;
+    let claimants = Claimants::new(&coupon.id, 2_200);
+    let mut redis = env.redis().await;
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
+        claimants.until_done(300).await;
         let lists: Vec<String> = redis.keys("*").await.unwrap();
-        assert!(!lists.is_empty(), "a coupon under load has its codes in Redis");
-        for worker in [ARMED, OTHER] {
-            field.stack.kill(worker).unwrap();
+        assert!(!lists.is_empty(), "a coupon under load has codes in Redis");
+        for worker in WORKERS {
+            env.stack.kill(worker).unwrap();
         }
-        for worker in [ARMED, OTHER] {
-            field.stack.restart(worker).await.unwrap();
+        for worker in WORKERS {
+            env.stack.restart(worker).await.unwrap();
         }
-        // The lists as the old owner would go on popping from them.
+        // As the former owner would continue to pop from its lists.
         let mut popped = 0;
         for list in lists {
             while redis.lpop::<_, Option<Vec<u8>>>(&list, None).await.unwrap().is_some() {
                 popped += 1;
             }
         }
-        assert!(popped > 0, "there was something left to pop");
+        assert!(popped > 0, "the old lists still contain codes");
     });
-    expect_all_codes_given(&field, &crowd, tally, 2_000).await;
-    field.leave().await;
+    claimants.expect_all_claimed(&env, tally, 2_000).await;
+    env.finish().await;
 }
 
-/// Breaks the insertion of claims while a sale is on: `condition` says which claim is refused how.
-async fn with_a_trigger_on_claims(field: &Field, body: &'static str, crowd: &Arc<Crowd>) -> Tally {
-    let mut postgres = field.postgres().await;
+/// Runs a sale while a trigger with this body fires before each inserted claim.
+async fn with_a_trigger_on_claims(
+    env: &Environment,
+    body: &'static str,
+    claimants: &Arc<Claimants>,
+) -> Tally {
+    let mut postgres = env.postgres().await;
     let create = format!(
         "create sequence stampede.planted_calls;
          create function stampede.planted() returns trigger language plpgsql as $$ begin {body} return new; end $$;
          create trigger planted before insert on stampede.claims for each row execute function stampede.planted()"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut postgres).await.unwrap();
-    let tally = crowd.run(field).await;
+    let tally = claimants.run(env).await;
     let remove = "drop trigger planted on stampede.claims; drop function stampede.planted;
                   drop sequence stampede.planted_calls";
     sqlx::raw_sql(remove).execute(&mut postgres).await.unwrap();
@@ -169,137 +143,124 @@ async fn with_a_trigger_on_claims(field: &Field, body: &'static str, crowd: &Arc
 
 #[tokio::test]
 async fn fault_50_a_batch_that_fails_while_the_next_one_is_decided_is_decided_again_with_it() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(500, 1).await;
-    let crowd = Crowd::new(&coupon, 700);
-    // Once each, in the middle of batches, and late enough for the next batch to be decided meanwhile: a count that
-    // does not match, and a deadlock.
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(500, 1).await;
+    let claimants = Claimants::new(&coupon.id, 700);
+    // Once each, in the middle of a batch, and late enough for the next batch to be decided meanwhile: a count that does
+    // not match, and a deadlock.
     let body = "case nextval('stampede.planted_calls')
                 when 40 then perform pg_sleep(0.3); raise exception 'planted' using errcode = 'SP002';
                 when 150 then perform pg_sleep(0.3); raise exception 'planted' using errcode = '40P01';
                 when 260 then perform pg_sleep(0.3); raise exception 'planted' using errcode = 'SP002';
                 else null; end case;";
     let failed = async || {
-        let mut failed = [0.0; 2];
-        for worker in [ARMED, OTHER] {
-            failed[0] += field.metric(worker, "stampede_writes_total", "mismatch").await;
-            failed[1] += field.metric(worker, "stampede_writes_total", "retry").await;
-        }
-        failed
+        let mismatched = env.worker_metric("stampede_writes_total", "mismatch").await;
+        [mismatched, env.worker_metric("stampede_writes_total", "retry").await]
     };
     let before = failed().await;
-    let tally = with_a_trigger_on_claims(&field, body, &crowd).await;
+    let tally = with_a_trigger_on_claims(&env, body, &claimants).await;
     let after = failed().await;
     assert!(after[0] >= before[0] + 2.0 && after[1] >= before[1] + 1.0, "{before:?} {after:?}");
-    expect_all_codes_given(&field, &crowd, tally, 500).await;
+    claimants.expect_all_claimed(&env, tally, 500).await;
     assert_eq!(tally.won + tally.lost, 500, "{tally:?}");
-    field.leave().await;
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn a_claim_that_postgres_refuses_as_data_stands_alone_in_the_end() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(300, 1).await;
-    let crowd = Crowd::new(&coupon, 300);
-    let body = "if new.user_id like '%-user-77' then
+async fn a_claim_that_postgres_rejects_as_data_is_isolated_and_becomes_a_dead_letter() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(300, 1).await;
+    let claimants = Claimants::new(&coupon.id, 300);
+    let body = "if new.user_id like '%.user-77' then
                     raise exception 'planted' using errcode = '22021';
                 end if;";
-    let tally = with_a_trigger_on_claims(&field, body, &crowd).await;
+    let tally = with_a_trigger_on_claims(&env, body, &claimants).await;
     assert_eq!((tally.won, tally.rejected), (299, 1), "{tally:?}");
-    let report = field.leave().await;
+    let report = env.finish().await;
     assert!(report.dead_letters > 0, "\n{report}");
 }
 
 #[tokio::test]
-async fn fault_51_a_takeover_that_comes_late_does_not_keep_what_went_elsewhere() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(400, 1).await;
-    let crowd = Crowd::new(&coupon, 600);
-    let fenced = async || {
-        let [one, other] = [ARMED, OTHER].map(|worker| field.metric(worker, "stampede_fenced_total", ""));
-        one.await + other.await
-    };
+async fn fault_51_a_takeover_that_arrives_late_keeps_no_partition_of_another_owner() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(400, 1).await;
+    let claimants = Claimants::new(&coupon.id, 600);
+    let fenced = async || env.worker_metric("stampede_fenced_total", "").await;
     let before = fenced().await;
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
-        crowd.answered(100).await;
-        // The call of a worker that was assigned everything once: it lay somewhere, and arrives now. Nobody will act
-        // on its answer; the owners are shut out, and are still the ones to whom the group assigns the partitions.
-        let late = "select stampede.take_over(partition, 'somebody late', gen_random_uuid()) from stampede.partitions";
-        sqlx::raw_sql(late).execute(&mut field.postgres().await).await.unwrap();
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
+        claimants.until_done(100).await;
+        // The delayed call of a worker to which everything was assigned once. No process acts on its result: the owners
+        // are fenced, and the partitions are still assigned to them.
+        let late = "select stampede.take_over(partition, 'a late worker', gen_random_uuid()) from stampede.partitions";
+        sqlx::raw_sql(late).execute(&mut env.postgres().await).await.unwrap();
     });
-    expect_all_codes_given(&field, &crowd, tally, 400).await;
-    assert!(fenced().await > before, "the owner was shut out, and took over again");
-    field.leave().await;
+    claimants.expect_all_claimed(&env, tally, 400).await;
+    assert!(fenced().await > before, "the owner was fenced and took over again");
+    env.finish().await;
 }
 
 #[tokio::test]
-async fn a_worker_that_froze_before_its_takeover_lets_go_of_what_went_elsewhere() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupons = [field.coupon(100, 1).await, field.coupon(100, 1).await];
-    // Its first takeover is held while it is frozen past its session; when it goes on, everything is another's.
-    field.stack.stop_child(OTHER).await.unwrap();
-    field.stack.stop_child(ARMED).await.unwrap();
-    let pause = vec![("STAMPEDE_PAUSE_AT".to_owned(), format!("before-takeover:{}", PAUSE.as_millis()))];
-    field.stack.set_env(ARMED, pause).unwrap();
-    let pauses_before = pauses(&field, ARMED);
-    field.stack.start_child(ARMED).await.unwrap();
-    is_pausing(&field, ARMED, pauses_before).await;
-    let over = Instant::now() + PAUSE;
-    let crowds = coupons.each_ref().map(|coupon| Crowd::new(coupon, 200));
-    let sale = futures::future::join_all(crowds.iter().map(|crowd| crowd.run(&field)));
-    let (tallies, ()) = tokio::join!(sale, async {
-        field.stack.freeze(ARMED).unwrap();
-        field.stack.restart(OTHER).await.unwrap();
-        owns_everything(&field, OTHER).await;
-        sleep_until(over).await;
-        field.stack.resume(ARMED).unwrap();
-    });
-    for (crowd, tally) in crowds.iter().zip(tallies) {
-        expect_all_codes_given(&field, crowd, tally, 100).await;
+async fn fault_51_a_worker_that_was_frozen_before_its_takeover_releases_the_partitions_of_its_successor() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupons = [env.coupon(100, 1).await, env.coupon(100, 1).await];
+    // Its first takeover is delayed while it is frozen past its session. When it continues, another worker owns
+    // everything.
+    for worker in WORKERS {
+        env.stack.stop_child(worker).await.unwrap();
     }
-    field.restart_with(ARMED, &[]).await;
-    field.leave().await;
+    let paused = env.count_in_logs(&[ARMED], PAUSING);
+    let pause = format!("before-takeover:{}", PAUSE.as_millis());
+    env.start_with(ARMED, &[("STAMPEDE_PAUSE_AT", &pause)]).await;
+    until("the worker pauses", async || env.count_in_logs(&[ARMED], PAUSING) > paused).await;
+    let pause_ends = Instant::now() + PAUSE;
+    let claimants = coupons.each_ref().map(|coupon| Claimants::new(&coupon.id, 200));
+    let sale = join_all(claimants.iter().map(|claimants| claimants.run(&env)));
+    let (tallies, ()) = tokio::join!(sale, async {
+        env.stack.freeze(ARMED).unwrap();
+        env.stack.restart(OTHER).await.unwrap();
+        until_owner_of_all(&env, OTHER).await;
+        sleep_until(pause_ends).await;
+        env.stack.resume(ARMED).unwrap();
+    });
+    for (claimants, tally) in claimants.iter().zip(tallies) {
+        claimants.expect_all_claimed(&env, tally, 100).await;
+    }
+    env.finish().await;
 }
 
-async fn lists(field: &Field) -> Vec<String> {
-    let client = redis::Client::open(field.stack.endpoints().redis_url).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    redis.keys("stampede:stock:*").await.unwrap()
+async fn lists(env: &Environment) -> Vec<String> {
+    env.redis().await.keys("stampede:stock:*").await.unwrap()
 }
 
-/// Waits until every list of codes in Redis belongs to an ownership of now, or is one of these (whose owners were
-/// killed in other tests): who let go has thrown its lists away.
-async fn only_present_owners_have_lists(field: &Field, before: &[String]) {
-    let mut postgres = field.postgres().await;
-    let until = Instant::now() + SETTLES_WITHIN;
-    loop {
+/// Waits until every list of codes in Redis belongs to a current owner, or is one of these, whose owners were killed by
+/// other tests: a worker that releases a partition deletes its lists.
+async fn until_only_current_owners_have_lists(env: &Environment, before: &[String]) {
+    let mut postgres = env.postgres().await;
+    until("former owners have deleted their lists", async || {
         let sql = "select replace(nonce::text, '-', '') from stampede.partitions where nonce is not null";
         let nonces: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut postgres).await.unwrap();
-        let mut left = lists(field).await;
+        let mut left = lists(env).await;
         left.retain(|list| !before.contains(list) && !nonces.iter().any(|nonce| list.contains(nonce)));
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < until, "lists of owners that have gone: {left:?}");
-        sleep(Duration::from_millis(50)).await;
-    }
+        left.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn fault_48_every_process_is_restarted_in_order_under_load_and_nothing_is_lost() {
-    let field = Field::enter(Kind::Faulty).await;
-    let coupon = field.coupon(3_000, 1).await;
-    let crowd = Crowd::new(&coupon, 4_000);
-    let before = lists(&field).await;
-    let (tally, ()) = tokio::join!(crowd.run(&field), async {
-        for (n, child) in [ARMED, Child::Api(0), OTHER, Child::Api(1)].into_iter().enumerate() {
-            crowd.answered(400 + 500 * n).await;
-            // An orderly end: within its time, with nothing killed.
-            field.stack.stop_child(child).await.unwrap();
-            field.stack.restart(child).await.unwrap();
+async fn fault_48_a_rolling_restart_of_every_process_under_load_loses_nothing() {
+    let env = OwnStack::of(StackKind::ShortSessions).await;
+    let coupon = env.coupon(3_000, 1).await;
+    let claimants = Claimants::new(&coupon.id, 4_000);
+    let before = lists(&env).await;
+    let (tally, ()) = tokio::join!(claimants.run(&env), async {
+        for (n, child) in [ARMED, APIS[0], OTHER, APIS[1]].into_iter().enumerate() {
+            claimants.until_done(400 + 500 * n).await;
+            // In time and without a SIGKILL.
+            env.stack.stop_child(child).await.unwrap();
+            env.stack.restart(child).await.unwrap();
         }
     });
-    expect_all_codes_given(&field, &crowd, tally, 3_000).await;
-    only_present_owners_have_lists(&field, &before).await;
-    field.leave().await;
+    claimants.expect_all_claimed(&env, tally, 3_000).await;
+    until_only_current_owners_have_lists(&env, &before).await;
+    env.finish().await;
 }

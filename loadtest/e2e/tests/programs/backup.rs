@@ -3,24 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use checker::Told;
 use local_stack::Child;
 use tokio::task::spawn_blocking;
 
-use crate::support::foreigner::Foreigner;
-use crate::support::operator::{goes_on, partition, repair, repairs, stops_with};
-use crate::support::{Ask, Field, Kind};
+use e2e::environment::{APIS, OwnStack, PARTITIONS, WORKERS};
+use e2e::foreign_producer::ForeignProducer;
+use e2e::operator::{partition, partitions, repair, repairs, until_ready, until_stopped};
+use e2e::{ApiResponse, Environment, Request, StackKind};
 
-const WORKERS: [Child; 2] = [Child::Worker(0), Child::Worker(1)];
-const APIS: [Child; 2] = [Child::Api(0), Child::Api(1)];
-
-/// Codes by the users who were told them.
-async fn claims(field: &Field, coupon: &str, prefix: &str, count: usize) -> Vec<String> {
+/// Codes by the users who received them.
+async fn claims(env: &Environment, coupon: &str, prefix: &str, count: usize) -> Vec<String> {
     let mut codes = Vec::new();
     for n in 0..count {
         let user = format!("{prefix}-{n}");
-        let told = field.pursue(Ask::of(&user, coupon).key("once").wait(5)).await;
-        let Told::Accepted { code } = told else { panic!("{user}: {told:?}") };
+        let response = env.final_response(Request::claim(&user, coupon).key("once").wait(5)).await;
+        let ApiResponse::Accepted { code } = response else { panic!("{user}: {response:?}") };
         codes.push(code.into());
     }
     codes
@@ -37,63 +34,63 @@ async fn copy(from: PathBuf, to: PathBuf) {
     assert!(copied.await.unwrap().unwrap().success());
 }
 
-async fn with_postgres_down(field: &Field, copied: impl Future<Output = ()>) {
-    field.stack.stop_child(Child::Postgres).await.unwrap();
+async fn with_postgres_down(env: &Environment, copied: impl Future<Output = ()>) {
+    env.stack.stop_child(Child::Postgres).await.unwrap();
     copied.await;
-    field.stack.restart(Child::Postgres).await.unwrap();
+    env.stack.restart(Child::Postgres).await.unwrap();
 }
 
-fn directories(field: &Field) -> (PathBuf, PathBuf) {
-    let data: &Path = field.stack.data_dir();
+fn directories(env: &Environment) -> (PathBuf, PathBuf) {
+    let data: &Path = env.stack.data_dir();
     (data.join("postgres"), data.join("backup"))
 }
 
 #[tokio::test]
-async fn fault_21_a_postgres_restored_to_an_older_backup_is_noticed_and_a_command_decides_again() {
-    let field = Field::enter(Kind::Doomed).await;
-    let coupon = field.coupon(50, 1).await;
-    let foreigner = Foreigner::at(&field, &coupon).await;
-    let number = foreigner.partition;
-    let (data, backup) = directories(&field);
-    let before = claims(&field, &coupon, "before", 3).await;
-    foreigner.heard(&field).await;
-    with_postgres_down(&field, copy(data.clone(), backup.clone())).await;
-    goes_on(&field).await;
-    let after = claims(&field, &coupon, "after", 4).await;
-    foreigner.heard(&field).await;
-    let knew = partition(&field, number).await;
+async fn fault_21_postgres_restored_to_an_older_backup_stops_its_partitions_until_a_repair() {
+    let env = OwnStack::of(StackKind::Disposable).await;
+    let coupon = env.coupon(50, 1).await;
+    let producer = ForeignProducer::of(&env, &coupon.id).await;
+    let number = producer.partition;
+    let (data, backup) = directories(&env);
+    let before = claims(&env, &coupon.id, "before", 3).await;
+    producer.until_decided().await;
+    with_postgres_down(&env, copy(data.clone(), backup.clone())).await;
+    until_ready(&env).await;
+    let after = claims(&env, &coupon.id, "after", 4).await;
+    producer.until_decided().await;
+    let knew = partition(&env, number).await;
     // Under running workers: the worst way to do it, and noticed even so.
-    with_postgres_down(&field, copy(backup, data)).await;
+    with_postgres_down(&env, copy(backup, data)).await;
     // Its owner has nothing to write, and notices when it has.
-    foreigner.send(&foreigner.request("claim", "later", None)).await;
-    let text = stops_with(&field, &[&format!("partition {number}"), "restored to an older backup"]).await;
+    producer.send(&producer.request("claim", "later", None)).await;
+    let text = until_stopped(&env, &[&format!("partition {number}"), "restored to an older backup"]).await;
     assert!(text.contains("workers repair"), "{text}");
-    let knows = partition(&field, number).await;
+    let knows = partition(&env, number).await;
     assert!(knows["next_offset"].as_i64() < knew["next_offset"].as_i64(), "{knows} {knew}");
-    // A worker that knows nothing of it is told by Kafka.
+    // A worker that knows nothing of it is response by Kafka.
     for worker in WORKERS {
-        field.stack.stop_child(worker).await.unwrap();
-        field.stack.start_child(worker).await.unwrap();
+        env.stack.stop_child(worker).await.unwrap();
+        env.stack.start_child(worker).await.unwrap();
     }
-    stops_with(&field, &[&format!("partition {number}"), "restored to an older backup"]).await;
-    let said = repair(&field, number, "recorded").await;
-    assert!(said.done && said.text.contains("nothing is skipped"), "{said:?}");
+    until_stopped(&env, &[&format!("partition {number}"), "restored to an older backup"]).await;
+    let said = repair(&env, number, "recorded").await;
+    assert!(said.succeeded && said.stdout.contains("nothing is skipped"), "{said:?}");
     for api in APIS {
-        field.restart_with(api, &[]).await;
+        env.restart_with(api, &[]).await;
     }
     // Other partitions may have had something to lose as well, and are repaired the same way.
-    for other in 0..8 {
-        if partition(&field, other).await["healthy"] == false {
-            assert!(repair(&field, other, "recorded").await.done);
+    for (other, state) in (0..PARTITIONS).zip(partitions(&env).await) {
+        if state["healthy"] == false {
+            assert!(repair(&env, other, "recorded").await.succeeded);
         }
     }
-    goes_on(&field).await;
+    until_ready(&env).await;
     // The log still has every request, in its order: each is decided again, here as it was the first time.
-    assert_eq!(claims(&field, &coupon, "before", 3).await, before);
-    assert_eq!(claims(&field, &coupon, "after", 4).await, after);
-    claims(&field, &coupon, "new", 2).await;
-    assert_eq!(field.counts(&coupon).await["claimed"], 10);
-    let recorded = repairs(&field, number).await;
+    assert_eq!(claims(&env, &coupon.id, "before", 3).await, before);
+    assert_eq!(claims(&env, &coupon.id, "after", 4).await, after);
+    claims(&env, &coupon.id, "new", 2).await;
+    assert_eq!(env.counts(&coupon.id).await["claimed"], 10);
+    let recorded = repairs(&env, number).await;
     assert!(recorded.len() == 1 && recorded[0].2.contains("older backup"), "{recorded:?}");
-    assert!(partition(&field, number).await["write_no"].as_i64() > knew["write_no"].as_i64());
+    assert!(partition(&env, number).await["write_no"].as_i64() > knew["write_no"].as_i64());
 }

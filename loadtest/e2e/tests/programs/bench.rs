@@ -12,7 +12,7 @@ use load_support::progress::Console;
 use local_stack::testing;
 use sqlx::{Executor as _, PgConnection};
 
-use crate::support::alone;
+use e2e::stacks;
 
 const CLAIMS: u64 = 2_000;
 /// They differ from another arm by one number, and would only take time.
@@ -64,8 +64,8 @@ async fn rob(mut connection: PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_arm_of_the_benchmark_has_a_figure_and_a_violation_voids_one() {
-    let _turn = alone().await;
+async fn every_arm_of_the_benchmark_has_figures_and_a_violation_voids_an_arm() {
+    let _slot = stacks::slot().await;
     let programs = testing::programs().await.unwrap();
     let mut arms: Vec<&'static dyn Arm> =
         ALL.iter().copied().filter(|arm| !LIKE_ANOTHER.contains(&arm.name())).collect();

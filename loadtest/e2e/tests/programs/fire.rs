@@ -6,18 +6,18 @@ use std::time::Duration;
 use checker::Invariant;
 use coupon_core::ids::RequestId;
 use fire::dice::Dice;
-use fire::field::{Field as Burning, Trouble};
+use fire::field::{Field, Trouble};
 use fire::scenarios::{Scenario, all};
 use fire::verdict::Verdict;
 use fire::{Settings, burn, config};
 use load_support::progress::Console;
 use local_stack::{Stack, StackConfig, testing};
 use schemas::topics::RESPONSES;
-use schemas::{CouponResponse, Encoder, SchemaId, Subject, partition_for};
+use schemas::{CouponResponse, Encoder, Subject, partition_for};
 use serde_json::Value;
 
-use crate::support::Field;
-use crate::support::log::{Planted, Producer};
+use e2e::kafka::{Producer, Record, schema_id};
+use e2e::stacks;
 
 /// Nothing here depends on how fast the machine is: a run is over when every scenario had its turn.
 const SETTINGS: Settings = Settings {
@@ -30,12 +30,12 @@ const SETTINGS: Settings = Settings {
 };
 
 async fn fire(settings: &Settings, scenarios: &[Scenario]) -> Verdict {
-    let alone = Field::alone().await;
+    let slot = stacks::slot().await;
     let config = StackConfig { workers: 2, ..config(testing::programs().await.unwrap()) };
     let stack = Arc::new(Stack::start(config).await.unwrap());
     let verdict = Box::pin(burn(settings, scenarios, &stack, &Console::default())).await;
     stack.stop().await.unwrap();
-    drop(alone);
+    drop(slot);
     verdict.unwrap()
 }
 
@@ -46,7 +46,7 @@ fn named(names: &[&str]) -> Vec<Scenario> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_fire_ends_with_every_request_answered_and_nothing_broken() {
+async fn a_short_fault_run_ends_without_unresolved_requests_and_violations() {
     let chosen = named(&[
         "kill-worker",
         "kill-api",
@@ -83,16 +83,14 @@ fn tempfile_path() -> std::path::PathBuf {
 }
 
 /// Tells somebody a second outcome, and another one than the first.
-async fn forge_a_response(field: &Burning, _: &mut Dice) -> Result<(), Trouble> {
+async fn forge_a_response(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
     let mut postgres = field.postgres().await?;
     let told = "select c.identity, c.body, c.user_id, u.coupon_id from stampede.claims c
                   join stampede.coupons u using (coupon_no) where c.user_id like 'probe-%' limit 1";
     let told: Option<(uuid::Uuid, i64, String, String)> =
         sqlx::query_as(told).fetch_optional(&mut postgres).await?;
     let (identity, body, user_id, coupon_id) = told.ok_or("nobody was told anything")?;
-    let sql = "select schema_id from stampede.schemas where fingerprint = $1";
-    let own = sqlx::query_scalar(sql).bind(Subject::Response.newest().fingerprint.as_slice());
-    let own: i32 = own.fetch_one(&mut postgres).await?;
+    let own = schema_id(&mut postgres, Subject::Response).await;
     let partition = partition_for(user_id.as_bytes(), field.partitions);
     let forged = CouponResponse {
         request_id: RequestId { identity: identity.as_u128(), body }.to_string(),
@@ -104,15 +102,15 @@ async fn forge_a_response(field: &Burning, _: &mut Dice) -> Result<(), Trouble> 
         decided_at_ms: 1,
         ..CouponResponse::default()
     };
-    let value = Encoder::new(SchemaId(own)).encode_to_vec(&forged)?;
+    let value = Encoder::new(own).encode_to_vec(&forged)?;
     let planted =
-        Planted { partition, key: Some(user_id.into_bytes()), value: Some(value), ..Planted::default() };
+        Record { partition, key: Some(user_id.into_bytes()), value: Some(value), ..Record::default() };
     Producer::to(&field.endpoints.kafka).produce(RESPONSES, &planted).await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fire_in_which_somebody_forges_a_second_response_ends_with_a_violation() {
+async fn a_fault_run_with_a_planted_second_response_ends_with_a_violation() {
     let forgery = Scenario {
         name: "forgery",
         faults: &[],

@@ -5,11 +5,11 @@ use benchmark::memory::{MemoryArgs, measure};
 use load_support::progress::Console;
 use local_stack::testing;
 
-use crate::support::alone;
+use e2e::stacks;
 
 #[tokio::test]
-async fn in_a_small_headline_every_code_is_given_once_and_every_attempt_is_answered() {
-    let _turn = alone().await;
+async fn in_a_small_headline_run_every_code_is_given_once_and_every_attempt_has_a_response() {
+    let _slot = stacks::slot().await;
     let programs = testing::programs().await.unwrap();
     let args = HeadlineArgs {
         attempts: 3_000,
@@ -28,8 +28,8 @@ async fn in_a_small_headline_every_code_is_given_once_and_every_attempt_is_answe
 }
 
 #[tokio::test]
-async fn a_small_memory_run_works_its_backlog_off_within_its_bound() {
-    let _turn = alone().await;
+async fn a_small_memory_run_processes_its_backlog_within_its_limit() {
+    let _slot = stacks::slot().await;
     let programs = testing::programs().await.unwrap();
     let args = MemoryArgs { codes: 20_000, backlog: 5_000, limit_mib: 512, json: false, programs: None };
     let memory = measure(&args, &programs, &Console::default()).await.unwrap();

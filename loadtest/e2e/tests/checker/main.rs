@@ -1,0 +1,20 @@
+//! The checker finds what is planted: a fixture in order is clean, and is then broken in one place after another.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use checker::{Invariant, Report};
+
+mod claims;
+mod external;
+mod fixtures;
+mod transitions;
+mod verify;
+
+/// These invariants and no others are broken, and an offender is named.
+fn expect_broken(report: &Report, broken: &[Invariant], named: &str) {
+    let found: Vec<Invariant> =
+        report.lines.iter().filter(|line| line.violations > 0).map(|line| line.invariant).collect();
+    assert_eq!(found, broken, "\n{report}");
+    let offenders = || report.lines.iter().flat_map(|line| &line.first);
+    assert!(offenders().any(|offender| offender.contains(named)), "nobody says {named:?}\n{report}");
+}

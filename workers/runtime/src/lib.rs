@@ -11,9 +11,11 @@
 //!    clients that cannot reconnect.
 //! 4. [`topics`], [`registry`]: topics and schemas, which must exist before the first record. [`group`]: the session
 //!    timeout of the consumer group.
-//! 5. [`retry`]: bounded waiting for a server. `nodelay`: sets `TCP_NODELAY` on sqlx's sockets.
+//! 5. [`retry`]: bounded waiting for a server. [`crash_points`]: fault injection for tests. `nodelay`: sets `TCP_NODELAY`
+//!    on the sockets of sqlx.
 
 pub mod config;
+pub mod crash_points;
 pub mod group;
 pub mod kafka;
 pub mod lifecycle;

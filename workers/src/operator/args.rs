@@ -37,7 +37,7 @@ pub enum ResumeFrom {
     Recorded,
     /// The first record in the log.
     Earliest,
-    /// The end of the log: all records that are not decided are skipped.
+    /// The end of the log: all pending records are skipped.
     Latest,
     /// This offset.
     Offset(i64),
@@ -72,7 +72,7 @@ pub struct RepairArgs {
 
     /// Where to resume: `recorded` (the offset recorded in Postgres: nothing is skipped, the log is decided again from
     /// there; after a backup was restored), `earliest` (the first record in the log; after retention was too short, or
-    /// the topic was recreated), `latest` (the end of the log: all undecided records are skipped), or an offset.
+    /// the topic was recreated), `latest` (the end of the log: all pending records are skipped), or an offset.
     #[arg(long, value_name = "recorded|earliest|latest|OFFSET")]
     pub resume_from: ResumeFrom,
 

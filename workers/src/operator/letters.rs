@@ -113,7 +113,7 @@ impl Letters {
         self.client.unassign()
     }
 
-    /// One dead letter; `None` if there is none at this offset.
+    /// One dead letter; `None` if the offset has no record.
     pub(crate) fn one(&self, id: LetterId) -> KafkaResult<Option<Letter>> {
         let (low, high) = self.client.fetch_watermarks(DEAD_LETTERS, id.partition, TIMEOUT)?;
         if id.offset < low || id.offset >= high {

@@ -49,7 +49,7 @@ fn cells(status: &PartitionStatus) -> [String; 9] {
     ]
 }
 
-/// Number of undecided records; `None` if the state of the log is unavailable.
+/// Number of pending records; `None` if the state of the log is unavailable.
 fn lag(status: &PartitionStatus) -> Option<i64> {
     let next = status.row.as_ref().map_or(0, |row| row.position.next_offset.0);
     status.found.as_ref().map(|found| (found.high.0 - next.max(found.low.0)).max(0))

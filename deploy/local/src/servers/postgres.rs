@@ -35,7 +35,7 @@ pub(crate) fn home(context: &StackContext) -> PathBuf {
     context.dir.join("postgres")
 }
 
-/// Creates the cluster if there is none; otherwise removes what a killed postmaster left. Blocks.
+/// Creates the cluster if it does not exist; otherwise removes what a killed postmaster left. Blocks.
 pub(crate) fn prepare(context: &StackContext) -> Result<(), StackError> {
     let home = home(context);
     if home.join("PG_VERSION").exists() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Harness, start};
 use local_stack::Child;
-use workers::crash_points::Point;
+use workers::crash_points::{CrashPoint as _, Point};
 
 const WORKER: Child = Child::Worker(0);
 

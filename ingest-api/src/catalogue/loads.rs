@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::unix_ms;
-use crate::crash_points;
+use crate::crash_points::{Point, pass};
 use crate::db::loads::{Job, LoadStore, Stored};
 use crate::requests::producer::RequestProducer;
 use crate::telemetry::metrics as names;
@@ -96,7 +96,7 @@ impl Loads {
         let sealed = self.fill(&load).await;
         drop(slot);
         if sealed {
-            crash_points::pass(crash_points::AFTER_LOAD_SEALED);
+            pass(Point::AfterLoadSealed).await;
             self.announce(load.id, &load.coupon_id).await;
         }
     }
@@ -132,7 +132,7 @@ impl Loads {
             }
             match self.store.store(load.id, stored, &codes).await {
                 Ok(Stored::Yes) => {
-                    crash_points::pass(crash_points::AFTER_LOAD_CHUNK);
+                    pass(Point::AfterLoadChunk).await;
                     counter!(names::CODES_GENERATED).increment(codes.len() as u64);
                     (stored, failures) = (stored + size, 0);
                 }
@@ -159,7 +159,7 @@ impl Loads {
 
     /// Sends a sealed load to the owner of the coupon. A load that is announced twice is applied once.
     async fn announce(&self, load: i64, coupon_id: &str) {
-        crash_points::pass(crash_points::BEFORE_ANNOUNCE);
+        pass(Point::BeforeAnnounce).await;
         let record = CouponRequest {
             kind: kinds::STOCK_ADDED.to_owned(),
             coupon_id: coupon_id.to_owned(),

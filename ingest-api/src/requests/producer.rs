@@ -23,7 +23,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::in_flight::InFlight;
-use crate::crash_points;
+use crate::crash_points::{Point, pass_blocking};
 use crate::outcomes::pending::{PendingRequests, WaiterId};
 use crate::outcomes::wake_batcher::WakeBatcher;
 use crate::telemetry::metrics as names;
@@ -79,7 +79,7 @@ struct DeliveryHandler {
 impl DeliveryHandler {
     fn record_result(&self, request: &SentRequest, is_acknowledged: bool) {
         if is_acknowledged {
-            crash_points::pass(crash_points::AFTER_PRODUCE_ACKNOWLEDGED);
+            pass_blocking(Point::AfterProduceAcknowledged);
             self.accepted.increment(1);
             self.acknowledged_seconds.record(request.since.elapsed().as_secs_f64());
         } else {

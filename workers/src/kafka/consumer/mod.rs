@@ -24,7 +24,7 @@ use runtime::supervised::SupervisedClient;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::codec::decode::RecordDecoder;
-use crate::crash_points::{Point, pass_by};
+use crate::crash_points::{Point, pass_blocking};
 use crate::ports::{Assignment, ConsumerCommand};
 use membership::Membership;
 use reader::Reader;
@@ -188,7 +188,7 @@ impl Consumer {
         let commits = std::mem::take(&mut self.commits);
         if !commits.is_empty() {
             self.membership.commit(&commits);
-            pass_by(Point::AfterCommitOffset);
+            pass_blocking(Point::AfterCommitOffset);
         }
     }
 

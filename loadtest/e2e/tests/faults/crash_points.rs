@@ -154,7 +154,7 @@ fn every_crash_point_of_the_worker_has_a_test_that_dies_there() {
     });
     let names: Vec<&str> = names.collect();
     assert!(names.len() > 10, "{names:?}");
-    // Reached only with dead letters, or when a list is deleted, which cannot be forced here: `workers/tests/crashing.rs`
+    // Reached only with dead letters, or when a list is deleted, which cannot be forced here: `workers/tests/crashes.rs`
     // dies there.
     let elsewhere = ["before-events", "after-delete-lists"];
     for name in names.into_iter().filter(|name| !elsewhere.contains(name)) {

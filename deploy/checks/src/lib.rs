@@ -1,8 +1,9 @@
 //! Checks of the repository itself. They read files as text and run nothing.
 //!
-//! Reading order: [`files`] (which files there are), [`terms`] (the vocabulary of `deploy/docs/terms.txt`), [`imports`]
+//! Reading order: [`files`] (which files there are), [`documents`] (links in Markdown), [`terms`] (the vocabulary of `deploy/docs/terms.txt`), [`imports`]
 //! (the module graph of a crate and its cycles). The tests apply them to this repository.
 
+pub mod documents;
 pub mod files;
 pub mod imports;
 pub mod terms;

@@ -1,15 +1,15 @@
-//! What a fault run can be asked for.
+//! The options of a fault run.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 
-/// Faults on purpose: the whole stack under mixed load, and everything that can go wrong does, at moments that a seed
-/// decides. Then the checker holds what clients were told, the topics and Postgres against the invariants.
+/// Injects faults into the whole stack under mixed load, in an order that a seed determines. Then the checker compares what
+/// clients received, the topics and Postgres with the invariants.
 ///
-/// A run is not over before every scenario was injected once, however long that takes. Exit code 0: nothing is broken;
-/// 1: an invariant is, or a request has no outcome; 2: the run could not be made.
+/// A run continues until every scenario was injected once. Exit code 0: clean; 1: an invariant is violated, or a request has
+/// no outcome; 2: the run could not be performed.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub struct FireArgs {
@@ -17,7 +17,7 @@ pub struct FireArgs {
     #[arg(long, value_name = "M", default_value = "5")]
     pub minutes: Positive,
 
-    /// Decides which fault comes when, and what clients do. A random one if absent; it is printed.
+    /// Seeds the order of faults and the actions of clients. Random if absent; it is printed.
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
 
@@ -25,20 +25,20 @@ pub struct FireArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub only: Vec<String>,
 
-    /// All but these.
+    /// All scenarios but these.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub except: Vec<String>,
 
-    /// Requests per second, whether those before were answered or not [default: 400, with --dev 40].
+    /// Requests per second, independent of outstanding requests [default: 400, with --dev 40].
     #[arg(long, value_name = "N/s")]
     pub rate: Option<Positive>,
 
-    /// Seconds between the end of one fault and the next one, on average; the system must have recovered too
-    /// [default: such that every scenario has its turn, at most 10].
+    /// Seconds between recovery from one fault and the next fault, on average [default: such that every scenario is injected,
+    /// at most 10].
     #[arg(long, value_name = "SECONDS")]
     pub every: Option<Positive>,
 
-    /// How long the same load runs without faults first, to compare with; 0: not at all [default: --minutes].
+    /// How long the load runs without faults first, for comparison; 0: not at all [default: --minutes].
     #[arg(long, value_name = "MINUTES")]
     pub calm: Option<f64>,
 
@@ -50,7 +50,7 @@ pub struct FireArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
     pub apis: u64,
 
-    /// Kafka brokers; with three of them every record has three replicas, two of which acknowledge it.
+    /// Kafka brokers; with three, every record has three replicas, of which two must acknowledge it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=5))]
     pub brokers: u64,
 
@@ -58,23 +58,23 @@ pub struct FireArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: u32,
 
-    /// Where `workers` and `ingest-api` are, built with the crash-point features. They are built first if absent.
+    /// Directory of `workers` and `ingest-api`, built with the crash-point features. They are built first if absent.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
 
-    /// Builds the programs unoptimised, as the tests do.
+    /// Builds unoptimised programs, as the tests do.
     #[arg(long, conflicts_with = "programs")]
     pub dev: bool,
 
-    /// Keeps data and logs here; anything of an earlier run is dropped. Without it they are temporary.
+    /// Keeps data and logs here; those of an earlier run are deleted. Temporary if absent.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Writes what every client sent and was told to this file, one JSON object a line, for `loadtest verify`.
+    /// Writes what every client sent and received to this file, one JSON object per line, for `loadtest verify`.
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
 
-    /// Lists the scenarios, the faults that each stands for, and what it needs.
+    /// Lists the scenarios, the faults that each covers, and its requirements.
     #[arg(long)]
     pub list: bool,
 
@@ -89,7 +89,7 @@ const EXAMPLES: &str = "Examples:
   loadtest fire --minutes 1 --only kill-worker,flush-redis --rate 200/s --calm 0.5
   loadtest fire --minutes 30 --every 10 --json | tail -n 1";
 
-/// A number above 0, with or without `/s` behind it.
+/// A number above 0, with or without the suffix `/s`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Positive(f64);
 

@@ -1,8 +1,8 @@
-//! One request of a client, pursued until its outcome is known.
+//! One request of a client, from the first attempt to its outcome.
 //!
-//! What may be repeated (503, 429, a lost connection) is repeated as the same request, on one API after another, if it
-//! has an Idempotency-Key; without one an answer that never came is the end of it, for another try would be another
-//! request. What was accepted is asked for until there is an outcome.
+//! With an Idempotency-Key, a retryable failure (503, 429, 408, a lost connection) is repeated as the same request, on one
+//! API after another. Without a key a lost response ends the request: another attempt would be another request. After a 202
+//! the client polls until there is an outcome.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use hyper::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::dice::Dice;
-use super::field::Field;
+use super::environment::Environment;
+use super::rng::Rng;
 use checker::{Asked, Heard, Told};
 use stampede_client::deed::Deed;
 use stampede_client::http::{Call, Lost, Reply};
@@ -22,60 +22,60 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a client waits for an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// It takes the 202, and asks again and again, pausing this long.
+pub enum WaitMode {
+    /// Takes the 202 and polls, with this pause.
     Poll(Duration),
-    /// Its POST waits so many seconds, and so does every question after it.
+    /// The POST waits this many seconds, and so does every poll after it.
     Wait(u32),
-    /// It takes the 202; its questions wait.
+    /// Takes the 202; every poll waits this many seconds.
     LongPoll(u32),
-    /// It takes the 202, and does not ask until so much later.
+    /// Takes the 202; the first poll comes after this delay.
     Later(Duration),
 }
 
-impl Way {
-    /// Any way of somebody who wants to know soon.
-    pub fn quick(dice: &mut Dice) -> Self {
-        match dice.below(3) {
-            0 => Self::Poll(Duration::from_millis(dice.between(20, 200))),
+impl WaitMode {
+    /// A random mode that gets the outcome soon.
+    pub fn quick(rng: &mut Rng) -> Self {
+        match rng.below(3) {
+            0 => Self::Poll(Duration::from_millis(rng.between(20, 200))),
             1 => Self::Wait(2),
             _ => Self::LongPoll(3),
         }
     }
 
-    /// Any way.
-    pub fn any(dice: &mut Dice) -> Self {
-        match dice.below(10) {
-            0 | 1 => Self::Poll(Duration::from_millis(dice.between(20, 300))),
+    /// A random mode.
+    pub fn any(rng: &mut Rng) -> Self {
+        match rng.below(10) {
+            0 | 1 => Self::Poll(Duration::from_millis(rng.between(20, 300))),
             2..=5 => Self::Wait(2),
             6..=8 => Self::LongPoll(3),
-            _ => Self::Later(Duration::from_millis(dice.between(500, 5_000))),
+            _ => Self::Later(Duration::from_millis(rng.between(500, 5_000))),
         }
     }
 
-    const fn of_the_post(self) -> u32 {
+    const fn post_wait(self) -> u32 {
         match self {
             Self::Wait(seconds) => seconds,
             _ => 0,
         }
     }
 
-    const fn of_a_question(self) -> u32 {
+    const fn poll_wait(self) -> u32 {
         match self {
             Self::Wait(seconds) | Self::LongPoll(seconds) => seconds,
             _ => 0,
         }
     }
 
-    /// How long after the 202 the first question comes.
-    const fn at_first(self) -> Duration {
+    /// The delay between the 202 and the first poll.
+    const fn first_delay(self) -> Duration {
         match self {
             Self::Later(pause) | Self::Poll(pause) => pause,
             _ => Duration::ZERO,
         }
     }
 
-    const fn between_questions(self) -> Duration {
+    const fn poll_delay(self) -> Duration {
         match self {
             Self::Poll(pause) => pause,
             Self::Later(_) => Duration::from_millis(200),
@@ -87,7 +87,7 @@ impl Way {
 /// A final outcome.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The body that told it.
+    /// The response body with the outcome.
     pub body: Value,
 }
 
@@ -98,123 +98,129 @@ impl Outcome {
         self.body["reason"].as_str().or_else(|| self.body["status"].as_str()).unwrap_or_default()
     }
 
-    /// Whether it was granted.
+    /// Whether it is accepted.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.body["status"] == "accepted"
     }
 
-    /// The code that it is about, where it was granted.
+    /// The code of an accepted outcome.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.body["code"].as_str()
     }
 
-    /// The redemption, where there is one.
+    /// The redemption id, if the outcome has one.
     #[must_use]
     pub fn redemption(&self) -> Option<&str> {
         self.body["redemption"]["redemption_id"].as_str()
     }
 }
 
-/// A request under way.
-pub struct Pursuit<'f> {
-    field: &'f Field,
-    asked: Asked,
+/// A request in progress.
+pub struct ClientRequest<'f> {
+    env: &'f Environment,
+    recorded: Asked,
     token: String,
     key: Option<String>,
     method: Method,
     path: String,
     body: Option<Bytes>,
-    way: Way,
-    given: Option<String>,
-    refusal: Option<&'static str>,
+    mode: WaitMode,
+    request_id: Option<String>,
+    allowed_problem: Option<&'static str>,
     counts: bool,
 }
 
-/// What one exchange came to.
+/// The result of one exchange.
 enum Exchange {
     Final(Outcome),
     Pending,
-    /// Not now: overload, an outage, no answer.
-    NotNow(Option<Duration>),
-    /// There will be no outcome: the gate's answer, or a refusal that the interface has not.
-    Never,
+    /// Retryable: overload, an outage, no response.
+    Retry(Option<Duration>),
+    /// There will be no outcome: the response of the gate, or a problem.
+    Ended,
 }
 
-impl<'f> Pursuit<'f> {
-    /// A request that is about to be sent.
+impl<'f> ClientRequest<'f> {
+    /// A request that is not sent yet.
     #[must_use]
-    pub fn of(field: &'f Field, user: &str, deed: Deed<'_>, key: Option<String>, way: Way) -> Self {
-        let (method, path, body) = deed.request();
+    pub fn new(
+        env: &'f Environment,
+        user: &str,
+        operation: Deed<'_>,
+        key: Option<String>,
+        mode: WaitMode,
+    ) -> Self {
+        let (method, path, body) = operation.request();
         Self {
-            asked: field.history.sent(user, deed.target(), key.as_deref()),
-            token: field.token(user, deed.role()),
+            recorded: env.history.sent(user, operation.target(), key.as_deref()),
+            token: env.token(user, operation.role()),
             body: body.map(|body| Bytes::from(body.to_string())),
-            field,
+            env,
             key,
             method,
             path,
-            way,
-            given: None,
-            refusal: None,
+            mode,
+            request_id: None,
+            allowed_problem: None,
             counts: false,
         }
     }
 
-    /// Its outcome counts as one of the load.
+    /// Counts its outcome as one of the load.
     #[must_use]
-    pub fn of_the_load(self) -> Self {
+    pub fn counted(self) -> Self {
         Self { counts: true, ..self }
     }
 
-    /// This problem may be the answer, and is the end of it.
+    /// Allows this problem as a response, which ends the request.
     #[must_use]
-    pub fn may_be_refused_as(self, code: &'static str) -> Self {
-        Self { refusal: Some(code), ..self }
+    pub fn allow_problem(self, code: &'static str) -> Self {
+        Self { allowed_problem: Some(code), ..self }
     }
 
-    /// The same request once more, as a client does that sends it several times at once. It counts no second time.
+    /// The same request again, for a client that sends it several times at once. Its outcome is not counted again.
     #[must_use]
-    pub fn again(&self, way: Way) -> Self {
+    pub fn again(&self, mode: WaitMode) -> Self {
         Self {
             token: self.token.clone(),
             key: self.key.clone(),
             method: self.method.clone(),
             path: self.path.clone(),
             body: self.body.clone(),
-            given: None,
+            request_id: None,
             counts: false,
-            way,
+            mode,
             ..*self
         }
     }
 
-    /// Stays at it. `None`: there is no outcome, or nobody can tell (no key, and no answer).
-    pub async fn to_the_end(&mut self, dice: &mut Dice) -> Option<Outcome> {
-        let mut api = dice.below(self.field.apis());
+    /// Continues until the request is final. `None`: there is no outcome, or it is unknown (no key, and no response).
+    pub async fn until_final(&mut self, rng: &mut Rng) -> Option<Outcome> {
+        let mut api = rng.below(self.env.apis());
         let mut pause = FIRST_PAUSE;
         loop {
-            if self.field.score.has_given_up() {
-                // What was accepted, the checker counts.
-                if self.given.is_none() && self.key.is_some() {
-                    self.field.score.leave_unanswered();
+            if self.env.stats.has_stopped_waiting() {
+                // The checker counts accepted requests without an outcome.
+                if self.request_id.is_none() && self.key.is_some() {
+                    self.env.stats.count_unanswered();
                 }
                 return None;
             }
-            let asking = self.given.is_some();
+            let is_accepted = self.request_id.is_some();
             match self.once(api).await {
                 Exchange::Final(outcome) => return Some(outcome),
-                Exchange::Never => return None,
+                Exchange::Ended => return None,
                 Exchange::Pending => {
                     pause = FIRST_PAUSE;
-                    let way = self.way;
-                    sleep(if asking { way.between_questions() } else { way.at_first() }).await;
+                    let mode = self.mode;
+                    sleep(if is_accepted { mode.poll_delay() } else { mode.first_delay() }).await;
                 }
-                Exchange::NotNow(_) if self.key.is_none() && self.given.is_none() => return None,
-                Exchange::NotNow(wanted) => {
-                    // Sooner than it is told to: impatient clients are the rule.
-                    sleep(wanted.map_or(pause, |wanted| wanted.min(pause))).await;
+                Exchange::Retry(_) if self.key.is_none() && self.request_id.is_none() => return None,
+                Exchange::Retry(retry_after) => {
+                    // Sooner than Retry-After: real clients often ignore it.
+                    sleep(retry_after.map_or(pause, |wanted| wanted.min(pause))).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     api += 1;
                 }
@@ -222,25 +228,25 @@ impl<'f> Pursuit<'f> {
         }
     }
 
-    /// One request and its answer.
+    /// One exchange.
     async fn once(&mut self, api: usize) -> Exchange {
-        let reply = match &self.given {
+        let reply = match &self.request_id {
             None => self.post(api).await,
-            Some(given) => self.question(api, given).await,
+            Some(id) => self.poll(api, id).await,
         };
-        let heard = match &reply {
+        let received = match &reply {
             Ok(reply) => Heard::Answer {
                 status: reply.status.as_u16(),
                 body: String::from_utf8_lossy(&reply.body).into_owned(),
             },
             Err(_) => Heard::Nothing,
         };
-        self.field.history.heard(self.asked, heard);
-        reply.map_or(Exchange::NotNow(None), |reply| self.understand(&reply))
+        self.env.history.heard(self.recorded, received);
+        reply.map_or(Exchange::Retry(None), |reply| self.interpret(&reply))
     }
 
     async fn post(&self, api: usize) -> Result<Reply, Lost> {
-        let wait = self.way.of_the_post();
+        let wait = self.mode.post_wait();
         let path = if wait > 0 { format!("{}?wait={wait}", self.path) } else { self.path.clone() };
         let call = Call {
             method: self.method.clone(),
@@ -249,51 +255,50 @@ impl<'f> Pursuit<'f> {
             key: self.key.as_deref(),
             body: self.body.clone(),
         };
-        self.field.send(api, &call).await
+        self.env.send(api, &call).await
     }
 
-    async fn question(&self, api: usize, given: &str) -> Result<Reply, Lost> {
-        let wait = self.way.of_a_question();
+    async fn poll(&self, api: usize, request_id: &str) -> Result<Reply, Lost> {
+        let wait = self.mode.poll_wait();
         let path = if wait > 0 {
-            format!("/v1/requests/{given}?wait={wait}")
+            format!("/v1/requests/{request_id}?wait={wait}")
         } else {
-            format!("/v1/requests/{given}")
+            format!("/v1/requests/{request_id}")
         };
         let call = Call { method: Method::GET, path: &path, token: &self.token, key: None, body: None };
-        self.field.send(api, &call).await
+        self.env.send(api, &call).await
     }
 
-    fn understand(&mut self, reply: &Reply) -> Exchange {
+    fn interpret(&mut self, reply: &Reply) -> Exchange {
         let status = reply.status.as_u16();
         let body = String::from_utf8_lossy(&reply.body);
-        let told = Told::of(status, &body);
-        match told {
-            told if told.is_final() => {
+        match Told::of(status, &body) {
+            response if response.is_final() => {
                 if self.counts {
-                    self.field.score.decide();
+                    self.env.stats.count_outcome();
                 }
                 Exchange::Final(Outcome { body: serde_json::from_str(&body).unwrap_or_default() })
             }
             Told::Pending => {
-                if self.given.is_none() {
+                if self.request_id.is_none() {
                     let shown: Value = serde_json::from_str(&body).unwrap_or_default();
-                    self.given = shown["request_id"].as_str().map(str::to_owned);
+                    self.request_id = shown["request_id"].as_str().map(str::to_owned);
                 }
                 Exchange::Pending
             }
-            told if told.is_gate() && self.key.is_none() => Exchange::Never,
-            Told::Problem { ref code, .. } if self.refusal == Some(&**code) => Exchange::Never,
-            Told::Problem { status: 503 | 429 | 408, .. } => Exchange::NotNow(reply.retry_after),
+            response if response.is_gate() && self.key.is_none() => Exchange::Ended,
+            Told::Problem { ref code, .. } if self.allowed_problem == Some(&**code) => Exchange::Ended,
+            Told::Problem { status: 503 | 429 | 408, .. } => Exchange::Retry(reply.retry_after),
             _ => {
-                let asking = self.given.as_deref().unwrap_or("a new request");
+                let id = self.request_id.as_deref().unwrap_or("a new request");
                 let what = format!(
-                    "{} {} ({asking}) answered {status}: {}",
+                    "{} {} ({id}) returned {status}: {}",
                     self.method,
                     self.path,
-                    super::field::text(&reply.body)
+                    super::environment::text(&reply.body)
                 );
-                self.field.score.complain(what);
-                if status >= 500 { Exchange::NotNow(None) } else { Exchange::Never }
+                self.env.stats.complain(what);
+                if status >= 500 { Exchange::Retry(None) } else { Exchange::Ended }
             }
         }
     }

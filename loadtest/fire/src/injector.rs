@@ -1,4 +1,4 @@
-//! Carries out the plan: one fault, then a probe until the system does its work again, then a pause.
+//! Executes the plan: one fault, a probe that measures recovery, a pause.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,96 +7,96 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Settings;
-use super::dice::Dice;
-use super::field::{Field, Trouble};
+use super::environment::{Environment, FaultError};
 use super::plan::{Plan, Step};
 use super::probe::{RECOVERED_WITHIN, recovery};
+use super::rng::Rng;
 use super::scenarios::Scenario;
 use load_support::progress::Console;
 
-/// Doing harm takes no longer than this; only starting many programs on a busy machine comes near it.
+/// Bound on one injection; only starting many programs on a busy machine comes near it.
 const INJECTED_WITHIN: Duration = Duration::from_secs(300);
-/// So often one scenario is tried that cannot be injected, then it counts as skipped.
+/// Attempts at a scenario that cannot be injected, before it counts as skipped.
 const TRIES: u32 = 3;
-/// Beyond its time a run goes on until every scenario had its turn; not for ever.
+/// Bound on the time that a run continues past its end until every scenario was injected once.
 const LONGEST_OVERTIME: Duration = Duration::from_secs(1_800);
 
-/// What was injected, and what came of it.
+/// What was injected, with the results.
 #[derive(Clone, Debug, Default)]
 pub struct Injected {
     /// How often each scenario was injected.
     pub times: BTreeMap<&'static str, u64>,
-    /// Scenarios that never were, and why.
+    /// Scenarios that were never injected, with the reason.
     pub skipped: BTreeMap<&'static str, String>,
-    /// By scenario, the longest time from its end until a claim on every partition was answered.
+    /// By scenario, the longest time from its end until a claim in every partition had an outcome.
     pub recovery_seconds: BTreeMap<&'static str, f64>,
 }
 
-/// What is known of one scenario on the way.
+/// The progress of one scenario.
 #[derive(Clone, Debug, Default)]
-struct Standing {
+struct Progress {
     times: u64,
     failures: u32,
     why: String,
 }
 
-impl Standing {
-    const fn had_its_turn(&self) -> bool {
+impl Progress {
+    const fn is_done(&self) -> bool {
         self.times > 0 || self.failures >= TRIES
     }
 }
 
-/// Injects faults until the time is over and every scenario had its turn.
+/// Injects faults until the time has passed and every scenario was injected once.
 pub async fn inject(
-    field: &Arc<Field>,
+    env: &Arc<Environment>,
     scenarios: &[Scenario],
     settings: &Settings,
     console: &Console,
 ) -> Injected {
     let mut injected = Injected::default();
-    let usable = usable(field, scenarios, &mut injected);
-    let mut standings = vec![Standing::default(); usable.len()];
-    let over = Instant::now() + settings.under_fire;
+    let usable = usable(env, scenarios, &mut injected);
+    let mut progress = vec![Progress::default(); usable.len()];
+    let end = Instant::now() + settings.under_fire;
     for step in Plan::new(settings.seed, usable.len()) {
         let now = Instant::now();
-        let overtime = now >= over;
-        let all_had = standings.iter().all(Standing::had_its_turn);
-        if (overtime && all_had) || now >= over + LONGEST_OVERTIME {
+        let overtime = now >= end;
+        let all_done = progress.iter().all(Progress::is_done);
+        if (overtime && all_done) || now >= end + LONGEST_OVERTIME {
             break;
         }
-        let (scenario, standing) = (&usable[step.which], &mut standings[step.which]);
-        if (overtime && standing.had_its_turn()) || (standing.times == 0 && standing.failures >= TRIES) {
-            // A list of which nothing can be injected must not spin.
+        let (scenario, state) = (&usable[step.which], &mut progress[step.which]);
+        if (overtime && state.is_done()) || (state.times == 0 && state.failures >= TRIES) {
+            // A list in which no scenario can be injected must not spin.
             sleep(Duration::from_millis(10)).await;
             continue;
         }
         sleep(settings.every.mul_f64(step.pause)).await;
-        match one(field, scenario, &step).await {
+        match inject_one(env, scenario, &step).await {
             Ok(took) => {
-                standing.times += 1;
-                note_recovery(field, scenario, took, &mut injected, console).await;
+                state.times += 1;
+                note_recovery(env, scenario, took, &mut injected, screen).await;
             }
             Err(trouble) => {
-                standing.failures += 1;
-                standing.why = trouble.to_string();
-                console.log(&format!("{} could not be injected: {trouble}", scenario.name));
-                if let Err(error) = field.heal().await {
-                    field.score.complain(format!("after {}: {error}", scenario.name));
+                state.failures += 1;
+                state.why = trouble.to_string();
+                screen.say(&format!("{} could not be injected: {trouble}", scenario.name));
+                if let Err(error) = env.heal().await {
+                    env.stats.complain(format!("after {}: {error}", scenario.name));
                 }
             }
         }
     }
-    for (scenario, standing) in usable.iter().zip(standings) {
-        injected.times.insert(scenario.name, standing.times);
-        if standing.times == 0 {
-            injected.skipped.insert(scenario.name, standing.why);
+    for (scenario, state) in usable.iter().zip(progress) {
+        injected.times.insert(scenario.name, state.times);
+        if state.times == 0 {
+            injected.skipped.insert(scenario.name, state.why);
         }
     }
     injected
 }
 
-fn usable(field: &Field, scenarios: &[Scenario], injected: &mut Injected) -> Vec<Scenario> {
-    let (workers, apis) = (field.workers().len(), field.apis());
+fn usable(env: &Environment, scenarios: &[Scenario], injected: &mut Injected) -> Vec<Scenario> {
+    let (workers, apis) = (env.workers().len(), env.apis());
     let mut usable = Vec::new();
     for scenario in scenarios {
         match scenario.needs.iter().find_map(|need| need.missing(workers, apis)) {
@@ -110,34 +110,34 @@ fn usable(field: &Field, scenarios: &[Scenario], injected: &mut Injected) -> Vec
     usable
 }
 
-/// Answers how long the harm took.
-async fn one(field: &Field, scenario: &Scenario, step: &Step) -> Result<Duration, Trouble> {
-    let (began, mut dice) = (Instant::now(), Dice::new(step.seed));
-    match timeout(INJECTED_WITHIN, (scenario.inject)(field, &mut dice)).await {
+/// Injects one fault and returns how long that took.
+async fn inject_one(env: &Environment, scenario: &Scenario, step: &Step) -> Result<Duration, FaultError> {
+    let (began, mut rng) = (Instant::now(), Rng::new(step.seed));
+    match timeout(INJECTED_WITHIN, (scenario.inject)(env, &mut rng)).await {
         Ok(done) => done.map(|()| began.elapsed()),
-        Err(_) => Err(format!("not done after {INJECTED_WITHIN:?}").into()),
+        Err(_) => Err(format!("not finished after {INJECTED_WITHIN:?}").into()),
     }
 }
 
 async fn note_recovery(
-    field: &Field,
+    env: &Environment,
     scenario: &Scenario,
     took: Duration,
     injected: &mut Injected,
     console: &Console,
 ) {
     let name = scenario.name;
-    match recovery(field).await {
+    match recovery(env).await {
         Some(recovered) => {
             let (took, recovered) = (took.as_secs_f64(), recovered.as_secs_f64());
-            console.log(&format!("{name} took {took:.1} s, and {recovered:.2} s to recover from"));
+            screen.say(&format!("{name}: injected in {took:.1} s, recovered in {recovered:.2} s"));
             let longest = injected.recovery_seconds.entry(name).or_default();
             *longest = longest.max(recovered);
         }
         None => {
-            let what = format!("{RECOVERED_WITHIN:?} after {name} not every partition answers");
-            console.log(&what);
-            field.score.complain(what);
+            let what = format!("{RECOVERED_WITHIN:?} after {name} a partition still returns no outcome");
+            screen.say(&what);
+            env.stats.complain(what);
         }
     }
 }

@@ -1,23 +1,24 @@
-//! Faults on purpose: the whole stack under load, everything that can go wrong, and then the checker.
+//! Fault runs: the whole stack under load, every fault of a list, and then the checker.
 //!
-//! Order of a run ([`burn`]): coupons ([`shop`]) · load ([`load`], each request a [`client`]'s) · the same load without
-//! faults, to compare with · faults by a seeded [`plan`] ([`injector`], [`scenarios`]), after each of which a [`probe`]
-//! says when the system does its work again · the load ends, everything is healed, whoever waits gets an answer · what
-//! is left to do is waited for · every invariant is checked · the [`verdict`].
+//! Order of a run ([`run_faults`]): coupons ([`fixtures`], [`stocking`]) · load ([`load`], each request a
+//! [`client::ClientRequest`]) · the load without faults, for comparison · faults by a seeded [`plan`] ([`injector`],
+//! [`scenarios`]), each followed by a [`probe`] that measures recovery · end of the load; everything is healed, and every
+//! request gets its outcome · all remaining work is finished · every invariant is checked · the [`verdict`].
 //!
-//! Around it: [`args`], [`field`] (the stack and the way to it), [`score`] (what is counted), [`dice`].
+//! Beside it: [`args`], [`environment`] (the stack and connections to it), [`stats`] (counters), [`rng`].
 
 pub mod args;
 pub mod client;
-pub mod dice;
-pub mod field;
+pub mod environment;
+pub mod fixtures;
 pub mod injector;
 pub mod load;
 pub mod plan;
 pub mod probe;
+pub mod rng;
 pub mod scenarios;
-pub mod score;
-pub mod shop;
+pub mod stats;
+pub mod stocking;
 pub mod verdict;
 
 use std::io::{self, Write as _};
@@ -35,68 +36,69 @@ use tokio_util::sync::CancellationToken;
 
 use args::{FireArgs, Positive};
 use checker::{CheckConfig, CheckError, History, Watch};
-use field::{Field, Trouble};
-use load_support::progress::Console;
+use environment::{Environment, FaultError};
+use load_support::screen::Screen;
 use scenarios::Scenario;
 pub use scenarios::skew::skewed_clock;
 use verdict::{Span, Verdict};
 
-/// Requests per second of optimised programs, and of unoptimised ones.
+/// Default requests per second: optimised programs, unoptimised programs.
 const RATES: [f64; 2] = [400.0, 40.0];
-const LONGEST_USUAL_PAUSE: f64 = 10.0;
-/// Until the first coupons are in everybody's memory.
+/// Seconds.
+const LONGEST_DEFAULT_PAUSE: f64 = 10.0;
+/// Until all processes have cached the first coupons.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// How long whoever still waits may wait once everything is healed, and what is left to do may take. Bounds, not goals.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
+/// Bounds, not targets: until every client has its outcome once everything is healed, and until the stack is idle.
+const FINISHED_WITHIN: Duration = Duration::from_secs(300);
 const SETTLED_WITHIN: Duration = Duration::from_secs(300);
-/// The run could not be made.
+/// The exit code of a run that could not be performed.
 const NO_RUN: u8 = 2;
-/// As a shell reports a program that SIGINT ended.
+/// The exit code that a shell reports for SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Why there is no verdict.
+/// Why a run has no verdict.
 #[derive(Debug, Error)]
 pub enum FireError {
-    /// No such scenario.
-    #[error("there is no scenario {0}; --list tells them")]
+    /// An unknown scenario.
+    #[error("no such scenario: {0}; --list prints all")]
     Unknown(String),
-    /// Nothing is left to inject.
-    #[error("no scenario is left; --list tells them")]
+    /// No scenario is selected.
+    #[error("no scenario is selected; --list prints all")]
     NoScenario,
     /// The stack.
     #[error(transparent)]
     Stack(#[from] StackError),
     /// The stack could not be prepared.
     #[error("the stack could not be prepared: {0}")]
-    Setup(Trouble),
-    /// The checker could not do its work.
+    Setup(FaultError),
+    /// The checker could not check.
     #[error("the checker: {0}")]
     Check(#[from] CheckError),
     /// The history cannot be written.
     #[error("the history {}: {error}", path.display())]
     History {
-        /// Its file, which must not be there yet.
+        /// Its file, which must not exist yet.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The figures, or signals.
+    /// The figures could not be written, or signals not received.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What a run is like, besides its scenarios.
+/// The settings of a run, without its scenarios.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How long faults are injected.
     pub under_fire: Duration,
     /// How long the load runs without faults before.
     pub calm: Duration,
-    /// Decides everything that is left to chance.
+    /// Seeds all random choices.
     pub seed: u64,
     /// Requests per second.
     pub rate: f64,
-    /// The usual pause between two faults.
+    /// The average pause between two faults.
     pub every: Duration,
     /// Where the history is written to, if anywhere.
     pub history: Option<PathBuf>,
@@ -106,9 +108,9 @@ impl Settings {
     fn of(args: &FireArgs, scenarios: usize) -> Self {
         let seconds = |minutes: f64| Duration::from_secs_f64((minutes * 60.0).clamp(0.0, 1e6));
         let under_fire = seconds(args.minutes.get());
-        // Half of the time goes by while the system recovers.
+        // Half of the time is spent on recovery.
         let in_turn = under_fire.as_secs_f64() / 2.0 / scenarios.max(1) as f64;
-        let every = args.every.map_or_else(|| in_turn.min(LONGEST_USUAL_PAUSE), Positive::get);
+        let every = args.every.map_or_else(|| in_turn.min(LONGEST_DEFAULT_PAUSE), Positive::get);
         Self {
             under_fire,
             calm: seconds(args.calm.unwrap_or_else(|| args.minutes.get())),
@@ -120,7 +122,7 @@ impl Settings {
     }
 }
 
-/// Runs it as a program: builds, starts, burns, stops, prints.
+/// Runs the program: builds, starts the stack, injects faults, stops, prints.
 pub async fn run(args: FireArgs) -> ExitCode {
     match Box::pin(try_run(args)).await {
         Ok(code) => code,
@@ -149,19 +151,19 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
     let stack = tokio::select! {
         biased;
         signal = &mut interrupt => {
-            console.log(&format!("{}: nothing was started", signal?));
+            screen.say(&format!("{}: nothing has been started", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         started = start(&args, &console) => Arc::new(started?),
     };
-    // Whatever happens from here on, it ends with the orderly stop.
+    // From here on every path ends with a graceful stop.
     let verdict = tokio::select! {
         biased;
         signal = &mut interrupt => signal.map_err(FireError::from).map(|signal| {
-            console.log(&format!("{signal}: stopping everything in order"));
+            screen.say(&format!("{signal}: stopping everything gracefully"));
             None
         }),
-        verdict = burn(&settings, &chosen, &stack, &console) => verdict.map(Some),
+        verdict = run_faults(&settings, &chosen, &stack, &screen) => verdict.map(Some),
     };
     let stopped = stack.stop().await;
     let Some(verdict) = verdict? else { return Ok(ExitCode::from(INTERRUPTED)) };
@@ -170,7 +172,7 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
     Ok(ExitCode::from(u8::from(!verdict.is_clean())))
 }
 
-/// The scenarios of a list, without those of another one.
+/// The scenarios named by `only` (all if empty), without those named by `except`.
 fn choose(all: Vec<Scenario>, only: &[String], except: &[String]) -> Result<Vec<Scenario>, FireError> {
     let named = |names: &[String], scenario: &Scenario| names.iter().any(|name| name == scenario.name);
     if let Some(name) = only.iter().chain(except).find(|name| all.iter().all(|known| known.name != **name)) {
@@ -199,7 +201,7 @@ async fn start(args: &FireArgs, console: &Console) -> Result<Stack, FireError> {
         api_instances: count(args.apis),
         workers: count(args.workers),
         brokers: count(args.brokers),
-        // Three large heaps would leave no memory for anybody else.
+        // Several large heaps would leave too little memory for the other processes.
         kafka_heap_mb: if args.brokers > 1 { 384 } else { 512 },
         partitions: args.partitions,
         report: console.reporter(),
@@ -208,7 +210,7 @@ async fn start(args: &FireArgs, console: &Console) -> Result<Stack, FireError> {
     Ok(Stack::start(config).await?)
 }
 
-/// A stack that is fit to be hurt: a group that notices within a second, and a proxy on every line.
+/// A stack for fault injection: a group session of one second, and a proxy on every link.
 #[must_use]
 pub fn config(programs: Programs) -> StackConfig {
     StackConfig {
@@ -216,18 +218,18 @@ pub fn config(programs: Programs) -> StackConfig {
         workers: 4,
         group_session_timeout: Duration::from_secs(1),
         group_heartbeat: Duration::from_millis(100),
-        // Few enough to be taken, all of them, within a moment.
+        // Few enough for a scenario to take all of them quickly.
         postgres_settings: vec![("max_connections".to_owned(), "130".to_owned())],
         proxied_links: ProxiedLink::ALL.to_vec(),
         ..StackConfig::full(programs)
     }
 }
 
-/// Everything between "healthy" and the verdict. The stack runs on, whole.
+/// Runs load and faults on a healthy stack and checks it. The stack is healthy again afterwards.
 ///
 /// # Errors
-/// When the run could not be made; whatever is broken is in the verdict.
-pub async fn burn(
+/// When the run could not be performed; violations are part of the verdict.
+pub async fn run_faults(
     settings: &Settings,
     scenarios: &[Scenario],
     stack: &Arc<Stack>,
@@ -239,31 +241,31 @@ pub async fn burn(
         None => History::new(),
         Some(path) => History::recorded(path).map_err(|error| unwritten(path, error))?,
     };
-    let field = Arc::new(Field::around(Arc::clone(stack), history));
-    field.open_shop().await.map_err(FireError::Setup)?;
-    let load = Load::begin(&field, settings);
+    let env = Arc::new(Environment::new(Arc::clone(stack), history));
+    env.create_fixtures().await.map_err(FireError::Setup)?;
+    let load = Load::begin(&env, settings);
     sleep(WARM_UP).await;
-    console.log(&format!("{:.0} s without faults", settings.calm.as_secs_f64()));
-    let calm = span(&field, sleep(settings.calm)).await.1;
-    let (injected, under_fire) = span(&field, injector::inject(&field, scenarios, settings, console)).await;
-    console.log("the fire is out; waiting until everybody has an answer");
-    field.heal().await?;
-    load.end(&field).await;
+    screen.say(&format!("{:.0} s without faults", settings.calm.as_secs_f64()));
+    let calm = span(&env, sleep(settings.calm)).await.1;
+    let (injected, under_fire) = span(&env, injector::inject(&env, scenarios, settings, screen)).await;
+    screen.say("no more faults; waiting until every request has its outcome");
+    env.heal().await?;
+    load.end(&env).await;
     drop(supervisor);
-    let config = CheckConfig::settled(&field.endpoints);
+    let config = CheckConfig::settled(&env.endpoints);
     if let Err(error) = checker::settle(&config, SETTLED_WITHIN).await {
         match error {
-            CheckError::NotSettled { .. } => field.score.complain(error.to_string()),
+            CheckError::NotSettled { .. } => env.stats.complain(error.to_string()),
             other => return Err(other.into()),
         }
     }
-    console.log("checking every invariant");
-    let mut report = checker::check(&config, Some(&field.history)).await?;
+    screen.say("checking every invariant");
+    let mut report = checker::check(&config, Some(&env.history)).await?;
     watch.end(&mut report).await;
     if let Some(path) = &settings.history {
-        field.history.finish().map_err(|error| unwritten(path, error))?;
+        env.history.finish().map_err(|error| unwritten(path, error))?;
     }
-    let verdict = Verdict::new(settings, &field, injected, report, [calm, under_fire]);
+    let verdict = Verdict::new(settings, &env, injected, report, [calm, under_fire]);
     if !verdict.is_clean() {
         match keep_logs(stack, settings.seed) {
             Ok(kept) => console.log(&format!("the stack's logs are kept in {}", kept.display())),
@@ -277,7 +279,7 @@ fn unwritten(path: &Path, error: io::Error) -> FireError {
     FireError::History { path: path.to_owned(), error }
 }
 
-/// Whoever looks for the cause needs them, and a temporary stack takes them along.
+/// Copies the logs: a temporary stack deletes them with its directory.
 fn keep_logs(stack: &Stack, seed: u64) -> io::Result<PathBuf> {
     let kept = std::env::temp_dir().join(format!("stampede-fire-{seed}-{}", std::process::id()));
     std::fs::create_dir_all(&kept)?;
@@ -290,40 +292,40 @@ fn keep_logs(stack: &Stack, seed: u64) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Runs something, and counts what was decided meanwhile.
-async fn span<T>(field: &Field, meanwhile: impl Future<Output = T>) -> (T, Span) {
-    let (began, before) = (Instant::now(), field.score.decided());
-    let done = meanwhile.await;
-    (done, Span { seconds: began.elapsed().as_secs_f64(), decided: field.score.decided() - before })
+/// Awaits a future and counts the outcomes during it.
+async fn span<T>(env: &Environment, during: impl Future<Output = T>) -> (T, Span) {
+    let (began, before) = (Instant::now(), env.stats.decided());
+    let done = during.await;
+    (done, Span { seconds: began.elapsed().as_secs_f64(), decided: env.stats.decided() - before })
 }
 
-/// The load, and who keeps the shop.
+/// The load, and the task that refills the coupons.
 struct Load {
     stop: CancellationToken,
     users: JoinHandle<()>,
-    keeper: JoinHandle<()>,
+    maintainer: JoinHandle<()>,
 }
 
 impl Load {
-    fn begin(field: &Arc<Field>, settings: &Settings) -> Self {
+    fn begin(env: &Arc<Environment>, settings: &Settings) -> Self {
         let stop = CancellationToken::new();
-        // Not the plan's numbers: the same users come whichever faults are chosen.
-        let users = load::run(Arc::clone(field), !settings.seed, settings.rate, stop.clone());
-        let keeper = Arc::clone(field);
+        // Independent of the plan: the users are the same whichever faults are selected.
+        let users = load::run(Arc::clone(env), !settings.seed, settings.rate, stop.clone());
+        let maintainer = Arc::clone(env);
         Self {
             stop,
             users: tokio::spawn(users),
-            keeper: tokio::spawn(async move { keeper.keep_shop().await }),
+            maintainer: tokio::spawn(async move { maintainer.maintain_fixtures().await }),
         }
     }
 
-    /// Nobody comes any more; whoever is there is given time to get an answer.
-    async fn end(mut self, field: &Field) {
+    /// Nobody comes any more; whoever is there is request_id time to get an answer.
+    async fn end(mut self, env: &Environment) {
         self.stop.cancel();
-        self.keeper.abort();
-        if timeout(ANSWERED_WITHIN, &mut self.users).await.is_err() {
-            field.score.give_up();
-            timeout(ANSWERED_WITHIN, &mut self.users).await.ok();
+        self.maintainer.abort();
+        if timeout(FINISHED_WITHIN, &mut self.users).await.is_err() {
+            env.stats.stop_waiting();
+            timeout(FINISHED_WITHIN, &mut self.users).await.ok();
         }
     }
 }
@@ -331,7 +333,7 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.users.abort();
-        self.keeper.abort();
+        self.maintainer.abort();
     }
 }
 
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_are_chosen_by_name_and_a_wrong_name_is_told() {
+    fn scenarios_are_selected_by_name_and_an_unknown_name_is_an_error() {
         assert_eq!(names(&[], &[]).map(|all| all.len()), Ok(scenarios::all().len()));
         assert_eq!(names(&["kill-worker", "deep-json"], &[]), Ok(vec!["kill-worker", "deep-json"]));
         assert_eq!(names(&["kill-worker", "deep-json"], &["kill-worker"]), Ok(vec!["deep-json"]));

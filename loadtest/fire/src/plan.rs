@@ -1,33 +1,33 @@
-//! Which fault comes when: decided by the seed alone, before the first one strikes.
+//! The schedule of faults, determined by the seed alone.
 //!
-//! In rounds: every scenario of the list is injected once, in any order, before any is injected again.
+//! It consists of rounds: every scenario is injected once, in random order, before any is injected again.
 
-use super::dice::Dice;
+use super::rng::Rng;
 
 /// One injection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Which scenario, by its place in the list.
+    /// The index of the scenario in the list.
     pub which: usize,
-    /// Decides everything that the scenario leaves to chance.
+    /// Seeds the random choices of the scenario.
     pub seed: u64,
-    /// How long before it, as a multiple of the usual pause: from 0.5 to 1.5.
+    /// The pause before it, as a multiple of the usual pause: from 0.5 to 1.5.
     pub pause: f64,
 }
 
 /// An endless schedule.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    dice: Dice,
+    rng: Rng,
     scenarios: usize,
     round: Vec<usize>,
 }
 
 impl Plan {
-    /// For so many scenarios.
+    /// A schedule of `scenarios` scenarios.
     #[must_use]
     pub const fn new(seed: u64, scenarios: usize) -> Self {
-        Self { dice: Dice::new(seed), scenarios, round: Vec::new() }
+        Self { rng: Rng::new(seed), scenarios, round: Vec::new() }
     }
 }
 
@@ -37,10 +37,10 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<Step> {
         if self.round.is_empty() {
             self.round = (0..self.scenarios).collect();
-            self.dice.shuffle(&mut self.round);
+            self.rng.shuffle(&mut self.round);
         }
         let which = self.round.pop()?;
-        Some(Step { which, seed: self.dice.any(), pause: 0.5 + self.dice.share() })
+        Some(Step { which, seed: self.rng.any(), pause: 0.5 + self.rng.share() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a run ends with, for people and for programs.
+//! The result of a run, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -6,17 +6,17 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use super::Settings;
-use super::field::Field;
+use super::environment::Environment;
 use super::injector::Injected;
 use super::scenarios::Scenario;
 use checker::Report;
 
-/// A time, and what was decided in it.
+/// A span of time and the outcomes in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// How long it was.
+    /// Its length in seconds.
     pub seconds: f64,
-    /// Requests of the load whose outcome was told in it.
+    /// Requests of the load that got their outcome in it.
     pub decided: u64,
 }
 
@@ -29,34 +29,33 @@ impl Span {
 /// The figures of a run. Serialised, they are what `--json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// What replays the plan.
+    /// Replays the plan.
     pub seed: u64,
     /// How often each scenario was injected.
     pub scenarios: BTreeMap<&'static str, u64>,
     /// Scenarios that were never injected.
     pub scenarios_skipped: usize,
-    /// Why not, by scenario.
+    /// The reason, by scenario.
     pub skipped: BTreeMap<&'static str, String>,
     /// Injections in all.
     pub faults_injected: u64,
-    /// Requests that clients made, retries not counted.
+    /// Requests of clients, retries not counted.
     pub requests: u64,
-    /// Requests without a final outcome: accepted ones, and ones that were never even accepted though their clients
-    /// asked on.
+    /// Requests without a final outcome: accepted ones, and repeatable ones that were never accepted.
     pub unresolved: u64,
-    /// Things that break an invariant, and answers that the interface does not allow.
+    /// Violations of invariants, and responses that the interface does not allow.
     pub violations: u64,
-    /// By scenario, the longest time until a claim on every partition was answered again.
+    /// By scenario, the longest time until a claim in every partition had an outcome again.
     pub recovery_seconds: BTreeMap<&'static str, f64>,
-    /// Outcomes per second under fire, as a share of those without faults; `None` if there was no time without.
+    /// Outcomes per second with faults, as a share of those without; `None` if there was no time without faults.
     pub throughput_kept: Option<f64>,
     /// Outcomes per second without faults.
     pub calm_per_second: Option<f64>,
-    /// Outcomes per second under fire.
+    /// Outcomes per second with faults.
     pub fire_per_second: Option<f64>,
-    /// Users who went because too many waited already.
+    /// Users that were not started because too many were active.
     pub users_shed: u64,
-    /// The first complaints of clients, word for word.
+    /// The first complaints of clients.
     pub complaints: Vec<String>,
     #[serde(skip)]
     report: Report,
@@ -65,12 +64,12 @@ pub struct Verdict {
 impl Verdict {
     pub(super) fn new(
         settings: &Settings,
-        field: &Field,
+        env: &Environment,
         injected: Injected,
         report: Report,
         [calm, fire]: [Span; 2],
     ) -> Self {
-        let (complained, complaints) = field.score.complaints();
+        let (complained, complaints) = env.stats.complaints();
         let broken: u64 = report.lines.iter().map(|line| line.violations).sum();
         let (calm, fire) = (calm.per_second(), fire.per_second());
         let kept = calm.zip(fire).filter(|(calm, _)| *calm > 0.0).map(|(calm, fire)| round(fire / calm));
@@ -81,26 +80,26 @@ impl Verdict {
             scenarios: times,
             scenarios_skipped: skipped.len(),
             skipped,
-            requests: field.history.len() as u64,
-            unresolved: report.unresolved + field.score.unanswered(),
+            requests: env.history.len() as u64,
+            unresolved: report.unresolved + env.stats.unanswered(),
             violations: broken + complained,
             recovery_seconds: recovery_seconds.into_iter().map(|(name, time)| (name, round(time))).collect(),
             throughput_kept: kept,
             calm_per_second: calm,
             fire_per_second: fire,
-            users_shed: field.score.users_shed(),
+            users_shed: env.stats.users_shed(),
             complaints,
             report,
         }
     }
 
-    /// Whether nothing is broken, and everybody has an answer.
+    /// Whether no invariant is violated and every request has an outcome.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.violations == 0 && self.unresolved == 0
     }
 
-    /// What the checker found.
+    /// The checker's report.
     #[must_use]
     pub const fn report(&self) -> &Report {
         &self.report
@@ -125,11 +124,11 @@ impl fmt::Display for Verdict {
         let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
         writeln!(
             f,
-            "{faults_injected} faults, {requests} requests, {users_shed} users turned away by the load itself"
+            "{faults_injected} faults, {requests} requests, {users_shed} users not started because too many were active"
         )?;
         writeln!(
             f,
-            "outcomes per second: {} without faults, {} under fire ({} kept)",
+            "outcomes per second: {} without faults, {} with faults ({} kept)",
             rate(self.calm_per_second),
             rate(self.fire_per_second),
             self.throughput_kept.map_or_else(|| "-".to_owned(), |kept| format!("{:.0} %", kept * 100.0)),
@@ -138,7 +137,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The scenarios, for people.
+/// The list of scenarios as text.
 #[must_use]
 pub fn list(scenarios: &[Scenario]) -> String {
     let mut text = String::new();
@@ -151,7 +150,7 @@ pub fn list(scenarios: &[Scenario]) -> String {
     text
 }
 
-/// To thousandths: more would only pretend.
+/// To thousandths: further digits are noise.
 fn round(number: f64) -> f64 {
     (number * 1_000.0).round() / 1_000.0
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use checker::Invariant;
 use coupon_core::ids::RequestId;
-use fire::dice::Dice;
-use fire::field::{Field, Trouble};
+use fire::environment::{Environment as Burning, FaultError};
+use fire::rng::Rng;
 use fire::scenarios::{Scenario, all};
 use fire::verdict::Verdict;
-use fire::{Settings, burn, config};
-use load_support::progress::Console;
+use fire::{Settings, config, run_faults};
+use load_support::screen::Screen;
 use local_stack::{Stack, StackConfig, testing};
 use schemas::topics::RESPONSES;
 use schemas::{CouponResponse, Encoder, Subject, partition_for};
@@ -33,7 +33,7 @@ async fn fire(settings: &Settings, scenarios: &[Scenario]) -> Verdict {
     let slot = stacks::slot().await;
     let config = StackConfig { workers: 2, ..config(testing::programs().await.unwrap()) };
     let stack = Arc::new(Stack::start(config).await.unwrap());
-    let verdict = Box::pin(burn(settings, scenarios, &stack, &Console::default())).await;
+    let verdict = Box::pin(run_faults(settings, scenarios, &stack, &Screen::default())).await;
     stack.stop().await.unwrap();
     drop(slot);
     verdict.unwrap()
@@ -83,7 +83,7 @@ fn tempfile_path() -> std::path::PathBuf {
 }
 
 /// Tells somebody a second outcome, and another one than the first.
-async fn forge_a_response(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
+async fn forge_a_response(field: &Burning, _: &mut Rng) -> Result<(), FaultError> {
     let mut postgres = field.postgres().await?;
     let told = "select c.identity, c.body, c.user_id, u.coupon_id from stampede.claims c
                   join stampede.coupons u using (coupon_no) where c.user_id like 'probe-%' limit 1";

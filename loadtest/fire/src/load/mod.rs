@@ -1,11 +1,12 @@
-//! The load: users who come whether those before have been answered or not, and each lead one of many lives.
+//! The load: users who start at a fixed rate, whether or not earlier requests have their outcome (an open model). Each
+//! runs one of several flows.
 //!
-//! A new kind of life is a function and a line in [`LIVES`].
+//! A new flow is a function and a line in [`USER_FLOWS`].
 
 mod buying;
-mod changing;
-mod crowding;
-mod looking;
+mod cancelling;
+mod concurrent;
+mod reading;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,130 +16,130 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Outcome, Pursuit, Way};
-use super::dice::Dice;
-use super::field::Field;
+use super::client::{ClientRequest, Outcome, WaitMode};
+use super::environment::Environment;
+use super::rng::Rng;
 use stampede_client::deed::Deed;
 
-/// Users under way at the same time; who comes then goes away again, and is counted.
-const ROOM: usize = 3_000;
+/// Bound on active users; a user beyond it is counted and not started.
+const MAX_USERS: usize = 3_000;
 const TICK: Duration = Duration::from_millis(10);
-/// Requests of a user, before anybody has counted.
+/// Requests per user, as long as too few users have finished to measure it.
 const USUAL_REQUESTS: f64 = 2.5;
-/// Users who come back again and again, so that limits are reached.
+/// User ids that are used again and again, so that limits are reached.
 const REGULARS: usize = 200;
 
-type Live = for<'u> fn(&'u mut User<'_>) -> BoxFuture<'u, Option<()>>;
+type RunFlow = for<'u> fn(&'u mut User<'_>) -> BoxFuture<'u, Option<()>>;
 
-/// A kind of life, and how many of a hundred users lead it.
-struct Life {
+/// A flow, and the share of users that run it, in percent.
+struct UserFlow {
     share: usize,
-    live: Live,
+    run: RunFlow,
 }
 
-/// Shares add up to 100; a test says so.
-const LIVES: &[Life] = &[
-    Life { share: 24, live: |user| Box::pin(buying::take_any(user)) },
-    Life { share: 6, live: |user| Box::pin(buying::take_any_without_a_key(user)) },
-    Life { share: 8, live: |user| Box::pin(buying::take_by_name(user)) },
-    Life { share: 18, live: |user| Box::pin(buying::check_out(user)) },
-    Life { share: 8, live: |user| Box::pin(changing::cancel_the_order(user)) },
-    Life { share: 8, live: |user| Box::pin(changing::give_back(user)) },
-    Life { share: 8, live: |user| Box::pin(changing::let_lapse(user)) },
-    Life { share: 1, live: |user| Box::pin(changing::have_revoked(user)) },
-    Life { share: 8, live: |user| Box::pin(crowding::use_a_shared_code(user)) },
-    Life { share: 5, live: |user| Box::pin(crowding::send_several_times_at_once(user)) },
-    Life { share: 2, live: |user| Box::pin(crowding::come_to_what_is_scarce(user)) },
-    Life { share: 4, live: |user| Box::pin(looking::look_around(user)) },
+/// Shares add up to 100, which a test checks.
+const USER_FLOWS: &[UserFlow] = &[
+    UserFlow { share: 24, run: |user| Box::pin(buying::take_any(user)) },
+    UserFlow { share: 6, run: |user| Box::pin(buying::take_any_without_a_key(user)) },
+    UserFlow { share: 8, run: |user| Box::pin(buying::take_by_name(user)) },
+    UserFlow { share: 18, run: |user| Box::pin(buying::check_out(user)) },
+    UserFlow { share: 8, run: |user| Box::pin(cancelling::cancel_the_order(user)) },
+    UserFlow { share: 8, run: |user| Box::pin(cancelling::give_back(user)) },
+    UserFlow { share: 8, run: |user| Box::pin(cancelling::let_lapse(user)) },
+    UserFlow { share: 1, run: |user| Box::pin(cancelling::have_revoked(user)) },
+    UserFlow { share: 8, run: |user| Box::pin(concurrent::use_a_shared_code(user)) },
+    UserFlow { share: 5, run: |user| Box::pin(concurrent::send_several_times_at_once(user)) },
+    UserFlow { share: 2, run: |user| Box::pin(concurrent::claim_a_scarce_code(user)) },
+    UserFlow { share: 4, run: |user| Box::pin(reading::read_resources(user)) },
 ];
 
-/// Somebody who leads a life.
+/// A user that runs a flow.
 pub struct User<'f> {
-    field: &'f Field,
+    env: &'f Environment,
     name: String,
-    dice: Dice,
+    rng: Rng,
     keys: u32,
 }
 
 impl<'f> User<'f> {
-    fn new(field: &'f Field, n: u64, mut dice: Dice) -> Self {
+    fn new(env: &'f Environment, n: u64, mut rng: Rng) -> Self {
         let name =
-            if dice.percent(10) { format!("regular-{}", dice.below(REGULARS)) } else { format!("user-{n}") };
-        // Regulars must not use a key twice: it would be the same request.
+            if rng.percent(10) { format!("regular-{}", rng.below(REGULARS)) } else { format!("user-{n}") };
+        // A returning user must not use a key twice: that would be the same request.
         let keys = u32::try_from(n & 0xffff).unwrap_or(0) << 8;
-        Self { field, name, dice, keys }
+        Self { env, name, rng, keys }
     }
 
     fn key(&mut self) -> Option<String> {
         self.keys += 1;
-        Some(format!("key-{}-{:x}", self.keys, self.dice.any()))
+        Some(format!("key-{}-{:x}", self.keys, self.rng.any()))
     }
 
-    /// Asks for something with a key of its own, waits in any way, and hears the outcome.
-    async fn ask(&mut self, deed: Deed<'_>) -> Option<Outcome> {
-        let (key, way) = (self.key(), Way::any(&mut self.dice));
-        let name = match deed.role() {
+    /// Sends a request with a new key, waits in a random mode, and returns the outcome.
+    async fn send(&mut self, operation: Deed<'_>) -> Option<Outcome> {
+        let (key, mode) = (self.key(), WaitMode::any(&mut self.rng));
+        let name = match operation.role() {
             "service" => "shop",
             "admin" => "admin",
             _ => &self.name,
         };
-        let mut pursuit = Pursuit::of(self.field, name, deed, key, way).of_the_load();
-        pursuit.to_the_end(&mut self.dice).await
+        let mut request = ClientRequest::new(self.env, name, operation, key, mode).counted();
+        request.until_final(&mut self.rng).await
     }
 
-    /// The same; only an accepted outcome goes on.
-    async fn get(&mut self, deed: Deed<'_>) -> Option<Outcome> {
-        self.ask(deed).await.filter(Outcome::is_accepted)
+    /// The same; `None` unless the outcome is accepted.
+    async fn send_accepted(&mut self, operation: Deed<'_>) -> Option<Outcome> {
+        self.send(operation).await.filter(Outcome::is_accepted)
     }
 
-    async fn lead_a_life(&mut self) {
-        let mut throw = self.dice.below(100);
-        for life in LIVES {
-            if throw < life.share {
-                // Where something is refused, a life ends early.
-                (life.live)(self).await.unwrap_or_default();
+    async fn run_flow(&mut self) {
+        let mut draw = self.rng.below(100);
+        for flow in USER_FLOWS {
+            if draw < flow.share {
+                // A flow ends early at a rejection.
+                (flow.run)(self).await.unwrap_or_default();
                 return;
             }
-            throw -= life.share;
+            draw -= flow.share;
         }
     }
 }
 
-/// Lets users come at this rate of requests per second until told to stop, then waits until all of them have left.
-pub async fn run(field: Arc<Field>, seed: u64, rate: f64, stop: CancellationToken) {
-    let mut dice = Dice::new(seed);
+/// Starts users at `rate` requests per second until `stop` is cancelled, then waits until all of them have finished.
+pub async fn run(env: Arc<Environment>, seed: u64, rate: f64, stop: CancellationToken) {
+    let mut rng = Rng::new(seed);
     let mut users = JoinSet::new();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (mut owed, mut last, mut coming) = (0.0, Instant::now(), 0_u64);
+    let (mut due, mut last, mut started) = (0.0, Instant::now(), 0_u64);
     while !stop.is_cancelled() {
         let now = tick.tick().await;
-        let per_user = requests_per_user(&field);
-        owed += rate / per_user * now.saturating_duration_since(last).as_secs_f64();
+        let per_user = requests_per_user(&env);
+        due += rate / per_user * now.saturating_duration_since(last).as_secs_f64();
         last = now;
-        while owed >= 1.0 {
-            owed -= 1.0;
-            coming += 1;
-            if users.len() >= ROOM {
-                field.score.shed();
+        while due >= 1.0 {
+            due -= 1.0;
+            started += 1;
+            if users.len() >= MAX_USERS {
+                env.stats.shed();
                 continue;
             }
-            field.score.begin_life();
-            let (field, dice) = (Arc::clone(&field), dice.fork());
-            users.spawn(async move { User::new(&field, coming, dice).lead_a_life().await });
+            env.stats.count_user();
+            let (env, rng) = (Arc::clone(&env), rng.fork());
+            users.spawn(async move { User::new(&env, started, rng).run_flow().await });
         }
         while users.try_join_next().is_some() {}
     }
     while users.join_next().await.is_some() {}
 }
 
-/// As counted until now, so that the rate is one of requests, whatever lives there are.
-fn requests_per_user(field: &Field) -> f64 {
-    let lives = field.score.lives();
-    if lives < 100 {
+/// Measured so far, so that the rate is one of requests whatever the mix of flows.
+fn requests_per_user(env: &Environment) -> f64 {
+    let users = env.stats.users();
+    if users < 100 {
         return USUAL_REQUESTS;
     }
-    (field.history.len() as f64 / lives as f64).max(1.0)
+    (env.history.len() as f64 / users as f64).max(1.0)
 }
 
 #[cfg(test)]
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_user_leads_a_life() {
-        assert_eq!(LIVES.iter().map(|life| life.share).sum::<usize>(), 100);
+    fn the_shares_of_the_flows_add_up_to_100() {
+        assert_eq!(USER_FLOWS.iter().map(|flow| flow.share).sum::<usize>(), 100);
     }
 }

@@ -1,4 +1,4 @@
-//! The broker dies or sleeps, and somebody meddles with the group's offsets.
+//! Faults of the broker, and foreign changes of the group's offsets.
 
 use std::time::Duration;
 
@@ -9,93 +9,93 @@ use schemas::topics::REQUESTS;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::dice::Dice;
-use crate::field::{Field, Trouble};
+use crate::environment::{Environment, FaultError};
+use crate::rng::Rng;
 
 const GROUP: &str = "stampede-workers";
-/// Killed workers are members until their sessions end.
+/// Bound on the time until killed workers leave the group, which they do when their sessions end.
 const LEAVES_WITHIN: Duration = Duration::from_secs(60);
 
-fn brokers(field: &Field) -> Vec<Child> {
-    let all = field.stack.children().into_iter();
+fn brokers(env: &Environment) -> Vec<Child> {
+    let all = env.stack.children().into_iter();
     all.filter(|child| matches!(child, Child::Kafka | Child::Broker(_))).collect()
 }
 
-/// One of them, where there are several.
-pub(super) async fn kill(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let broker = *dice.pick(&brokers(field)).ok_or("there is no broker")?;
-    field.stack.kill_permanently(broker)?;
-    sleep(Duration::from_millis(dice.between(0, 1_500))).await;
-    field.revive(&[broker]).await?;
+/// Kills one broker.
+pub(super) async fn kill(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let broker = *rng.pick(&brokers(env)).ok_or("there is no broker")?;
+    env.stack.kill_permanently(broker)?;
+    sleep(Duration::from_millis(rng.between(0, 1_500))).await;
+    env.restart_children(&[broker]).await?;
     Ok(())
 }
 
-/// Nothing is acknowledged, and producers' queues fill; then everything is, when nobody may wait for it any more. Up to
-/// longer than an API waits for an acknowledgement.
-pub(super) async fn freeze(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    freeze_for(field, Duration::from_millis(dice.between(1_500, 6_500))).await
+/// Nothing is acknowledged, and the queues of producers fill; then everything is, some of it later than the API's produce
+/// timeout.
+pub(super) async fn freeze(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    freeze_for(env, Duration::from_millis(rng.between(1_500, 6_500))).await
 }
 
-/// All of them fall asleep.
-pub(super) async fn freeze_for(field: &Field, length: Duration) -> Result<(), Trouble> {
-    for broker in brokers(field) {
-        field.stack.freeze(broker)?;
+/// Freezes all brokers.
+pub(super) async fn freeze_for(env: &Environment, length: Duration) -> Result<(), FaultError> {
+    for broker in brokers(env) {
+        env.stack.freeze(broker)?;
     }
     sleep(length).await;
-    for broker in brokers(field) {
-        field.stack.resume(broker)?;
+    for broker in brokers(env) {
+        env.stack.resume(broker)?;
     }
     Ok(())
 }
 
-/// The group is gone, with all that it has committed.
-pub(super) async fn delete_group(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
-    without_workers(field, Meddling::Delete).await
+/// Deletes the group with its committed offsets.
+pub(super) async fn delete_group(env: &Environment, _: &mut Rng) -> Result<(), FaultError> {
+    without_workers(env, GroupFault::Delete).await
 }
 
-/// Somebody has committed more than there is.
-pub(super) async fn commit_ahead(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
-    without_workers(field, Meddling::CommitAhead).await
+/// Commits offsets beyond the end of the log.
+pub(super) async fn commit_ahead(env: &Environment, _: &mut Rng) -> Result<(), FaultError> {
+    without_workers(env, GroupFault::CommitAhead).await
 }
 
 #[derive(Clone, Copy)]
-enum Meddling {
+enum GroupFault {
     Delete,
     CommitAhead,
 }
 
-/// Kills all workers, tries until the broker takes it (it refuses while the group has members), and lets them come back.
-async fn without_workers(field: &Field, meddling: Meddling) -> Result<(), Trouble> {
-    let workers = field.workers();
+/// Kills all workers, applies the fault as soon as the broker allows it (the group must be empty), and restarts them.
+async fn without_workers(env: &Environment, fault: GroupFault) -> Result<(), FaultError> {
+    let workers = env.workers();
     for worker in &workers {
-        // One that does not run yet cannot be killed.
-        field.stack.kill_permanently(*worker).ok();
+        // Fails for a worker that is not running.
+        env.stack.kill_permanently(*worker).ok();
     }
     let until = Instant::now() + LEAVES_WITHIN;
     let done = loop {
-        let done = meddle(field, meddling).await;
+        let done = apply_to_group(env, fault).await;
         if done.is_ok() || Instant::now() > until {
             break done;
         }
         sleep(Duration::from_millis(200)).await;
     };
     for worker in workers {
-        field.revive_meanwhile(worker);
+        env.restart_in_background(worker);
     }
     done
 }
 
-async fn meddle(field: &Field, meddling: Meddling) -> Result<(), Trouble> {
-    match meddling {
-        Meddling::Delete => Ok(Admin::new(&field.endpoints.kafka)?.delete_group(GROUP).await?),
-        Meddling::CommitAhead => {
-            let (brokers, partitions) = (field.endpoints.kafka.clone(), field.partitions);
+async fn apply_to_group(env: &Environment, fault: GroupFault) -> Result<(), FaultError> {
+    match fault {
+        GroupFault::Delete => Ok(Admin::new(&env.endpoints.kafka)?.delete_group(GROUP).await?),
+        GroupFault::CommitAhead => {
+            let (brokers, partitions) = (env.endpoints.kafka.clone(), env.partitions);
             spawn_blocking(move || commit_far_ahead(&brokers, partitions)).await?
         }
     }
 }
 
-fn commit_far_ahead(brokers: &str, partitions: i32) -> Result<(), Trouble> {
+fn commit_far_ahead(brokers: &str, partitions: i32) -> Result<(), FaultError> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("group.id", GROUP).set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create()?;

@@ -1,15 +1,15 @@
-//! Everything that can go wrong on purpose. A new scenario is an `async fn` and a line in [`all`].
+//! The faults that a run injects. A new scenario is an `async fn` and a line in [`all`].
 //!
-//! Injecting ends when the harm is done and the way back is open: from then on the time of recovery runs. Whatever a
-//! scenario leaves to chance, its dice decide, so that a seed replays it.
+//! A scenario returns when the fault has been applied and nothing prevents recovery any more: recovery time counts from
+//! then on. All random choices come from its generator, so that a seed replays it.
 
 mod crash;
+mod foreign_producer;
 mod input;
 mod kafka;
 mod keys;
-mod life;
-mod lines;
-mod log;
+mod links;
+mod misuse;
 mod overload;
 mod postgres;
 mod redis;
@@ -19,40 +19,40 @@ mod worker;
 
 use futures::future::BoxFuture;
 
-use super::dice::Dice;
-use super::field::{Field, Trouble};
+use super::environment::{Environment, FaultError};
+use super::rng::Rng;
 
-/// Does the harm. An error says that it could not be done, and nothing about Stampede.
-pub type Inject = for<'a> fn(&'a Field, &'a mut Dice) -> BoxFuture<'a, Result<(), Trouble>>;
+/// Injects the fault. An error means that the fault could not be injected; it is no finding about Stampede.
+pub type Inject = for<'a> fn(&'a Environment, &'a mut Rng) -> BoxFuture<'a, Result<(), FaultError>>;
 
-/// Something that can go wrong on purpose.
+/// A fault that can be injected.
 #[derive(Clone, Copy)]
 pub struct Scenario {
-    /// What it is called, in lists and figures.
+    /// Its name in lists and figures.
     pub name: &'static str,
-    /// Which faults of the list of faults it stands for.
+    /// The numbers of the faults that it covers, in the table of loadtest/README.md.
     pub faults: &'static [u8],
-    /// What it cannot do without.
+    /// What it requires.
     pub needs: &'static [Need],
-    /// Does it.
+    /// The injection.
     pub inject: Inject,
 }
 
-/// What a scenario cannot do without.
+/// A requirement of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Another worker that takes over.
+    /// A second worker that can take over.
     TwoWorkers,
-    /// Another instance to go to.
+    /// A second API instance for the clients.
     TwoApis,
-    /// Programs that were built with the feature `crash-points`.
+    /// Programs built with the feature `crash-points`.
     CrashPoints,
     /// A C compiler.
     Compiler,
 }
 
 impl Need {
-    /// Why it cannot be had, if so. Whether programs have crash points shows only when they do not crash.
+    /// Why the requirement is not met; `None` if it is. Missing crash points show only when no crash happens.
     #[must_use]
     pub fn missing(self, workers: usize, apis: usize) -> Option<&'static str> {
         match self {
@@ -66,14 +66,14 @@ impl Need {
 
 macro_rules! scenarios {
     ($($name:literal [$($fault:literal),*] ($($need:ident),*) $inject:path;)*) => {
-        /// All scenarios there are.
+        /// All scenarios.
         #[must_use]
         pub fn all() -> Vec<Scenario> {
             vec![$(Scenario {
                 name: $name,
                 faults: &[$($fault),*],
                 needs: &[$(Need::$need),*],
-                inject: |field, dice| Box::pin($inject(field, dice)),
+                inject: |env, rng| Box::pin($inject(env, rng)),
             }),*]
         }
     };
@@ -81,7 +81,7 @@ macro_rules! scenarios {
 
 scenarios! {
     "kill-worker" [1, 2, 3] (TwoWorkers) worker::kill;
-    "lose-worker" [1, 2, 3] (TwoWorkers) worker::lose;
+    "remove-worker" [1, 2, 3] (TwoWorkers) worker::remove;
     "kill-all-workers" [1, 2, 3] () worker::kill_all;
     "freeze-worker" [4] (TwoWorkers) worker::freeze;
     "freeze-in-mid-write" [5] (TwoWorkers) worker::freeze_in_mid_write;
@@ -90,37 +90,37 @@ scenarios! {
     "rolling-restart" [48] () worker::rolling_restart;
     "late-takeover" [51] () worker::late_takeover;
     "skewed-clocks" [41] (Compiler) skew::skew_clocks;
-    "crash-before-telling" [1, 27] (CrashPoints) crash::before_the_write;
-    "crash-while-telling" [2, 3] (CrashPoints) crash::after_the_write;
+    "crash-before-publishing" [1, 27] (CrashPoints) crash::before_the_write;
+    "crash-while-publishing" [2, 3] (CrashPoints) crash::after_the_write;
     "crash-at-takeover" [1, 51] (CrashPoints) crash::at_takeover;
-    "crash-at-leaving" [48] (CrashPoints) crash::at_leaving;
+    "crash-at-hand-over" [48] (CrashPoints) crash::at_hand_over;
     "crash-api" [47] (CrashPoints, TwoApis) crash::api;
-    "crash-api-at-loading" [47] (CrashPoints, TwoApis) crash::api_at_loading;
+    "crash-api-while-loading" [47] (CrashPoints, TwoApis) crash::api_while_loading;
     "kill-api" [47] (TwoApis) worker::kill_api;
     "kill-broker" [8] () kafka::kill;
     "freeze-broker" [9, 10] () kafka::freeze;
     "delete-group" [11] () kafka::delete_group;
     "group-ahead" [11] () kafka::commit_ahead;
-    "lost-acknowledgements" [9] () lines::lost_acknowledgements;
-    "bad-line-to-kafka" [8, 9] () lines::bad_line_to_kafka;
-    "foreign-producer" [15, 30, 31] () log::foreign_producer;
-    "newer-schema" [49] () log::newer_schema;
+    "lost-acknowledgements" [9] () links::lost_acknowledgements;
+    "bad-link-to-kafka" [8, 9] () links::bad_link_to_kafka;
+    "foreign-producer" [15, 30, 31] () foreign_producer::foreign_records;
+    "newer-schema" [49] () foreign_producer::newer_schema;
     "postgres-immediate" [16] () postgres::immediate;
     "kill-postgres" [16] () postgres::kill;
     "freeze-postgres" [17] () postgres::freeze;
     "cut-connections" [17] () postgres::cut_connections;
-    "lost-commits" [17] () lines::lost_commits;
-    "bad-line-to-postgres" [17, 20] () lines::bad_line_to_postgres;
+    "lost-commits" [17] () links::lost_commits;
+    "bad-link-to-postgres" [17, 20] () links::bad_link_to_postgres;
     "row-lock" [19] () postgres::lock_rows;
     "connections-exhausted" [20] () postgres::exhaust_connections;
     "failing-batches" [50] () postgres::fail_batches;
     "flush-redis" [22] () redis::flush;
     "kill-redis" [23] () redis::kill;
     "redis-evicts" [24] () redis::evict;
-    "lists-in-disorder" [25] () redis::disorder;
+    "corrupted-lists" [25] () redis::corrupt_lists;
     "freeze-redis" [26] () redis::freeze;
-    "lost-pops" [26] () lines::lost_pops;
-    "bad-line-to-redis" [23, 26] () lines::bad_line_to_redis;
+    "lost-pops" [26] () links::lost_pops;
+    "bad-link-to-redis" [23, 26] () links::bad_link_to_redis;
     "foreign-pops" [28] () redis::pop;
     "wrong-types" [29] () redis::wrong_types;
     "hostile-text" [30] () input::hostile_text;
@@ -131,12 +131,12 @@ scenarios! {
     "key-other-body" [34] () keys::with_another_body;
     "key-a-hundred-times" [35] () keys::a_hundred_times;
     "key-on-two-coupons" [36] () keys::on_two_coupons;
-    "somebody-elses-code" [38] () life::somebody_elses_code;
-    "redeem-out-of-turn" [39] () life::redeem_out_of_turn;
+    "code-of-another-user" [38] () misuse::code_of_another_user;
+    "redeem-out-of-order" [39] () misuse::redeem_out_of_order;
     "backlog" [42] () overload::backlog;
-    "sold-out-crowd" [43] () overload::sold_out_crowd;
+    "sold-out-concurrent_claims" [43] () overload::claims_of_a_sold_out_coupon;
     "hot-coupon" [44] () overload::hot_coupon;
-    "no-room" [10] () overload::no_room;
+    "admission-limit" [10] () overload::admission_limit;
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_scenario_has_a_name_of_its_own_and_stands_for_a_fault() {
+    fn every_scenario_has_a_unique_name_and_covers_a_fault() {
         let all = all();
         let names: BTreeSet<&str> = all.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), all.len());
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_says_of_every_scenario_and_every_fault_where_it_is() {
+    fn the_readme_lists_every_scenario_and_every_fault() {
         let readme = include_str!("../../../README.md");
         let (_, readme) = readme.split_once("### Which fault is where").expect("the table is there");
         for scenario in all() {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_said() {
+    fn a_requirement_that_is_not_met_is_named() {
         assert_eq!(Need::TwoWorkers.missing(1, 2), Some("needs two workers"));
         assert_eq!(Need::TwoWorkers.missing(2, 1), None);
         assert_eq!(Need::TwoApis.missing(2, 1), Some("needs two APIs"));

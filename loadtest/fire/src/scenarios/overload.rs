@@ -1,4 +1,4 @@
-//! More than there is room for, or all of it in one place.
+//! Overload: a backlog, one hot or sold-out coupon, an API at its bound of pending requests.
 
 use std::time::Duration;
 
@@ -7,70 +7,70 @@ use tokio::time::sleep;
 
 use super::kafka::freeze_for;
 use super::worker::any_api;
-use crate::client::{Pursuit, Way};
-use crate::dice::Dice;
-use crate::field::{Field, Trouble};
-use crate::shop::Kind;
+use crate::client::{ClientRequest, WaitMode};
+use crate::environment::{Environment, FaultError};
+use crate::fixtures::Kind;
+use crate::rng::Rng;
 use stampede_client::deed::Deed;
 
-/// Users of a crowd.
-const CROWD: usize = 300;
+/// Users that claim at the same time.
+const CLAIMS: usize = 300;
 
-/// Users who all claim any code of one coupon at once, every second one with a key.
-pub(super) async fn crowd(field: &Field, coupon: &str, users: usize, dice: &mut Dice) {
-    let tag = dice.any();
+/// Claims any code of one coupon for `users` users at the same time, half of them with a key.
+pub(super) async fn concurrent_claims(env: &Environment, coupon: &str, users: usize, rng: &mut Rng) {
+    let tag = rng.any();
     let all = (0..users).map(|n| {
-        let (user, mut dice) = (format!("crowd-{tag:x}-{n}"), dice.fork());
+        let (user, mut rng) = (format!("claimer-{tag:x}-{n}"), rng.fork());
         let key = n.is_multiple_of(2).then(|| "k".to_owned());
         async move {
-            Pursuit::of(field, &user, Deed::Claim(coupon), key, Way::quick(&mut dice))
-                .to_the_end(&mut dice)
+            ClientRequest::new(env, &user, Deed::Claim(coupon), key, WaitMode::quick(&mut rng))
+                .until_final(&mut rng)
                 .await
         }
     });
     join_all(all.collect::<Vec<_>>()).await;
 }
 
-/// Nobody decides anything for a while, and a crowd comes; holds and locks end in the middle of what piles up.
-pub(super) async fn backlog(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let coupon = field.shop.any(Kind::Brief, dice).ok_or("there is no coupon")?;
-    let workers = field.workers();
+/// Freezes all workers while claims arrive; holds and locks end in the middle of the backlog.
+pub(super) async fn backlog(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let coupon = env.fixtures.any(Kind::Brief, rng).ok_or("there is no coupon")?;
+    let workers = env.workers();
     for worker in &workers {
-        field.stack.freeze(*worker).ok();
+        env.stack.freeze(*worker).ok();
     }
-    let coming = crowd(field, &coupon, CROWD, dice);
-    let waking = async {
+    let claims = concurrent_claims(env, &coupon, CLAIMS, rng);
+    let resume = async {
         sleep(Duration::from_millis(3_000)).await;
-        workers.iter().for_each(|worker| field.stack.resume(*worker).unwrap_or(()));
+        workers.iter().for_each(|worker| env.stack.resume(*worker).unwrap_or(()));
     };
-    tokio::join!(coming, waking);
+    tokio::join!(claims, resume);
     Ok(())
 }
 
-/// Everybody wants what is sold out.
-pub(super) async fn sold_out_crowd(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let coupon = field.shop.any(Kind::Scarce, dice).ok_or("there is no coupon")?;
-    crowd(field, &coupon, CROWD, dice).await;
+/// Claims a sold-out coupon.
+pub(super) async fn claims_of_a_sold_out_coupon(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let coupon = env.fixtures.any(Kind::Scarce, rng).ok_or("there is no coupon")?;
+    concurrent_claims(env, &coupon, CLAIMS, rng).await;
     Ok(())
 }
 
-/// Everybody wants the same, while others go on: the probes that follow are those others.
-pub(super) async fn hot_coupon(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let coupon = field.shop.any(Kind::Hot, dice).ok_or("there is no coupon")?;
-    crowd(field, &coupon, CROWD, dice).await;
+/// Claims one coupon; the probes that follow show that other partitions continue.
+pub(super) async fn hot_coupon(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let coupon = env.fixtures.any(Kind::Hot, rng).ok_or("there is no coupon")?;
+    concurrent_claims(env, &coupon, CLAIMS, rng).await;
     Ok(())
 }
 
-/// An API that has room for a handful of undecided requests, and a broker that acknowledges nothing for a moment: the
-/// rest is refused at once, and comes again.
-pub(super) async fn no_room(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let api = any_api(field, dice);
+/// An API with a small bound on pending requests, while the broker acknowledges nothing: further requests are rejected
+/// immediately and retried by their clients.
+pub(super) async fn admission_limit(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let api = any_api(env, rng);
     let small = [("STAMPEDE_MAX_PENDING", "20"), ("STAMPEDE_MAX_PENDING_PER_PARTITION", "5")];
-    field.restart_once_with(api, &small).await?;
-    field.stack.wait_healthy(api).await?;
-    freeze_for(field, Duration::from_millis(dice.between(500, 1_500))).await?;
+    env.restart_once_with(api, &small).await?;
+    env.stack.wait_healthy(api).await?;
+    freeze_for(env, Duration::from_millis(rng.between(500, 1_500))).await?;
     sleep(Duration::from_millis(1_000)).await;
-    field.stack.stop_child(api).await.ok();
-    field.revive(&[api]).await?;
+    env.stack.stop_child(api).await.ok();
+    env.restart_children(&[api]).await?;
     Ok(())
 }

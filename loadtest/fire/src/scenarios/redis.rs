@@ -1,4 +1,4 @@
-//! Redis loses everything, some of it, or its answers; or somebody else puts a hand into the lists.
+//! Faults of Redis: data loss, eviction, freeze; and foreign changes of the lists.
 
 use std::time::Duration;
 
@@ -7,82 +7,82 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 
-use super::overload::crowd;
-use crate::dice::Dice;
-use crate::field::{Field, Trouble};
-use crate::shop::Kind;
+use super::overload::concurrent_claims;
+use crate::environment::{Environment, FaultError};
+use crate::fixtures::Kind;
+use crate::rng::Rng;
 
-/// Users who want codes meanwhile.
+/// Users that claim during the fault.
 const DEMAND: usize = 120;
-/// How many such crowds come, until there is a list.
-const CROWDS: usize = 10;
+/// Rounds of claims, until a list exists.
+const ROUNDS: usize = 10;
 
-async fn connect(field: &Field) -> Result<MultiplexedConnection, Trouble> {
-    let client = redis::Client::open(field.endpoints.redis_url.as_str())?;
+async fn connect(env: &Environment) -> Result<MultiplexedConnection, FaultError> {
+    let client = redis::Client::open(env.endpoints.redis_url.as_str())?;
     Ok(client.get_multiplexed_async_connection().await?)
 }
 
-/// Names of lists of codes. There may be none: who has few codes to give reads them where they lie.
-async fn lists(redis: &mut MultiplexedConnection) -> Result<Vec<String>, Trouble> {
+/// Names of the lists of codes. There may be none: an owner with few codes to give reads them from Postgres.
+async fn lists(redis: &mut MultiplexedConnection) -> Result<Vec<String>, FaultError> {
     Ok(redis.keys("stampede:stock:*").await?)
 }
 
-/// Does harm while a crowd wants codes, so that lists are there and in use.
-pub(super) async fn under_demand<T>(
-    field: &Field,
-    dice: &mut Dice,
-    harm: impl Future<Output = Result<T, Trouble>>,
-) -> Result<T, Trouble> {
-    let coupon = field.shop.any(Kind::Hot, dice).ok_or("there is no coupon")?;
-    tokio::join!(crowd(field, &coupon, DEMAND, dice), harm).1
+/// Injects a fault while many users claim, so that lists exist and are in use.
+pub(super) async fn during_claims<T>(
+    env: &Environment,
+    rng: &mut Rng,
+    fault: impl Future<Output = Result<T, FaultError>>,
+) -> Result<T, FaultError> {
+    let coupon = env.fixtures.any(Kind::Hot, rng).ok_or("there is no coupon")?;
+    tokio::join!(concurrent_claims(env, &coupon, DEMAND, rng), fault).1
 }
 
-/// What is done to a list.
+/// A fault of a list.
 #[derive(Clone, Copy)]
-enum Harm {
-    Disorder,
+enum Fault {
+    Corrupt,
     Pop,
     OtherType,
 }
 
-/// Does something to every list, some times in a row. An owner has none until many of its codes are wanted.
-async fn to_lists(field: &Field, dice: &mut Dice, harm: Harm) -> Result<(), Trouble> {
-    for _ in 0..CROWDS {
-        let mut dice_of_the_harm = dice.fork();
-        if under_demand(field, dice, harm.to_all(field, &mut dice_of_the_harm)).await? > 0 {
+/// Applies a fault to every list, several times. An owner has no list until many codes are claimed.
+async fn to_lists(env: &Environment, rng: &mut Rng, fault: Fault) -> Result<(), FaultError> {
+    for _ in 0..ROUNDS {
+        let mut fault_rng = rng.fork();
+        if during_claims(env, rng, fault.to_all(env, &mut fault_rng)).await? > 0 {
             return Ok(());
         }
     }
-    Err("there was no list to hurt".into())
+    Err("there was no list".into())
 }
 
-impl Harm {
-    /// Answers how many it was done to.
-    async fn to_all(self, field: &Field, dice: &mut Dice) -> Result<u32, Trouble> {
-        let mut redis = connect(field).await?;
-        let mut hurt = 0_u32;
+impl Fault {
+    /// Applies it to every list, and returns how often.
+    async fn to_all(self, env: &Environment, rng: &mut Rng) -> Result<u32, FaultError> {
+        let mut redis = connect(env).await?;
+        let mut applied = 0_u32;
         for _ in 0..8 {
             let all = lists(&mut redis).await?;
             for list in &all {
-                hurt += 1;
+                applied += 1;
                 let done = match self {
-                    Harm::Disorder => put_into_disorder(&mut redis, &all, list).await,
-                    Harm::Pop => redis::cmd("LPOP").arg(list).arg(3).exec_async(&mut redis).await,
-                    Harm::OtherType => {
+                    Fault::Corrupt => corrupt_list(&mut redis, &all, list).await,
+                    Fault::Pop => redis::cmd("LPOP").arg(list).arg(3).exec_async(&mut redis).await,
+                    Fault::OtherType => {
                         redis::pipe().del(list).set_ex(list, "not a list", 60).exec_async(&mut redis).await
                     }
                 };
-                // What another fault made of it may be of another type.
+                // An earlier fault may have changed the type of the key.
                 done.ok();
             }
-            sleep(Duration::from_millis(dice.between(50, 300))).await;
+            sleep(Duration::from_millis(rng.between(50, 300))).await;
         }
-        Ok(hurt)
+        Ok(applied)
     }
 }
 
-/// Entries of a list once more at its head, entries of another one, and one that somebody has made up.
-async fn put_into_disorder(
+/// Repeats entries at the head of a list, adds entries of another list, and a forged one.
+async fn corrupt_list(
     redis: &mut MultiplexedConnection,
     all: &[String],
     list: &String,
@@ -100,38 +100,38 @@ async fn put_into_disorder(
     Ok(())
 }
 
-pub(super) async fn flush(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let mut redis = connect(field).await?;
-    let mut chance = dice.fork();
-    let harm = async {
+pub(super) async fn flush(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let mut redis = connect(env).await?;
+    let mut chance = rng.fork();
+    let fault = async {
         for _ in 0..5 {
             sleep(Duration::from_millis(chance.between(50, 300))).await;
             redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
         }
         Ok(())
     };
-    under_demand(field, dice, harm).await
+    during_claims(env, rng, fault).await
 }
 
-/// It comes back empty.
-pub(super) async fn kill(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let [before, after] = [dice.between(50, 300), dice.between(200, 1_500)].map(Duration::from_millis);
-    let harm = async {
+/// Kills Redis, which restarts empty.
+pub(super) async fn kill(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let [before, after] = [rng.between(50, 300), rng.between(200, 1_500)].map(Duration::from_millis);
+    let fault = async {
         sleep(before).await;
-        field.stack.kill_permanently(Child::Redis)?;
+        env.stack.kill_permanently(Child::Redis)?;
         sleep(after).await;
-        field.revive(&[Child::Redis]).await?;
+        env.restart_children(&[Child::Redis]).await?;
         Ok(())
     };
-    under_demand(field, dice, harm).await
+    during_claims(env, rng, fault).await
 }
 
-/// It has hardly any room, and throws away whatever it likes.
-pub(super) async fn evict(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let mut redis = connect(field).await?;
-    let policy = *dice.pick(&["allkeys-random", "noeviction"]).unwrap_or(&"allkeys-random");
-    let length = Duration::from_millis(dice.between(1_500, 3_000));
-    let harm = async {
+/// Sets a memory limit, so that Redis evicts keys or rejects writes.
+pub(super) async fn evict(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let mut redis = connect(env).await?;
+    let policy = *rng.pick(&["allkeys-random", "noeviction"]).unwrap_or(&"allkeys-random");
+    let length = Duration::from_millis(rng.between(1_500, 3_000));
+    let fault = async {
         configure(&mut redis, "maxmemory-policy", policy).await?;
         configure(&mut redis, "maxmemory", "1mb").await?;
         sleep(length).await;
@@ -139,37 +139,37 @@ pub(super) async fn evict(field: &Field, dice: &mut Dice) -> Result<(), Trouble>
         configure(&mut redis, "maxmemory-policy", "noeviction").await?;
         Ok(())
     };
-    under_demand(field, dice, harm).await
+    during_claims(env, rng, fault).await
 }
 
 async fn configure(redis: &mut MultiplexedConnection, name: &str, value: &str) -> redis::RedisResult<()> {
     redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec_async(redis).await
 }
 
-/// Duplicates, foreign codes, and codes that somebody has made up, where codes are popped.
-pub(super) async fn disorder(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    to_lists(field, dice, Harm::Disorder).await
+/// Duplicate, foreign and forged codes at the heads of lists.
+pub(super) async fn corrupt_lists(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    to_lists(env, rng, Fault::Corrupt).await
 }
 
-/// It carries commands out after those who sent them have gone.
-pub(super) async fn freeze(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let [before, length] = [dice.between(50, 300), dice.between(800, 2_500)].map(Duration::from_millis);
-    let harm = async {
+/// Commands are executed after their callers have timed out.
+pub(super) async fn freeze(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let [before, length] = [rng.between(50, 300), rng.between(800, 2_500)].map(Duration::from_millis);
+    let fault = async {
         sleep(before).await;
-        field.stack.freeze(Child::Redis)?;
+        env.stack.freeze(Child::Redis)?;
         sleep(length).await;
-        field.stack.resume(Child::Redis)?;
+        env.stack.resume(Child::Redis)?;
         Ok(())
     };
-    under_demand(field, dice, harm).await
+    during_claims(env, rng, fault).await
 }
 
-/// Somebody pops, as an owner would that does not know that it is one no more.
-pub(super) async fn pop(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    to_lists(field, dice, Harm::Pop).await
+/// Pops codes, as a previous owner would that has not noticed its revocation.
+pub(super) async fn pop(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    to_lists(env, rng, Fault::Pop).await
 }
 
-/// The names of lists, and under them something else.
-pub(super) async fn wrong_types(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    to_lists(field, dice, Harm::OtherType).await
+/// Replaces lists by values of another type.
+pub(super) async fn wrong_types(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    to_lists(env, rng, Fault::OtherType).await
 }

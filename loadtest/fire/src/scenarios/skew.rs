@@ -1,4 +1,4 @@
-//! Clocks that are wrong: preloaded into a worker, a small library moves what it takes for the time of day.
+//! Wrong clocks: a small library, preloaded into a worker, shifts its wall clock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::dice::Dice;
-use crate::field::{Field, Trouble};
+use crate::environment::{Environment, FaultError};
+use crate::rng::Rng;
 
 const SOURCE: &str = include_str!("skewed_clock.c");
 
-/// Builds the clock that is wrong into this directory. A process that has it in `LD_PRELOAD` is off by the seconds in
-/// `SKEW_SECONDS`.
+/// Builds the library into `dir`. A process with it in `LD_PRELOAD` has a wall clock that is `SKEW_SECONDS` ahead.
 ///
 /// # Errors
-/// When there is no C compiler, or it refuses.
+/// When there is no C compiler, or it fails.
 pub fn skewed_clock(dir: &Path) -> io::Result<PathBuf> {
     let stem = dir.join(format!("skewed_clock-{}", std::process::id()));
     let (source, built) = (stem.with_extension("c"), stem.with_extension("so"));
@@ -25,29 +24,29 @@ pub fn skewed_clock(dir: &Path) -> io::Result<PathBuf> {
     cc.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&built).arg(&source).stderr(Stdio::null());
     let status = cc.status()?;
     std::fs::remove_file(&source)?;
-    if status.success() { Ok(built) } else { Err(io::Error::other("cc refuses to build the skewed clock")) }
+    if status.success() { Ok(built) } else { Err(io::Error::other("cc cannot build the skewed clock")) }
 }
 
-/// Whoever can link Rust has one; a machine that only runs programs may not.
+/// Whether there is a C compiler. A machine that only runs programs may have none.
 pub(super) fn has_compiler() -> bool {
-    let asked = Command::new("cc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    asked.is_ok_and(|status| status.success())
+    let version = Command::new("cc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
 }
 
-/// Half of the workers live an hour ahead, the others an hour behind, for a while.
-pub(super) async fn skew_clocks(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let clock = skewed_clock(field.stack.data_dir())?;
+/// Half of the workers run an hour ahead, the others an hour behind, for a while.
+pub(super) async fn skew_clocks(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let clock = skewed_clock(env.stack.data_dir())?;
     let clock = clock.to_string_lossy().into_owned();
-    let workers = field.workers();
+    let workers = env.workers();
     for (n, worker) in workers.iter().enumerate() {
         let seconds = if n % 2 == 0 { "3600" } else { "-3600" };
-        field.restart_once_with(*worker, &[("LD_PRELOAD", &clock), ("SKEW_SECONDS", seconds)]).await?;
+        env.restart_once_with(*worker, &[("LD_PRELOAD", &clock), ("SKEW_SECONDS", seconds)]).await?;
     }
-    // Longer than the holds and locks of some.
-    sleep(Duration::from_millis(dice.between(3_000, 5_000))).await;
+    // Longer than the shortest holds and locks.
+    sleep(Duration::from_millis(rng.between(3_000, 5_000))).await;
     for worker in workers {
-        field.stack.stop_child(worker).await.ok();
-        field.revive_meanwhile(worker);
+        env.stack.stop_child(worker).await.ok();
+        env.restart_in_background(worker);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-/* A wall clock that is wrong: preloaded into a worker, it moves what the process takes for the time of day by
- * SKEW_SECONDS. The monotonic clock is left alone, as on a machine whose administrator has set the date. The kernel
- * knows nothing of it: whoever waits until a time of day waits until the right one. */
+/* A wrong wall clock: preloaded into a process, it shifts the wall clock by SKEW_SECONDS. The monotonic clock is
+ * unchanged, as on a machine whose administrator has set the date. The kernel's clock is unchanged too: a wait until a
+ * wall-clock time ends at the right time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -13,11 +13,11 @@
 
 static time_t skew(void) {
     static time_t seconds;
-    static int known;
-    if (!known) {
+    static int is_read;
+    if (!is_read) {
         const char *text = getenv("SKEW_SECONDS");
         seconds = text ? atoll(text) : 0;
-        known = 1;
+        is_read = 1;
     }
     return seconds;
 }

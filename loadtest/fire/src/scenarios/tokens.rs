@@ -1,36 +1,36 @@
-//! Tokens that must not count.
+//! Invalid tokens.
 
 use hyper::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::input::{Attempt, send_all};
-use crate::dice::Dice;
-use crate::field::{Field, Trouble};
+use crate::environment::{Environment, FaultError};
+use crate::rng::Rng;
 
 const UNAUTHENTICATED: &[u16] = &[401];
 
-/// None, rubbish, another algorithm, none at all, another secret, audience or issuer, expired, cut short.
-pub(super) async fn bad_tokens(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let good = field.token("mallory", "user");
+/// No token, random text, a truncated or unsigned token, another algorithm, secret, audience or issuer, an expired one.
+pub(super) async fn bad_tokens(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let good = env.token("mallory", "user");
     let sign = |algorithm, secret: &[u8], change: fn(&mut Value)| {
         let mut claims = json!({"sub": "mallory", "roles": ["user"], "iss": "stampede", "aud": "stampede",
             "exp": 4_000_000_000_u64});
         change(&mut claims);
         jsonwebtoken::encode(&Header::new(algorithm), &claims, &EncodingKey::from_secret(secret))
     };
-    let secret = field.stack.jwt_secret().as_bytes().to_vec();
+    let secret = env.stack.jwt_secret().as_bytes().to_vec();
     let (head, payload) = good.split_once('.').unwrap_or_default();
     let (payload, _) = payload.split_once('.').unwrap_or_default();
     // {"alg":"none","typ":"JWT"}
     let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.");
     let bad = [
         String::new(),
-        "rubbish".to_owned(),
+        "random text".to_owned(),
         format!("{head}.{payload}"),
         unsigned,
         sign(Algorithm::HS512, &secret, |_| {})?,
-        sign(Algorithm::HS256, b"a secret of somebody else", |_| {})?,
+        sign(Algorithm::HS256, b"another secret of 32 bytes or more", |_| {})?,
         sign(Algorithm::HS256, &secret, |claims| claims["exp"] = json!(1_000_000_000))?,
         sign(Algorithm::HS256, &secret, |claims| claims["aud"] = json!("another"))?,
         sign(Algorithm::HS256, &secret, |claims| claims["iss"] = json!("another"))?,
@@ -49,6 +49,6 @@ pub(super) async fn bad_tokens(field: &Field, dice: &mut Dice) -> Result<(), Tro
             });
         }
     }
-    send_all(field, dice, attempts).await;
+    send_all(env, rng, attempts).await;
     Ok(())
 }

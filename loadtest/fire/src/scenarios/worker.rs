@@ -1,84 +1,84 @@
-//! Our own programs die, freeze, come and go.
+//! Faults of our own programs: kill, freeze, restart, slow execution, late takeovers.
 
 use std::time::Duration;
 
 use local_stack::Child;
 use tokio::time::{Instant, sleep};
 
-use crate::dice::Dice;
-use crate::field::{Field, Trouble};
+use crate::environment::{Environment, FaultError};
+use crate::rng::Rng;
 
 /// Longer than a session of the group in a fault run.
 const PAST_THE_SESSION: Duration = Duration::from_millis(1_800);
 
-pub(super) fn any_worker(field: &Field, dice: &mut Dice) -> Result<Child, Trouble> {
+pub(super) fn any_worker(env: &Environment, rng: &mut Rng) -> Result<Child, FaultError> {
     let running: Vec<Child> =
-        field.workers().into_iter().filter(|worker| field.stack.is_running(*worker)).collect();
-    dice.pick(&running).copied().ok_or_else(|| "no worker runs".into())
+        env.workers().into_iter().filter(|worker| env.stack.is_running(*worker)).collect();
+    rng.pick(&running).copied().ok_or_else(|| "no worker runs".into())
 }
 
-pub(super) fn any_api(field: &Field, dice: &mut Dice) -> Child {
-    Child::Api(dice.below(field.apis()))
+pub(super) fn any_api(env: &Environment, rng: &mut Rng) -> Child {
+    Child::Api(rng.below(env.apis()))
 }
 
-pub(super) async fn kill(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let worker = any_worker(field, dice)?;
-    field.stack.kill(worker)?;
-    field.revive_meanwhile(worker);
+pub(super) async fn kill(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let worker = any_worker(env, rng)?;
+    env.stack.kill(worker)?;
+    env.restart_in_background(worker);
     Ok(())
 }
 
-/// It does not come back for a while: somebody else must take over.
-pub(super) async fn lose(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let worker = any_worker(field, dice)?;
-    field.stack.kill_permanently(worker)?;
-    sleep(Duration::from_millis(dice.between(2_500, 5_000))).await;
-    field.revive_meanwhile(worker);
+/// Kills a worker for longer than its session: another one must take over.
+pub(super) async fn remove(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let worker = any_worker(env, rng)?;
+    env.stack.kill_permanently(worker)?;
+    sleep(Duration::from_millis(rng.between(2_500, 5_000))).await;
+    env.restart_in_background(worker);
     Ok(())
 }
 
-/// Nobody is left to take over.
-pub(super) async fn kill_all(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
-    let workers = field.workers();
+/// Kills all workers: none is left to take over.
+pub(super) async fn kill_all(env: &Environment, _: &mut Rng) -> Result<(), FaultError> {
+    let workers = env.workers();
     for worker in &workers {
-        // One that does not run yet cannot be killed.
-        field.stack.kill(*worker).ok();
+        // Fails for a worker that is not running.
+        env.stack.kill(*worker).ok();
     }
     for worker in workers {
-        field.revive_meanwhile(worker);
+        env.restart_in_background(worker);
     }
     Ok(())
 }
 
-pub(super) async fn kill_api(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let api = any_api(field, dice);
-    field.stack.kill(api)?;
-    field.revive_meanwhile(api);
+pub(super) async fn kill_api(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let api = any_api(env, rng);
+    env.stack.kill(api)?;
+    env.restart_in_background(api);
     Ok(())
 }
 
-/// It wakes up with everything that it held when it fell asleep.
-pub(super) async fn freeze(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let worker = any_worker(field, dice)?;
-    field.stack.freeze(worker)?;
-    sleep(PAST_THE_SESSION + Duration::from_millis(dice.between(0, 2_000))).await;
-    field.stack.resume(worker)?;
+/// Freezes a worker past its session: it continues with the state of a previous owner.
+pub(super) async fn freeze(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let worker = any_worker(env, rng)?;
+    env.stack.freeze(worker)?;
+    sleep(PAST_THE_SESSION + Duration::from_millis(rng.between(0, 2_000))).await;
+    env.stack.resume(worker)?;
     Ok(())
 }
 
-/// Somebody holds the row that a write needs; while the write waits for it its worker falls asleep; then the write
-/// goes through, and another worker takes over before its author hears of it.
-pub(super) async fn freeze_in_mid_write(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let mut holder = field.postgres().await?;
-    let mut looker = field.postgres().await?;
-    let partition = i32::try_from(dice.below(usize::try_from(field.partitions)?))?;
+/// Locks the row that a write needs and freezes the worker while its write waits; then the write succeeds, and another
+/// worker takes over before the writer receives the result.
+pub(super) async fn freeze_in_mid_write(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let mut holder = env.postgres().await?;
+    let mut observer = env.postgres().await?;
+    let partition = i32::try_from(rng.below(usize::try_from(env.partitions)?))?;
     sqlx::raw_sql("begin").execute(&mut holder).await?;
     let owner: Option<String> =
         sqlx::query_scalar("select owner from stampede.partitions where partition = $1 for update")
             .bind(partition)
             .fetch_one(&mut holder)
             .await?;
-    let owner = field.workers().into_iter().find(|worker| Some(worker.to_string()) == owner);
+    let owner = env.workers().into_iter().find(|worker| Some(worker.to_string()) == owner);
     let owner = owner.ok_or("the partition has no owner")?;
     let waiting = "select count(*) from pg_stat_activity
                     where application_name = $1 and wait_event_type = 'Lock'";
@@ -86,7 +86,7 @@ pub(super) async fn freeze_in_mid_write(field: &Field, dice: &mut Dice) -> Resul
     loop {
         let waiting: i64 = sqlx::query_scalar(waiting)
             .bind(format!("stampede-partition-{partition}"))
-            .fetch_one(&mut looker)
+            .fetch_one(&mut observer)
             .await?;
         if waiting > 0 {
             break;
@@ -96,66 +96,62 @@ pub(super) async fn freeze_in_mid_write(field: &Field, dice: &mut Dice) -> Resul
         }
         sleep(Duration::from_millis(5)).await;
     }
-    field.stack.freeze(owner)?;
-    let let_go = sqlx::raw_sql("commit").execute(&mut holder).await;
+    env.stack.freeze(owner)?;
+    let released = sqlx::raw_sql("commit").execute(&mut holder).await;
     sleep(PAST_THE_SESSION).await;
-    field.stack.resume(owner)?;
-    let_go?;
+    env.stack.resume(owner)?;
+    released?;
     Ok(())
 }
 
-/// Workers come and go, every second one in order.
-pub(super) async fn storm(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
+/// Workers stop and start, half of them gracefully.
+pub(super) async fn storm(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
     let mut gone: Option<Child> = None;
     for round in 0..5 {
-        let worker = any_worker(field, dice)?;
-        if Some(worker) != gone && field.stack.is_running(worker) {
-            if round % 2 == 0 {
-                field.stack.terminate(worker)?
-            } else {
-                field.stack.kill_permanently(worker)?
-            }
+        let worker = any_worker(env, rng)?;
+        if Some(worker) != gone && env.stack.is_running(worker) {
+            if round % 2 == 0 { env.stack.terminate(worker)? } else { env.stack.kill_permanently(worker)? }
         }
         if let Some(back) = gone.replace(worker) {
-            field.revive_meanwhile(back);
+            env.restart_in_background(back);
         }
-        sleep(Duration::from_millis(dice.between(400, 1_000))).await;
+        sleep(Duration::from_millis(rng.between(400, 1_000))).await;
     }
-    field.workers().into_iter().for_each(|worker| field.revive_meanwhile(worker));
+    env.workers().into_iter().for_each(|worker| env.restart_in_background(worker));
     Ok(())
 }
 
-/// It gets a fifth of the time that it needs.
-pub(super) async fn slow(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let worker = any_worker(field, dice)?;
+/// Freezes a worker repeatedly, so that it runs a fifth of the time.
+pub(super) async fn slow(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let worker = any_worker(env, rng)?;
     for _ in 0..15 {
-        field.stack.freeze(worker)?;
-        sleep(Duration::from_millis(dice.between(100, 300))).await;
-        field.stack.resume(worker)?;
+        env.stack.freeze(worker)?;
+        sleep(Duration::from_millis(rng.between(100, 300))).await;
+        env.stack.resume(worker)?;
         sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
 
-/// One after another of our own programs, in order.
-pub(super) async fn rolling_restart(field: &Field, dice: &mut Dice) -> Result<(), Trouble> {
-    let mut ours = field.workers();
-    ours.extend((0..field.apis()).map(Child::Api));
-    dice.shuffle(&mut ours);
-    for child in ours {
-        if let Err(error) = field.stack.stop_child(child).await {
-            field.score.complain(error.to_string());
+/// Restarts all programs gracefully, one after another.
+pub(super) async fn rolling_restart(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    let mut programs = env.workers();
+    programs.extend((0..env.apis()).map(Child::Api));
+    rng.shuffle(&mut programs);
+    for child in programs {
+        if let Err(error) = env.stack.stop_child(child).await {
+            env.stats.complain(error.to_string());
         }
-        field.stack.restart(child).await?;
+        env.stack.restart(child).await?;
     }
     Ok(())
 }
 
-/// Takeovers of somebody who has long been dead arrive now: the owners are shut out, and still are the ones to whom the
-/// group assigns the partitions.
-pub(super) async fn late_takeover(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
+/// Takeovers of a process that died long ago arrive late: they fence the owners, to which the group still assigns the
+/// partitions.
+pub(super) async fn late_takeover(env: &Environment, _: &mut Rng) -> Result<(), FaultError> {
     let late =
-        "select stampede.take_over(partition, 'somebody late', gen_random_uuid()) from stampede.partitions";
-    sqlx::raw_sql(late).execute(&mut field.postgres().await?).await?;
+        "select stampede.take_over(partition, 'late-takeover', gen_random_uuid()) from stampede.partitions";
+    sqlx::raw_sql(late).execute(&mut env.postgres().await?).await?;
     Ok(())
 }

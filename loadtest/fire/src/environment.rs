@@ -1,4 +1,4 @@
-//! The field of a run: the stack, the way to it, and what is remembered of what was said.
+//! The environment of a run: the stack, connections to it, and the history of what clients sent and received.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,71 +11,71 @@ use local_stack::{Child, Endpoints, ProxiedLink, Stack, StackError};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
-use super::score::Score;
-use super::shop::Shop;
+use super::fixtures::Fixtures;
+use super::stats::Stats;
 use checker::History;
 use load_support::tokens::Tokens;
 use stampede_client::http::{Call, Connection, Lost, Reply};
 
-const TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
-/// Longer than any `wait` that clients ask for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// Connections that are kept open to one API while nobody uses them.
-const IDLE: usize = 512;
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Longer than any `wait` of the clients.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bound on idle connections to one API.
+const MAX_IDLE: usize = 512;
 
-/// Why something could not be done to the stack. It was not injected then; nothing is said about Stampede.
-pub type Trouble = Box<dyn Error + Send + Sync>;
+/// Why a fault could not be injected. It is no finding about Stampede.
+pub type FaultError = Box<dyn Error + Send + Sync>;
 
-/// A running stack, and everybody's way to it.
-pub struct Field {
+/// A running stack with connections to it.
+pub struct Environment {
     /// The processes.
     pub stack: Arc<Stack>,
-    /// Where they listen.
+    /// Their addresses.
     pub endpoints: Endpoints,
     /// Partitions of the request topic.
     pub partitions: i32,
-    /// What clients sent and heard.
+    /// What clients sent and received.
     pub history: History,
-    /// What is counted.
-    pub score: Score,
+    /// The counters.
+    pub stats: Stats,
     /// The coupons.
-    pub shop: Shop,
+    pub fixtures: Fixtures,
     /// Signs access tokens.
     pub tokens: Tokens,
-    doors: Vec<Door>,
-    /// Which API an admin asks next.
-    turn: AtomicUsize,
+    apis: Vec<ApiConnections>,
+    /// The API of the next admin request.
+    next_api: AtomicUsize,
 }
 
-/// One API, and connections to it.
-struct Door {
+/// One API with idle connections to it.
+struct ApiConnections {
     base: String,
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Field {
-    /// Around a stack that runs.
+impl Environment {
+    /// An environment on a running stack.
     #[must_use]
-    pub fn around(stack: Arc<Stack>, history: History) -> Self {
+    pub fn new(stack: Arc<Stack>, history: History) -> Self {
         let endpoints = stack.endpoints();
-        let door = |base: &String| Door { base: base.clone(), idle: Mutex::default() };
+        let connections = |base: &String| ApiConnections { base: base.clone(), idle: Mutex::default() };
         Self {
-            tokens: Tokens::new(stack.jwt_secret(), TOKENS_LIVE),
-            doors: endpoints.apis.iter().map(door).collect(),
+            tokens: Tokens::new(stack.jwt_secret(), TOKEN_LIFETIME),
+            apis: endpoints.apis.iter().map(connections).collect(),
             endpoints,
             partitions: i32::try_from(stack.partitions()).unwrap_or(i32::MAX),
             history,
-            score: Score::default(),
-            shop: Shop::default(),
+            stats: Stats::default(),
+            fixtures: Fixtures::default(),
             stack,
-            turn: AtomicUsize::new(0),
+            next_api: AtomicUsize::new(0),
         }
     }
 
-    /// How many APIs there are.
+    /// The number of APIs.
     #[must_use]
     pub fn apis(&self) -> usize {
-        self.doors.len()
+        self.apis.len()
     }
 
     /// All workers.
@@ -88,12 +88,12 @@ impl Field {
     /// A connection to Postgres as superuser.
     ///
     /// # Errors
-    /// What Postgres says.
+    /// The error of Postgres.
     pub async fn postgres(&self) -> sqlx::Result<PgConnection> {
         PgConnection::connect(&self.endpoints.postgres_url).await
     }
 
-    /// An access token; without a role that exists, or where it cannot be signed, one that no API takes.
+    /// An access token; an invalid one if it cannot be signed.
     #[must_use]
     pub fn token(&self, user: &str, role: &str) -> String {
         self.tokens.issue(user, role).unwrap_or_default()
@@ -102,39 +102,39 @@ impl Field {
     /// Sends one request to one of the APIs.
     ///
     /// # Errors
-    /// [`Lost`]: no answer came.
+    /// [`Lost`]: no response.
     pub async fn send(&self, api: usize, call: &Call<'_>) -> Result<Reply, Lost> {
-        let door = &self.doors[api % self.doors.len()];
-        let idle = || door.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = &self.apis[api % self.apis.len()];
+        let idle = || connections.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle().pop();
-        let mut connection = kept.unwrap_or_else(|| Connection::to(&door.base));
-        let reply = connection.send(call, ANSWER_WITHIN).await;
+        let mut connection = kept.unwrap_or_else(|| Connection::to(&connections.base));
+        let reply = connection.send(call, RESPONSE_TIMEOUT).await;
         if reply.is_ok() {
             let mut idle = idle();
-            if idle.len() < IDLE {
+            if idle.len() < MAX_IDLE {
                 idle.push(connection);
             }
         }
         reply
     }
 
-    /// Asks as an admin, through one API after another, until this status is answered.
+    /// Sends a request as admin, to one API after another, until the response has the status `wanted`.
     ///
     /// # Errors
-    /// What was answered last, if it never is.
+    /// The last response, if none has.
     pub async fn as_admin(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
         wanted: u16,
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Value, FaultError> {
         let token = self.token("admin", "admin");
         let mut last = String::new();
         for _ in 0..40 {
             let body = body.map(|body| Bytes::from(body.to_string()));
             let call = Call { method: method.clone(), path, token: &token, key: None, body };
-            match self.send(self.turn.fetch_add(1, Ordering::Relaxed), &call).await {
+            match self.send(self.next_api.fetch_add(1, Ordering::Relaxed), &call).await {
                 Ok(reply) if reply.status.as_u16() == wanted => {
                     return Ok(serde_json::from_slice(&reply.body)?);
                 }
@@ -149,8 +149,7 @@ impl Field {
         Err(format!("{path}: {last}").into())
     }
 
-    /// Stops a program of ours in order, and starts it with this in its environment besides what all have. Whoever
-    /// starts it the next time gives it what all have.
+    /// Stops a program gracefully and starts it once with additional environment variables; later starts are without.
     ///
     /// # Errors
     /// When it does not come up.
@@ -159,27 +158,27 @@ impl Field {
         let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.stack.set_env(child, extra.collect())?;
         let started = self.stack.start_child(child).await;
-        // At once: should it die, a supervisor must start it unharmed.
+        // Immediately: if it dies, the supervisor must start it without them.
         self.stack.set_env(child, Vec::new())?;
         started
     }
 
-    /// Starts children again that a fault has ended, all at once, and waits until they do their work.
+    /// Restarts children that a fault has ended, concurrently, and waits until they are healthy.
     ///
     /// # Errors
     /// When one does not come up.
-    pub async fn revive(&self, children: &[Child]) -> Result<(), StackError> {
+    pub async fn restart_children(&self, children: &[Child]) -> Result<(), StackError> {
         let all = children.iter().map(|child| self.stack.restart(*child));
         futures::future::try_join_all(all).await.map(drop)
     }
 
-    /// The same, without waiting for it; whoever watches the stack tries again where it fails.
-    pub fn revive_meanwhile(&self, child: Child) {
+    /// Restarts a child without waiting for it; the supervisor of the stack retries.
+    pub fn restart_in_background(&self, child: Child) {
         let stack = Arc::clone(&self.stack);
         tokio::spawn(async move { stack.restart(child).await });
     }
 
-    /// Everything runs, and nothing is frozen.
+    /// Makes everything run: nothing is frozen, and no link has a fault.
     ///
     /// # Errors
     /// When something does not come up.
@@ -191,11 +190,11 @@ impl Field {
         for proxy in ProxiedLink::ALL.into_iter().filter_map(|line| self.stack.proxy(line)) {
             proxy.clear_faults();
         }
-        self.revive(&children).await
+        self.restart_children(&children).await
     }
 }
 
-/// The beginning of an answer, for people.
+/// The beginning of a response body, for messages.
 pub(crate) fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(200).collect()
 }

@@ -1,17 +1,17 @@
-//! Seeded chance: the same seed gives the same run of numbers, whatever versions of other crates do.
+//! A seeded random generator whose sequence does not depend on the version of any crate: a printed seed stays valid.
 
 /// `SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
-    /// From a seed; seeds that are neighbours have nothing in common.
+impl Rng {
+    /// From a seed; neighbouring seeds give unrelated sequences.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// A uniform number.
     pub const fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -31,30 +31,30 @@ impl Dice {
         from + self.any() % (to.saturating_sub(from) + 1)
     }
 
-    /// From 0 to 1.
+    /// A uniform number from 0 (included) to 1 (excluded).
     pub fn share(&mut self) -> f64 {
         // 53 bits, as many as a double has.
         (self.any() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// True in so many of a hundred cases.
+    /// True with a probability of `cases` percent.
     pub const fn percent(&mut self, cases: u64) -> bool {
         self.any() % 100 < cases
     }
 
-    /// One of them; `None` if there is none.
+    /// A random element; `None` of an empty slice.
     pub fn pick<'a, T>(&mut self, among: &'a [T]) -> Option<&'a T> {
         among.get(self.below(among.len()))
     }
 
-    /// Puts them in any order.
+    /// Shuffles the items.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for n in (1..items.len()).rev() {
             items.swap(n, self.below(n + 1));
         }
     }
 
-    /// Other dice, which these decide.
+    /// An independent generator, seeded by this one.
     pub const fn fork(&mut self) -> Self {
         Self(self.any())
     }
@@ -66,22 +66,22 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_numbers_and_another_seed_others() {
-        let throw = |seed| {
-            let mut dice = Dice::new(seed);
-            [dice.any(), dice.any(), dice.any()]
+        let draw = |seed| {
+            let mut rng = Rng::new(seed);
+            [rng.any(), rng.any(), rng.any()]
         };
-        assert_eq!(throw(7), throw(7));
-        assert_ne!(throw(7), throw(8));
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
     }
 
     #[test]
     fn numbers_stay_within_their_bounds() {
-        let mut dice = Dice::new(1);
+        let mut rng = Rng::new(1);
         for bound in [1, 2, 3, 100] {
-            assert!((0..200).all(|_| dice.below(bound) < bound));
+            assert!((0..200).all(|_| rng.below(bound) < bound));
         }
-        assert!((0..200).all(|_| (3..=5).contains(&dice.between(3, 5))));
-        assert!((0..200).all(|_| (0.0..1.0).contains(&dice.share())));
-        assert_eq!((dice.below(0), dice.pick::<u8>(&[])), (0, None));
+        assert!((0..200).all(|_| (3..=5).contains(&rng.between(3, 5))));
+        assert!((0..200).all(|_| (0.0..1.0).contains(&rng.share())));
+        assert_eq!((rng.below(0), rng.pick::<u8>(&[])), (0, None));
     }
 }

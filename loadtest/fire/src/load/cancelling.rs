@@ -1,0 +1,70 @@
+//! Users who cancel, return, or let a claim lapse.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::User;
+use crate::fixtures::Kind;
+use stampede_client::deed::Deed;
+
+/// Redeems, and cancels the order.
+pub(super) async fn cancel_the_order(user: &mut User<'_>) -> Option<()> {
+    let coupon = user.env.fixtures.any(Kind::Cool, &mut user.rng)?;
+    let claimed = user.send_accepted(Deed::Claim(&coupon)).await?;
+    let code = claimed.code()?;
+    let redeemed = user.send_accepted(Deed::Pay(code, "order-1", ["59.90", "EUR"])).await?;
+    let redemption = redeemed.redemption()?;
+    user.send(Deed::RollBack(redemption)).await?;
+    if user.rng.percent(30) {
+        user.send(Deed::RollBack(redemption)).await?;
+    }
+    user.send_accepted(Deed::Return(code)).await?;
+    user.env.fixtures.record_code(&coupon, code);
+    Some(())
+}
+
+/// Locks, releases, returns, and claims the same code again by name.
+pub(super) async fn give_back(user: &mut User<'_>) -> Option<()> {
+    let kind = *user.rng.pick(&[Kind::Strict, Kind::Cool, Kind::Hot])?;
+    let coupon = user.env.fixtures.any(kind, &mut user.rng)?;
+    let claimed = user.send_accepted(Deed::Claim(&coupon)).await?;
+    let code = claimed.code()?;
+    if user.rng.percent(60) {
+        user.send_accepted(Deed::Lock(code)).await?;
+        user.send_accepted(Deed::Unlock(code)).await?;
+    }
+    user.send_accepted(Deed::Return(code)).await?;
+    user.env.fixtures.record_code(&coupon, code);
+    if user.rng.percent(50) {
+        user.send_accepted(Deed::ClaimNamed(&coupon, code)).await?;
+        user.send_accepted(Deed::Return(code)).await?;
+    }
+    Some(())
+}
+
+/// Claims a code that is held for two seconds, may lock it, and redeems around the end of the hold.
+pub(super) async fn let_lapse(user: &mut User<'_>) -> Option<()> {
+    let coupon = user.env.fixtures.any(Kind::Brief, &mut user.rng)?;
+    let claimed = user.send_accepted(Deed::Claim(&coupon)).await?;
+    let code = claimed.code()?;
+    user.env.fixtures.record_code(&coupon, code);
+    if user.rng.percent(50) {
+        user.send_accepted(Deed::Lock(code)).await?;
+    }
+    if user.rng.percent(70) {
+        sleep(Duration::from_millis(user.rng.between(1_000, 4_000))).await;
+        user.send(Deed::Redeem(code, "order-late")).await?;
+    }
+    Some(())
+}
+
+/// Has a code that is revoked.
+pub(super) async fn have_revoked(user: &mut User<'_>) -> Option<()> {
+    let coupon = user.env.fixtures.any(Kind::Cool, &mut user.rng)?;
+    let claimed = user.send_accepted(Deed::Claim(&coupon)).await?;
+    let code = claimed.code()?;
+    user.send_accepted(Deed::Revoke(code)).await?;
+    user.send(Deed::Redeem(code, "order-1")).await?;
+    Some(())
+}

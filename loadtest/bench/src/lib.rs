@@ -1,43 +1,21 @@
-//! The benchmark: Stampede beside what it could be held against, in the same run on the same machine.
+//! The benchmark: Stampede beside other designs and beside the limits of the machine, in the same run.
 //!
-//! Machines differ and are noisy: arms are interleaved (A B, B A, …), each round has servers of its own that were just
-//! started and warmed up, every arm has a world of its own on them, and what counts is the ratio within a round: its
-//! median, and how far the rounds lie apart. Whatever is measured is counted afterwards, or there is no figure.
+//! Machines differ and are noisy. So arms are interleaved (A B, B A, …), each round has servers of its own that are
+//! started and warmed up for it, every arm has tables and topics of its own, and what counts is the ratio within a round:
+//! its median and its spread. Everything measured is counted and checked afterwards, or there is no figure.
 //!
-//! Reading order: [`arm`] (what can be measured), [`ground`] (where), [`drain`], [`scaling`], [`takeover`], [`front`]
-//! and [`direct`] (the frames), [`drains`] and one file for each other arm, [`figures`], [`goals`], [`report`], [`html`].
+//! Reading order: [`arm`] (what an arm is), [`arms`] (all of them), [`frames`] (what several arms have in common),
+//! [`load`] (backlogs and generators), [`host`] (servers, CPU time, the machine), [`results`] (figures, ratios, targets,
+//! reports). [`headline`] and [`memory`] are large runs of their own.
 
-pub mod accept;
 pub mod arm;
-pub mod backlog;
-pub mod claim_to_outcome;
-pub mod clients;
-pub mod conditional_update;
-pub mod cpu;
-pub mod direct;
-pub mod drain;
-pub mod drains;
-pub mod echo;
-pub mod figures;
-pub mod front;
-pub mod gate;
-pub mod goals;
-pub mod ground;
+pub mod arms;
+pub mod frames;
 pub mod headline;
-pub mod html;
-pub mod http_ceiling;
-pub mod http_load;
-pub mod machine;
+pub mod host;
+pub mod load;
 pub mod memory;
-pub mod overload;
-pub mod pg_ceiling;
-pub mod redis_lua;
-pub mod report;
-pub mod row_lock;
-pub mod scaling;
-pub mod skip_locked;
-pub mod svg;
-pub mod takeover;
+pub mod results;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -53,33 +31,34 @@ use thiserror::Error;
 
 use arm::Arm;
 use checker::{CheckError, Report};
-use figures::{Figures, Outcome, Rounds};
-use ground::{Ground, Kind};
-use load_support::progress::Console;
+use host::environment::{Environment, Kind};
+use load_support::screen::Screen;
+use results::figures::{Figures, Outcome, Rounds};
+use results::{html, report};
 
 /// A share of the claims, taken before anything is measured.
 const WARM_UP: u64 = 20;
 /// So many times as many are offered to the arm that is warmed up over HTTP, which takes one in five of them.
 const FRONT_WARM_UP: u64 = 10;
-/// Fewer warm nothing up: then there is none.
+/// Below this number of claims a warm-up has no effect, and there is none.
 const SMALLEST_WARM_UP: u64 = 20_000;
 const INTERRUPTED: u8 = 130;
 
 /// Commits of Postgres for each 1,000 requests.
-pub(crate) const MARK_COMMITS: &str = "commits per 1,000";
+pub(crate) const METRIC_COMMITS: &str = "commits per 1,000";
 /// The highest load that was reached.
-pub(crate) const MARK_HIGHEST: &str = "highest load, claims/s";
+pub(crate) const METRIC_HIGHEST: &str = "highest load, claims/s";
 /// Half of the takeovers: from the signal to the first outcome by the next owner, everything included.
-pub(crate) const MARK_SIGNAL_TO_OUTCOME: &str = "signal to outcome ms";
+pub(crate) const METRIC_SIGNAL_TO_OUTCOME: &str = "signal to outcome ms";
 /// Half of the takeovers: from the statement that shuts out the previous owner to the first outcome.
-pub(crate) const MARK_FENCE_TO_OUTCOME: &str = "takeover to outcome ms";
+pub(crate) const METRIC_FENCE_TO_OUTCOME: &str = "takeover to outcome ms";
 /// The longest that any claim sent after the signal had to wait.
-pub(crate) const MARK_LONGEST_WAIT: &str = "longest wait ms";
+pub(crate) const METRIC_LONGEST_WAIT: &str = "longest wait ms";
 
-/// Stampede beside what it could be held against, in the same run on the same machine.
+/// Compares Stampede with other designs and with the limits of the machine, in the same run.
 ///
-/// Builds the programs, starts real servers for each round on an empty disk with fsync on, takes the arms in turn
-/// (A B, B A, …), and prints requests per second, CPU per request, the ratios with their spread, and how the goals stand.
+/// Builds the programs, starts real servers for each round on an empty disk with fsync on, measures the arms alternately
+/// (A B, B A, …), and prints requests per second, CPU per request, the ratios with their spread, and which targets are reached.
 /// A round of all arms with a million claims takes about ten minutes.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = EXAMPLES)]
@@ -108,7 +87,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Names the arms, says what each is and guarantees, and ends.
+    /// Lists the arms with their guarantees.
     #[arg(long)]
     pub list: bool,
 
@@ -127,9 +106,9 @@ Examples:
 #[derive(Debug, Error)]
 pub enum BenchError {
     /// The name of no arm.
-    #[error("there is no arm {name:?}; there are {known}")]
+    #[error("no such arm: {name:?}; the arms are {known}")]
     UnknownArm {
-        /// What was asked for.
+        /// The given name.
         name: String,
         /// What there is.
         known: String,
@@ -137,8 +116,8 @@ pub enum BenchError {
     /// The servers.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// Nothing is durable there.
-    #[error("{} lies on {name}, where nothing is durable: set TMPDIR to a directory on a disk", path.display())]
+    /// The data directory is in memory.
+    #[error("{} lies on {name}, where nothing is durable; set TMPDIR to a directory on a disk", path.display())]
     InMemory {
         /// The data directory.
         path: PathBuf,
@@ -146,7 +125,7 @@ pub enum BenchError {
         name: &'static str,
     },
     /// A commit is not durable.
-    #[error("Postgres has {name} = {value}: with that, no figure means anything")]
+    #[error("Postgres has {name} = {value}: figures are meaningless with that setting")]
     NotDurable {
         /// The setting.
         name: &'static str,
@@ -159,8 +138,8 @@ pub enum BenchError {
     /// Redis refuses.
     #[error("Redis: {0}")]
     Redis(#[from] redis::RedisError),
-    /// A partition changed hands while nobody had a reason to give it away.
-    #[error("a partition changed hands while it was measured; the figure is void")]
+    /// A partition changed its owner during a measurement.
+    #[error("a partition changed its owner during the measurement; the figure is void")]
     Moved,
     /// Kafka refuses.
     #[error("Kafka: {0}")]
@@ -168,8 +147,8 @@ pub enum BenchError {
     /// A request cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Not as many as there should be.
-    #[error("{what}: {found} where there should be {wanted}; the figure is void")]
+    /// A wrong count.
+    #[error("{what}: found {found}, expected {wanted}; the figure is void")]
     Count {
         /// What was counted.
         what: &'static str,
@@ -178,7 +157,7 @@ pub enum BenchError {
         /// How many there are.
         found: i64,
     },
-    /// Something that should happen does not.
+    /// An expected event did not happen in time.
     #[error("{what} within {} s", after.as_secs())]
     Stuck {
         /// What.
@@ -186,30 +165,30 @@ pub enum BenchError {
         /// For how long it was waited for.
         after: Duration,
     },
-    /// The worker stands still, or has ended.
-    #[error("the worker stopped at {told} of {requests} requests; its last line was \"{last_line}\"")]
+    /// The worker makes no progress, or has ended.
+    #[error("the worker stopped at {published} of {requests} requests; its last line was \"{last_line}\"")]
     Stopped {
         /// Responses until then.
-        told: u64,
+        published: u64,
         /// Requests there were.
         requests: u64,
         /// Last line of its log.
         last_line: String,
     },
-    /// Answers that there should not be.
-    #[error("there were other answers than there should be: {found}; the figure is void")]
-    Answers {
+    /// Responses that there should not be.
+    #[error("unexpected responses: {found}; the figure is void")]
+    Responses {
         /// What there was.
         found: String,
     },
     /// A token cannot be signed.
     #[error("a token cannot be signed: {0}")]
     Token(#[from] jsonwebtoken::errors::Error),
-    /// The checker could not do its work.
+    /// The checker could not check.
     #[error("the checker: {0}")]
     Check(#[from] CheckError),
-    /// An invariant is broken: whatever was measured, it was not Stampede.
-    #[error("an invariant is broken; the figure is void\n{0}")]
+    /// An invariant is violated.
+    #[error("an invariant is violated; the figure is void\n{0}")]
     Broken(Box<Report>),
     /// A task was lost.
     #[error("a task of the benchmark was lost")]
@@ -225,7 +204,7 @@ pub enum BenchError {
 /// [`BenchError`]; then no figure is printed.
 pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
     if args.list {
-        for arm in arm::ALL {
+        for arm in arms::ALL {
             writeln!(io::stdout(), "{:<19} {}", arm.name(), arm.about())?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -252,10 +231,10 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
 }
 
 fn show(args: &BenchArgs, measured: &Measured) -> Result<ExitCode, BenchError> {
-    let Measured { figures, rounds, ground } = measured;
+    let Measured { figures, rounds, env } = measured;
     let table = report::table(figures, *rounds);
     if let Some(file) = &args.html {
-        std::fs::write(file, html::page(figures, *rounds, ground))?;
+        std::fs::write(file, html::page(figures, *rounds, env))?;
     }
     if args.json {
         io::stderr().write_all(table.as_bytes())?;
@@ -271,12 +250,12 @@ fn show(args: &BenchArgs, measured: &Measured) -> Result<ExitCode, BenchError> {
 
 fn chosen(names: &[String]) -> Result<Vec<&'static dyn Arm>, BenchError> {
     if names.is_empty() {
-        return Ok(arm::ALL.to_vec());
+        return Ok(arms::ALL.to_vec());
     }
     let find = |name: &String| {
-        arm::ALL.iter().copied().find(|arm| arm.name() == name).ok_or_else(|| BenchError::UnknownArm {
+        arms::ALL.iter().copied().find(|arm| arm.name() == name).ok_or_else(|| BenchError::UnknownArm {
             name: name.clone(),
-            known: arm::ALL.iter().map(|arm| arm.name()).collect::<Vec<_>>().join(", "),
+            known: arms::ALL.iter().map(|arm| arm.name()).collect::<Vec<_>>().join(", "),
         })
     };
     names.iter().map(find).collect()
@@ -302,7 +281,7 @@ pub struct Measured {
     /// How often it was measured.
     pub rounds: usize,
     /// On what, a line for each.
-    pub ground: Vec<String>,
+    pub env: Vec<String>,
 }
 
 /// Takes every arm in every round.
@@ -321,7 +300,7 @@ pub async fn measure(
         rounds.0.push(one_round(plan, round, programs, console, &mut described).await?);
     }
     let figures = Figures::of(plan.arms, &rounds);
-    Ok(Measured { figures, rounds: rounds.0.len(), ground: described })
+    Ok(Measured { figures, rounds: rounds.0.len(), env: described })
 }
 
 async fn one_round(
@@ -338,46 +317,46 @@ async fn one_round(
         order.reverse();
     }
     let mut outcomes: Vec<Outcome> = vec![Err(String::new()); plan.arms.len()];
-    let mut standing: Option<Ground> = None;
+    let mut status: Option<Environment> = None;
     for at in order {
         let arm = plan.arms[at];
-        let mut ground = match standing.take() {
-            Some(ground) if ground.kind == arm.kind() => ground,
+        let mut env = match status.take() {
+            Some(env) if env.kind == arm.kind() => env,
             other => {
-                if let Some(ground) = other {
-                    ground.stack.stop().await?;
+                if let Some(env) = other {
+                    env.stack.stop().await?;
                 }
                 prepared(plan, arm.kind(), programs, console, described).await?
             }
         };
-        match Box::pin(once(arm, &mut ground, plan.claims)).await {
+        match Box::pin(once(arm, &mut env, plan.claims)).await {
             Ok(sample) => {
                 console.log(&format!("{}: {}", arm.name(), report::line(&sample)));
                 outcomes[at] = Ok(sample);
-                standing = Some(ground);
+                status = Some(env);
             }
             Err(error) if plan.partial => {
                 console.log(&format!("{}: no figure: {error}", arm.name()));
                 outcomes[at] = Err(error.to_string());
                 // What failed may have hurt the servers: the next arm gets others.
-                ground.stack.stop().await.ok();
+                env.stack.stop().await.ok();
             }
             Err(error) => {
-                console.log(&format!("{}: no figure", arm.name()));
-                ground.stack.stop().await.ok();
+                screen.say(&format!("{}: no figure", arm.name()));
+                env.stack.stop().await.ok();
                 return Err(error);
             }
         }
     }
-    if let Some(ground) = standing {
-        ground.stack.stop().await?;
+    if let Some(env) = status {
+        env.stack.stop().await?;
     }
     Ok(outcomes)
 }
 
-async fn once(arm: &'static dyn Arm, ground: &mut Ground, claims: u64) -> Result<arm::Sample, BenchError> {
-    ground.renew(arm.partitions()).await?;
-    arm.run(ground, arm.requests(claims)).await
+async fn once(arm: &'static dyn Arm, env: &mut Environment, claims: u64) -> Result<arm::Sample, BenchError> {
+    env.renew(arm.partitions()).await?;
+    arm.run(env, arm.requests(claims)).await
 }
 
 /// Servers that have worked before anything is measured on them: Kafka's compiler has seen its code, Postgres has made
@@ -388,24 +367,24 @@ async fn prepared(
     programs: &Programs,
     console: &Console,
     described: &mut Vec<String>,
-) -> Result<Ground, BenchError> {
-    let mut ground = Ground::start(programs, kind).await?;
+) -> Result<Environment, BenchError> {
+    let mut env = Environment::start(programs, kind).await?;
     if described.is_empty() {
-        *described = ground.describe().await?;
-        console.print(&described.join("\n"));
+        *described = env.describe().await?;
+        screen.print(&described.join("\n"));
     }
-    if kind == Kind::Calm && plan.claims >= SMALLEST_WARM_UP {
+    if kind == Kind::LongSession && plan.claims >= SMALLEST_WARM_UP {
         let claims = (plan.claims / WARM_UP).max(SMALLEST_WARM_UP);
         let arms: [(&dyn Arm, u64); 3] = [
-            (&drains::HOT_DRAIN, claims),
-            (&pg_ceiling::PG_CEILING, claims),
+            (&arms::drains::HOT_DRAIN, claims),
+            (&arms::pg_ceiling::PG_CEILING, claims),
             // What Kafka does for small batches it does seldom, and its compiler notices late.
-            (&accept::ACCEPT, claims * FRONT_WARM_UP),
+            (&arms::accept::ACCEPT, claims * FRONT_WARM_UP),
         ];
         for (arm, claims) in arms {
-            let sample = Box::pin(once(arm, &mut ground, claims)).await?;
-            console.log(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
+            let sample = Box::pin(once(arm, &mut env, claims)).await?;
+            screen.say(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
         }
     }
-    Ok(ground)
+    Ok(env)
 }

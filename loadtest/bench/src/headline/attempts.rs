@@ -1,7 +1,7 @@
-//! The attempts: each by another user, without an Idempotency-Key, so that the sold-out gate may answer.
+//! The attempts: each by another user, without an Idempotency-Key, so that the sold-out gate may response.
 //!
-//! An attempt is answered by 202 (it will be decided) or by the gate's 409. Whatever may be repeated is, until it is one
-//! of the two; a request whose answer was lost may have been accepted all the same, and is counted as that.
+//! An attempt is received by 202 (it will be decided) or by the gate's 409. Whatever may be repeated is, until it is one
+//! of the two; a request whose response was lost may have been accepted all the same, and is counted as that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,11 @@ use load_support::tokens::Tokens;
 use stampede_client::http::{Call, Connection};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// A user whose attempt is not answered for so long goes away.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// A user whose attempt is not received for so long goes away.
+const MAX_DELAY: Duration = Duration::from_secs(180);
 const BREATH: Duration = Duration::from_millis(20);
 
-/// What has been answered so far.
+/// What has been received so far.
 #[derive(Debug, Default)]
 pub struct Score {
     next: AtomicU64,
@@ -29,14 +29,14 @@ pub struct Score {
     pub gated: AtomicU64,
     /// Requests that were sent again.
     pub repeated: AtomicU64,
-    /// Requests of which nobody knows whether they were accepted.
+    /// Requests whose acceptance is unknown.
     pub lost: AtomicU64,
-    /// Attempts without an answer, or with one that nobody should get.
+    /// Attempts without a response, or with an unexpected one.
     pub unanswered: AtomicU64,
 }
 
 impl Score {
-    /// Attempts that were answered, or given up.
+    /// Attempts that were received, or given up.
     #[must_use]
     pub fn done(&self) -> u64 {
         [&self.accepted, &self.gated, &self.unanswered]
@@ -89,8 +89,8 @@ async fn one_after_another(rush: Arc<Rush>) -> Result<(), HeadlineError> {
 
 async fn attempt(connection: &mut Connection, call: &Call<'_>, score: &Score) {
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    let started = Instant::now();
+    while started.elapsed() < MAX_DELAY {
         let pause = match connection.send(call, ANSWER_WITHIN).await {
             Ok(reply) if reply.status == StatusCode::ACCEPTED => {
                 count(&score.accepted);
@@ -101,7 +101,7 @@ async fn attempt(connection: &mut Connection, call: &Call<'_>, score: &Score) {
                 return;
             }
             Ok(reply) if reply.may_be_repeated() => {
-                // 503 says nothing about the request.
+                // 503 leaves the result open.
                 if reply.status.is_server_error() {
                     count(&score.lost);
                 }

@@ -1,7 +1,7 @@
 //! The headline: many more attempts than codes, through HTTP, in one unattended run.
 //!
-//! Order: start the stack · make the coupon through the API · let everybody try ([`attempts`]) while the memory of each
-//! process is watched · wait until everything accepted is decided and told · count from Postgres · check every
+//! Order: start the stack · make the coupon through the API · run all attempts ([`attempts`]) while the memory of each
+//! process is watched · wait until everything accepted is decided and published · count from Postgres · check every
 //! invariant.
 
 pub mod attempts;
@@ -30,13 +30,13 @@ use load_support::tokens::Tokens;
 use stampede_client::Client;
 
 const COUPON: &str = "headline";
-const TOKENS_LIVE: Duration = Duration::from_secs(24 * 3600);
-/// How long what was accepted may take to be decided and told once everybody has been answered.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Bound on the time until every accepted request is decided and published, after the last response.
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
 const BETWEEN_UPDATES: Duration = Duration::from_millis(200);
 const INTERRUPTED: u8 = 130;
 
-/// Many more attempts than codes, through HTTP, unattended: every code must be given once, every attempt answered.
+/// Many more attempts than codes, through HTTP, unattended: every code must be given once, every attempt received.
 ///
 /// Builds the programs, starts the whole stack with empty data, and lets each user try once. Prints time, memory of each
 /// process, and what the checker found. The exit code is 0 only if all is as it must be.
@@ -51,7 +51,7 @@ pub struct HeadlineArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub codes: u64,
 
-    /// How many are waiting for an answer at the same time.
+    /// How many are waiting for a response at the same time.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub connections: u64,
 
@@ -70,16 +70,16 @@ pub struct HeadlineArgs {
 
 const KEYS: &str = "\
 The keys of --json:
-  attempts, codes   as asked for
-  accepted          attempts answered 202
-  gated             attempts answered 409 by the sold-out gate
-  unanswered        attempts that were given up, or got an answer that nobody should get
-  repeated, lost    requests sent again; those of them of which nobody knows whether they were accepted
+  attempts, codes   as given
+  accepted          attempts received 202
+  gated             attempts received 409 by the sold-out gate
+  unanswered        attempts without a response, or with an unexpected one
+  repeated, lost    requests sent again; those whose acceptance is unknown
   decided           outcomes in Postgres: at least as many as were accepted, and at most so many more as were lost
   given             codes given, by Postgres: all of them, or one for each attempt
   given_twice       codes given to two
-  seconds           from the first attempt to the last answer; per_second: attempts answered
-  settled_seconds   until the last outcome was told
+  seconds           from the first attempt to the last response; per_second: attempts received
+  settled_seconds   until the last outcome was published
   peak_mib          the most memory of each process; shared pages are counted in part
   clean             whether no invariant is broken
   all_well          whether everything is as it must be";
@@ -133,7 +133,7 @@ pub struct Headline {
 }
 
 impl Headline {
-    /// Every code given once, every attempt answered, everything accepted decided.
+    /// Every code given once, every attempt received, everything accepted decided.
     fn is_as_it_must_be(&self) -> bool {
         self.accepted + self.gated == self.attempts
             && self.unanswered == 0
@@ -202,21 +202,19 @@ pub async fn headline(
     let peaks = Peaks::watch(&stack);
     let endpoints = stack.endpoints();
     let api = endpoints.apis.first().cloned().unwrap_or_default();
-    let tokens = Tokens::new(stack.jwt_secret(), TOKENS_LIVE);
-    let admin = Client::new(&api, &tokens.issue("admin", "admin")?);
-    // Without a hold no code returns to stock.
-    coupons::create_with_codes(&admin, &coupons::demonstration(COUPON), args.codes, console).await?;
+    let tokens = Tokens::new(stack.jwt_secret(), TOKEN_LIFETIME);
+    Admin::new(&api, tokens.issue("admin", "admin")?).make_coupon(COUPON, args.codes, TERMS, screen).await?;
 
     let score = Score::default();
     let rush = Rush { api, tokens, coupon: COUPON.to_owned(), attempts: args.attempts, score };
     let rush = Arc::new(rush);
-    let begun = Instant::now();
-    watched(&rush, args.connections, console).await?;
-    let took = begun.elapsed();
-    console.log("waiting until everything is decided and told, and checking every invariant");
+    let started = Instant::now();
+    watched(&rush, args.connections, screen).await?;
+    let took = started.elapsed();
+    screen.say("waiting until everything is decided and published, and checking every invariant");
     let check = CheckConfig::settled(&endpoints);
     checker::settle(&check, SETTLE_WITHIN).await?;
-    let settled = begun.elapsed();
+    let settled = started.elapsed();
     let peak_mib = peaks.end().await;
     let pool = PgPool::connect_lazy(&endpoints.postgres_url)?;
     let (decided, given, different) = counted(&pool).await?;
@@ -265,17 +263,17 @@ async fn counted(pool: &PgPool) -> Result<(u64, u64, u64), HeadlineError> {
     Ok((decided.unsigned_abs(), given.unsigned_abs(), different.unsigned_abs()))
 }
 
-/// The attempts, with their progress on the console.
-async fn watched(rush: &Arc<Rush>, connections: u64, console: &Console) -> Result<(), HeadlineError> {
-    console.log(&format!("{} users try, {connections} at a time", rush.attempts));
-    let mut progress = console.progress("answers", rush.attempts);
+/// The attempts, with their progress on the screen.
+async fn watched(rush: &Arc<Rush>, connections: u64, screen: &Screen) -> Result<(), HeadlineError> {
+    screen.say(&format!("{} users try, {connections} at a time", rush.attempts));
+    let mut progress = screen.progress("responses", rush.attempts);
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     let mut running = pin!(attempts::all(rush, connections));
     loop {
         let score = &rush.score;
         tokio::select! {
             done = &mut running => {
-                progress.finish(&format!("{} attempts were answered", score.done()));
+                progress.finish(&format!("{} attempts were received", score.done()));
                 return done;
             }
             () = tokio::time::sleep(BETWEEN_UPDATES) => {
@@ -290,9 +288,9 @@ async fn watched(rush: &Arc<Rush>, connections: u64, console: &Console) -> Resul
 fn show(of: &Headline) -> String {
     let peaks: Vec<String> = of.peak_mib.iter().map(|(name, mib)| format!("{name} {mib} MiB")).collect();
     let verdict =
-        if of.all_well { "every code given once, every attempt answered" } else { "NOT as it must be" };
+        if of.all_well { "every code given once, every attempt received" } else { "NOT as it must be" };
     format!(
-        "{} attempts at {} codes in {:.1} s ({:.0} a second), all told after {:.1} s: {verdict}\n\
+        "{} attempts at {} codes in {:.1} s ({:.0} a second), all published after {:.1} s: {verdict}\n\
          accepted {}, by the sold-out gate {}, unanswered {}, repeated {}, lost {}\n\
          decided {}, codes given {}, given twice {}\n\
          most memory: {}\n",

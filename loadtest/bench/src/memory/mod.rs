@@ -1,7 +1,7 @@
 //! Whether a worker's memory stays bounded: millions of codes in its coupon, and a full topic before it starts.
 //!
 //! Both could be what memory grows with, and neither may: codes are a number and a window, a backlog is read as fast as
-//! it is decided. Said with it: how long a worker takes to start, on an empty database and in front of all of that.
+//! it is decided. It also reports how long a worker takes to start, on an empty database and in front of all of that.
 
 pub mod peaks;
 
@@ -16,9 +16,9 @@ use local_stack::{Child, Profile, Programs, shutdown_signal};
 use serde::Serialize;
 
 use crate::BenchError;
-use crate::backlog::{Requests, claim};
-use crate::drain::{blocking, stocked};
-use crate::ground::{Ground, Kind};
+use crate::host::environment::{Environment, Kind};
+use crate::load::backlog::{Requests, claim};
+use crate::load::worker_run::{blocking, stocked};
 use checker::CheckConfig;
 use load_support::progress::Console;
 use peaks::most_resident;
@@ -62,7 +62,7 @@ pub struct Memory {
     pub codes: u64,
     /// Claims that waited.
     pub backlog: u64,
-    /// From the start of the process to its being ready, on a database that it knows and that is all but empty.
+    /// From the start of the process to its being ready, on an almost empty database.
     pub start_ms: u128,
     /// The same with all of the codes and claims.
     pub start_full_ms: u128,
@@ -70,7 +70,7 @@ pub struct Memory {
     pub idle_mib: u64,
     /// The most that it had resident at all.
     pub peak_mib: u64,
-    /// Until the last claim was decided and told.
+    /// Until the last claim was decided and published.
     pub seconds: f64,
     /// Whether no invariant is broken.
     pub clean: bool,
@@ -94,7 +94,7 @@ pub async fn run(args: MemoryArgs) -> Result<ExitCode, BenchError> {
     let Memory { codes, backlog, start_ms, start_full_ms, idle_mib, peak_mib, seconds, clean } = &memory;
     let text = format!(
         "a worker with {codes} codes in its coupon and {backlog} claims before it: {peak_mib} MiB at most \
-         ({idle_mib} MiB before), ready after {start_full_ms} ms ({start_ms} ms on an empty database), all told after \
+         ({idle_mib} MiB before), ready after {start_full_ms} ms ({start_ms} ms on an empty database), all published after \
          {seconds:.1} s, {}\n",
         if *clean { "no invariant broken" } else { "INVARIANTS BROKEN" },
     );
@@ -130,43 +130,43 @@ pub async fn measure(
     console: &Console,
 ) -> Result<Memory, BenchError> {
     let &MemoryArgs { codes, backlog, .. } = args;
-    let mut ground = Ground::start(programs, Kind::Calm).await?;
+    let mut env = Environment::start(programs, Kind::LongSession).await?;
     // Makes tables, topics and schemas.
-    ground.start_worker().await?;
-    ground.stop_workers().await?;
-    let start_ms = started(&mut ground).await?;
-    let idle_mib = most_mib(&ground);
-    ground.stop_workers().await?;
+    env.start_worker().await?;
+    env.stop_workers().await?;
+    let start_ms = start_time(&mut env).await?;
+    let idle_mib = most_mib(&env);
+    env.stop_workers().await?;
 
-    console.log(&format!("loading {codes} codes, then {backlog} claims"));
-    let coupon = ground.name();
-    stocked(&mut ground, vec![coupon.clone()], codes).await?;
-    ground.stop_workers().await?;
-    let requests = Requests::open(&ground.kafka(), &mut ground.connection).await?;
+    screen.say(&format!("loading {codes} codes, then {backlog} claims"));
+    let coupon = env.name();
+    stocked(&mut env, vec![coupon.clone()], codes).await?;
+    env.stop_workers().await?;
+    let requests = Requests::open(&env.kafka(), &mut env.connection).await?;
     blocking(move || requests.fill((0..backlog).map(|n| claim(&coupon, n)))).await?;
 
-    console.log("the worker works it off");
-    let begun = Instant::now();
-    let start_full_ms = started(&mut ground).await?;
-    ground.settle(SETTLE_WITHIN).await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let peak_mib = most_mib(&ground);
-    let report = checker::check(&CheckConfig::settled(&ground.stack.endpoints()), None).await?;
+    screen.say("the worker works through the backlog");
+    let started = Instant::now();
+    let start_full_ms = start_time(&mut env).await?;
+    env.settle(SETTLE_WITHIN).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let peak_mib = most_mib(&env);
+    let report = checker::check(&CheckConfig::settled(&env.stack.endpoints()), None).await?;
     if !report.is_clean() {
         console.print(&report.to_string());
     }
-    ground.stop_workers().await?;
+    env.stop_workers().await?;
     let clean = report.is_clean();
     Ok(Memory { codes, backlog, start_ms, start_full_ms, idle_mib, peak_mib, seconds, clean })
 }
 
-/// Starts the worker; answers after how many milliseconds it was ready.
-async fn started(ground: &mut Ground) -> Result<u128, BenchError> {
-    let begun = Instant::now();
-    ground.start_worker().await?;
-    Ok(begun.elapsed().as_millis())
+/// Starts the worker; responses after how many milliseconds it was ready.
+async fn start_time(env: &mut Environment) -> Result<u128, BenchError> {
+    let started = Instant::now();
+    env.start_worker().await?;
+    Ok(started.elapsed().as_millis())
 }
 
-fn most_mib(ground: &Ground) -> u64 {
-    ground.stack.pid(Child::Worker(0)).and_then(most_resident).unwrap_or(0) / KIB_PER_MIB
+fn most_mib(env: &Environment) -> u64 {
+    env.stack.pid(Child::Worker(0)).and_then(most_resident).unwrap_or(0) / KIB_PER_MIB
 }

@@ -12,7 +12,7 @@ use local_stack::Stack;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const KIB_PER_MIB: u64 = 1024;
 
 /// See the module's documentation.
@@ -25,15 +25,15 @@ impl Peaks {
     /// Looks at all children of this stack from now on.
     #[must_use]
     pub fn watch(stack: &Arc<Stack>) -> Self {
-        let (enough, mut told) = oneshot::channel();
+        let (enough, mut published) = oneshot::channel();
         let stack = Arc::clone(stack);
         let watch = tokio::spawn(async move {
             let mut peaks = BTreeMap::new();
             loop {
                 look(&stack, &mut peaks);
                 tokio::select! {
-                    _ = &mut told => break,
-                    () = tokio::time::sleep(BETWEEN_LOOKS) => {}
+                    _ = &mut published => break,
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
                 }
             }
             look(&stack, &mut peaks);
@@ -42,7 +42,7 @@ impl Peaks {
         Self { enough, watch }
     }
 
-    /// Stops, and tells the peak of each child in MiB.
+    /// Stops, and returns the peak of each child in MiB.
     pub async fn end(self) -> BTreeMap<String, u64> {
         let Self { enough, watch } = self;
         drop(enough);
@@ -72,7 +72,7 @@ pub fn most_resident(pid: i32) -> Option<u64> {
     field(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
 }
 
-/// Where the kernel does not tell the part of what is shared, all that is resident counts.
+/// Without proportional figures from the kernel, all resident memory counts.
 fn of(pid: i32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
     let part = rollup.and_then(|text| field(&text, "Pss:"));

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use benchmark::arm::{ALL, Arm, Sample};
-use benchmark::drains::HOT_DRAIN;
-use benchmark::ground::Ground;
-use benchmark::{BenchError, Plan, html, measure, report};
+use benchmark::arm::{Arm, Sample};
+use benchmark::arms::ALL;
+use benchmark::arms::drains::HOT_DRAIN;
+use benchmark::host::environment::Environment;
+use benchmark::results::{html, report};
+use benchmark::{BenchError, Plan, measure};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use load_support::progress::Console;
@@ -41,12 +43,12 @@ impl Arm for Robbed {
 
     fn run<'a>(
         &'a self,
-        ground: &'a mut Ground,
+        env: &'a mut Environment,
         requests: u64,
     ) -> LocalBoxFuture<'a, Result<Sample, BenchError>> {
         async move {
-            let theft = tokio::spawn(rob(ground.connect().await?));
-            let sample = HOT_DRAIN.run(ground, requests).await;
+            let theft = tokio::spawn(rob(env.connect().await?));
+            let sample = HOT_DRAIN.run(env, requests).await;
             theft.await.unwrap();
             sample
         }
@@ -88,7 +90,7 @@ async fn every_arm_of_the_benchmark_has_figures_and_a_violation_voids_an_arm() {
     assert!(json["ratios"]["hot-drain/pg-ceiling"].is_number());
     assert!(json["ratios"]["scaling-2/scaling-1 cpu"].is_number());
     let table = report::table(figures, measured.rounds);
-    let page = html::page(figures, measured.rounds, &measured.ground);
+    let page = html::page(figures, measured.rounds, &measured.env);
     for arm in &arms {
         assert!(table.contains(arm.name()) && page.contains(arm.name()), "{}", arm.name());
     }

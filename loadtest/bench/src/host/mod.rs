@@ -1,0 +1,5 @@
+//! Where an arm is measured: servers, CPU time, the machine.
+
+pub mod cpu;
+pub mod environment;
+pub mod machine;

@@ -1,0 +1,55 @@
+//! Clients in a closed loop, for the designs that are called once per claim: each has a connection of its own and sends the
+//! next claim as soon as it has the response to the last one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, try_join_all};
+use sqlx::PgConnection;
+
+use crate::BenchError;
+use crate::frames::baseline::Work;
+use crate::host::environment::Environment;
+
+/// Takes claim number `n` over a connection.
+pub type Claim = for<'a> fn(&'a mut PgConnection, u64) -> BoxFuture<'a, Result<(), sqlx::Error>>;
+
+/// So many clients of Postgres, connected and with their statements prepared, that take these claims among themselves.
+///
+/// # Errors
+/// When Postgres does not response.
+pub async fn postgres_clients(
+    env: &Environment,
+    clients: usize,
+    requests: u64,
+    claim: Claim,
+) -> Result<Work, BenchError> {
+    let mut connections = Vec::with_capacity(clients);
+    for _ in 0..clients {
+        connections.push(env.connect().await?);
+    }
+    let work = async move {
+        let next = Arc::new(AtomicU64::new(0));
+        let tasks = connections.into_iter().map(|mut connection| {
+            let next = Arc::clone(&next);
+            tokio::spawn(async move {
+                let mut times: Vec<Duration> = Vec::new();
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= requests {
+                        return Ok::<_, sqlx::Error>(times);
+                    }
+                    let started = Instant::now();
+                    claim(&mut connection, n).await?;
+                    times.push(started.elapsed());
+                }
+            })
+        });
+        let done = try_join_all(tasks).await.map_err(|_| BenchError::Lost)?;
+        let times: Vec<Vec<Duration>> = done.into_iter().collect::<Result<_, _>>()?;
+        Ok(times.concat())
+    };
+    Ok(work.boxed_local())
+}

@@ -1,0 +1,7 @@
+//! What produces load: backlogs, closed-loop clients, the HTTP generator; and what observes the responses.
+
+pub mod backlog;
+pub mod closed_loop;
+pub mod contents;
+pub mod http_load;
+pub mod worker_run;

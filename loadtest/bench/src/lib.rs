@@ -32,7 +32,7 @@ use thiserror::Error;
 use arm::Arm;
 use checker::{CheckError, Report};
 use host::environment::{Environment, Kind};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use results::figures::{Figures, Outcome, Rounds};
 use results::{html, report};
 
@@ -342,7 +342,7 @@ async fn one_round(
                 env.stack.stop().await.ok();
             }
             Err(error) => {
-                screen.say(&format!("{}: no figure", arm.name()));
+                console.log(&format!("{}: no figure", arm.name()));
                 env.stack.stop().await.ok();
                 return Err(error);
             }
@@ -371,7 +371,7 @@ async fn prepared(
     let mut env = Environment::start(programs, kind).await?;
     if described.is_empty() {
         *described = env.describe().await?;
-        screen.print(&described.join("\n"));
+        console.print(&described.join("\n"));
     }
     if kind == Kind::LongSession && plan.claims >= SMALLEST_WARM_UP {
         let claims = (plan.claims / WARM_UP).max(SMALLEST_WARM_UP);
@@ -383,7 +383,7 @@ async fn prepared(
         ];
         for (arm, claims) in arms {
             let sample = Box::pin(once(arm, &mut env, claims)).await?;
-            screen.say(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
+            console.log(&format!("warming up with {}: {}", arm.name(), report::line(&sample)));
         }
     }
     Ok(env)

@@ -74,12 +74,12 @@ pub async fn inject(
         match inject_one(env, scenario, &step).await {
             Ok(took) => {
                 state.times += 1;
-                note_recovery(env, scenario, took, &mut injected, screen).await;
+                note_recovery(env, scenario, took, &mut injected, console).await;
             }
             Err(trouble) => {
                 state.failures += 1;
                 state.why = trouble.to_string();
-                screen.say(&format!("{} could not be injected: {trouble}", scenario.name));
+                console.log(&format!("{} could not be injected: {trouble}", scenario.name));
                 if let Err(error) = env.heal().await {
                     env.stats.complain(format!("after {}: {error}", scenario.name));
                 }
@@ -130,13 +130,13 @@ async fn note_recovery(
     match recovery(env).await {
         Some(recovered) => {
             let (took, recovered) = (took.as_secs_f64(), recovered.as_secs_f64());
-            screen.say(&format!("{name}: injected in {took:.1} s, recovered in {recovered:.2} s"));
+            console.log(&format!("{name}: injected in {took:.1} s, recovered in {recovered:.2} s"));
             let longest = injected.recovery_seconds.entry(name).or_default();
             *longest = longest.max(recovered);
         }
         None => {
             let what = format!("{RECOVERED_WITHIN:?} after {name} a partition still returns no outcome");
-            screen.say(&what);
+            console.log(&what);
             env.stats.complain(what);
         }
     }

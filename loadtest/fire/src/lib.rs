@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use args::{FireArgs, Positive};
 use checker::{CheckConfig, CheckError, History, Watch};
 use environment::{Environment, FaultError};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use scenarios::Scenario;
 pub use scenarios::skew::skewed_clock;
 use verdict::{Span, Verdict};
@@ -151,7 +151,7 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
     let stack = tokio::select! {
         biased;
         signal = &mut interrupt => {
-            screen.say(&format!("{}: nothing has been started", signal?));
+            console.log(&format!("{}: nothing has been started", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
         }
         started = start(&args, &console) => Arc::new(started?),
@@ -160,10 +160,10 @@ async fn try_run(args: FireArgs) -> Result<ExitCode, FireError> {
     let verdict = tokio::select! {
         biased;
         signal = &mut interrupt => signal.map_err(FireError::from).map(|signal| {
-            screen.say(&format!("{signal}: stopping everything gracefully"));
+            console.log(&format!("{signal}: stopping everything gracefully"));
             None
         }),
-        verdict = run_faults(&settings, &chosen, &stack, &screen) => verdict.map(Some),
+        verdict = run_faults(&settings, &chosen, &stack, &console) => verdict.map(Some),
     };
     let stopped = stack.stop().await;
     let Some(verdict) = verdict? else { return Ok(ExitCode::from(INTERRUPTED)) };
@@ -245,10 +245,10 @@ pub async fn run_faults(
     env.create_fixtures().await.map_err(FireError::Setup)?;
     let load = Load::begin(&env, settings);
     sleep(WARM_UP).await;
-    screen.say(&format!("{:.0} s without faults", settings.calm.as_secs_f64()));
+    console.log(&format!("{:.0} s without faults", settings.calm.as_secs_f64()));
     let calm = span(&env, sleep(settings.calm)).await.1;
-    let (injected, under_fire) = span(&env, injector::inject(&env, scenarios, settings, screen)).await;
-    screen.say("no more faults; waiting until every request has its outcome");
+    let (injected, under_fire) = span(&env, injector::inject(&env, scenarios, settings, console)).await;
+    console.log("no more faults; waiting until every request has its outcome");
     env.heal().await?;
     load.end(&env).await;
     drop(supervisor);
@@ -259,7 +259,7 @@ pub async fn run_faults(
             other => return Err(other.into()),
         }
     }
-    screen.say("checking every invariant");
+    console.log("checking every invariant");
     let mut report = checker::check(&config, Some(&env.history)).await?;
     watch.end(&mut report).await;
     if let Some(path) = &settings.history {

@@ -203,15 +203,17 @@ pub async fn headline(
     let endpoints = stack.endpoints();
     let api = endpoints.apis.first().cloned().unwrap_or_default();
     let tokens = Tokens::new(stack.jwt_secret(), TOKEN_LIFETIME);
-    Admin::new(&api, tokens.issue("admin", "admin")?).make_coupon(COUPON, args.codes, TERMS, screen).await?;
+    let admin = Client::new(&api, &tokens.issue("admin", "admin")?);
+    // Without a hold no code returns to stock.
+    coupons::create_with_codes(&admin, &coupons::demonstration(COUPON), args.codes, console).await?;
 
     let score = Score::default();
     let rush = Rush { api, tokens, coupon: COUPON.to_owned(), attempts: args.attempts, score };
     let rush = Arc::new(rush);
     let started = Instant::now();
-    watched(&rush, args.connections, screen).await?;
+    watched(&rush, args.connections, console).await?;
     let took = started.elapsed();
-    screen.say("waiting until everything is decided and published, and checking every invariant");
+    console.log("waiting until everything is decided and published, and checking every invariant");
     let check = CheckConfig::settled(&endpoints);
     checker::settle(&check, SETTLE_WITHIN).await?;
     let settled = started.elapsed();
@@ -263,10 +265,10 @@ async fn counted(pool: &PgPool) -> Result<(u64, u64, u64), HeadlineError> {
     Ok((decided.unsigned_abs(), given.unsigned_abs(), different.unsigned_abs()))
 }
 
-/// The attempts, with their progress on the screen.
-async fn watched(rush: &Arc<Rush>, connections: u64, screen: &Screen) -> Result<(), HeadlineError> {
-    screen.say(&format!("{} users try, {connections} at a time", rush.attempts));
-    let mut progress = screen.progress("responses", rush.attempts);
+/// The attempts, with their progress on the console.
+async fn watched(rush: &Arc<Rush>, connections: u64, console: &Console) -> Result<(), HeadlineError> {
+    console.log(&format!("{} users try, {connections} at a time", rush.attempts));
+    let mut progress = console.progress("responses", rush.attempts);
     let connections = usize::try_from(connections).unwrap_or(usize::MAX);
     let mut running = pin!(attempts::all(rush, connections));
     loop {

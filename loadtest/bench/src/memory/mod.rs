@@ -138,14 +138,14 @@ pub async fn measure(
     let idle_mib = most_mib(&env);
     env.stop_workers().await?;
 
-    screen.say(&format!("loading {codes} codes, then {backlog} claims"));
+    console.log(&format!("loading {codes} codes, then {backlog} claims"));
     let coupon = env.name();
     stocked(&mut env, vec![coupon.clone()], codes).await?;
     env.stop_workers().await?;
     let requests = Requests::open(&env.kafka(), &mut env.connection).await?;
     blocking(move || requests.fill((0..backlog).map(|n| claim(&coupon, n)))).await?;
 
-    screen.say("the worker works through the backlog");
+    console.log("the worker works through the backlog");
     let started = Instant::now();
     let start_full_ms = start_time(&mut env).await?;
     env.settle(SETTLE_WITHIN).await?;

@@ -10,7 +10,7 @@ use fire::rng::Rng;
 use fire::scenarios::{Scenario, all};
 use fire::verdict::Verdict;
 use fire::{Settings, config, run_faults};
-use load_support::screen::Screen;
+use load_support::progress::Console;
 use local_stack::{Stack, StackConfig, testing};
 use schemas::topics::RESPONSES;
 use schemas::{CouponResponse, Encoder, Subject, partition_for};
@@ -33,7 +33,7 @@ async fn fire(settings: &Settings, scenarios: &[Scenario]) -> Verdict {
     let slot = stacks::slot().await;
     let config = StackConfig { workers: 2, ..config(testing::programs().await.unwrap()) };
     let stack = Arc::new(Stack::start(config).await.unwrap());
-    let verdict = Box::pin(run_faults(settings, scenarios, &stack, &Screen::default())).await;
+    let verdict = Box::pin(run_faults(settings, scenarios, &stack, &Console::default())).await;
     stack.stop().await.unwrap();
     drop(slot);
     verdict.unwrap()

@@ -4,7 +4,7 @@
 //! Reading order:
 //! 1. [`ids`] and [`words`]: newtypes for ids and numbers, and the stable words of the contract.
 //! 2. [`record`]: what the owner of a partition consumes. [`batch`]: what it decides and writes.
-//! 3. [`coupon`], [`claim`], [`transitions`], [`money`]: the rules of a coupon, a claim and its transitions, discounts.
+//! 3. [`coupon`], [`claim`], [`decide`], [`transitions`], [`money`]: the rules of coupons and claims.
 //!    [`codes`]: patterns, check characters and the one normalisation of codes.
 //! 4. [`interface`]: the effects that the machine requests, and the inputs that it receives.
 //! 5. [`machine`]: the owner of one partition, from takeover to hand-over.
@@ -14,4 +14,4 @@ pub mod interface;
 pub mod machine;
 pub mod planted;
 
-pub use domain::{batch, claim, codes, coupon, ids, money, record, transitions, words};
+pub use domain::{batch, claim, codes, coupon, decide, ids, money, record, transitions, words};

@@ -1,35 +1,35 @@
-//! Known mistakes, switched on by the simulation to prove that it would find them.
+//! Known mistakes that the simulation switches on, to prove that it finds them.
 //!
-//! Without the feature `planted-bugs` there is nothing to switch: [`Planted::has`] is constantly false.
+//! Without the feature `planted-bugs` none can be switched on: [`Planted::has`] is constantly false.
 
 /// A mistake that an owner could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// Repetitions are decided as if they were new.
+    /// Duplicates are decided as new requests.
     DeduplicationSkipped,
-    /// A pop whose answer is unknown is sent again, and whatever comes is believed.
+    /// A pop with an unknown result is retried, and its entries are not verified.
     UnknownPopRetried,
     /// The offset of the next batch is written with this one.
     OffsetEarly,
     /// The watermark moves when a batch is sent to the broker, not when it is acknowledged.
     WatermarkEarly,
-    /// When batch n must be decided again, batch n+1 stays as it was decided on top of it.
+    /// When batch n must be decided again, batch n+1 is not undone.
     NextBatchNotUndone,
-    /// What an unsettled batch changed is forgotten before it is settled.
+    /// The changes of an unsettled batch are evicted before it is settled.
     OverlayDroppedEarly,
     /// A deadline passes by the process' own clock.
     LapseByWallClock,
-    /// Deadlines from before a takeover are never looked for.
+    /// Deadlines from before a takeover are never read.
     LapseLostAtTakeover,
-    /// What lapses in the batch that is being written is fired by the next one again.
+    /// Claims that lapse in the batch that is being written lapse again in the next one.
     LapsedTwice,
-    /// A code that lapsed or was given back does not become free again.
+    /// A lapsed or returned code does not become free again.
     ReturnedCodeLost,
-    /// Who has claims of a coupon is forgotten, and who is not remembered is taken to have none.
-    ClaimantsForgotten,
+    /// The users with claims of a coupon are evicted, and a user who is not tracked counts as one without claims.
+    ClaimantsEvicted,
 }
 
-/// Which mistakes are switched on.
+/// The planted mistake, if any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Planted {
     #[cfg(feature = "planted-bugs")]
@@ -37,7 +37,7 @@ pub struct Planted {
 }
 
 impl Planted {
-    /// One mistake.
+    /// Switches one mistake on.
     #[cfg(feature = "planted-bugs")]
     #[must_use]
     pub const fn one(bug: Bug) -> Self {

@@ -1,12 +1,12 @@
-//! A claim as its row stands, and when it lapses.
+//! A claim as its row stores it, and its next deadline.
 
 use crate::domain::ids::{CodeNumber, CouponNo, Millis, RequestId};
 use crate::domain::words::ClaimState;
 
-/// A claim: who has which code, since when, and on what terms.
+/// A claim: which user has which code, since when, and in which state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The request that made it.
+    /// The claim request.
     pub id: RequestId,
     /// The coupon.
     pub coupon: CouponNo,
@@ -14,37 +14,38 @@ pub struct Claim {
     pub number: CodeNumber,
     /// The code as shown to people.
     pub code: Box<str>,
-    /// Whose it is.
+    /// The user.
     pub user: Box<str>,
-    /// When it was claimed.
+    /// Time of the claim.
     pub claimed: Millis,
-    /// What changes in its life.
+    /// The part that transitions change.
     pub status: ClaimStatus,
 }
 
-/// What changes in the life of a claim.
+/// The part of a claim that transitions change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimStatus {
-    /// Where it stands.
+    /// The state.
     pub state: ClaimState,
-    /// When its hold ends; `None` without one.
+    /// End of the hold; `None` without a hold.
     pub hold_until: Option<Millis>,
-    /// When its lock ends. Kept once the lock has lapsed, gone once it was released.
+    /// End of the lock. Kept after the lock has lapsed, cleared when it is released.
     pub lock_until: Option<Millis>,
-    /// LOCKED: the order that the lock named. REDEEMED: the order that the code paid for.
+    /// LOCKED: the order that the lock named. REDEEMED: the order that was paid with the code.
     pub order: Option<Box<str>>,
-    /// RETURNED: when the hold lapsed; `None` where the code was given back.
+    /// RETURNED: the time at which the hold lapsed; `None` if the user returned the code.
     pub lapsed: Option<Millis>,
 }
 
 impl ClaimStatus {
-    /// Of a claim that was just made.
+    /// The status of a new claim.
     #[must_use]
     pub const fn claimed(hold_until: Option<Millis>) -> Self {
         Self { state: ClaimState::Claimed, hold_until, lock_until: None, order: None, lapsed: None }
     }
 
-    /// When it lapses next: a live lock suspends the hold. `None`: never, as it stands.
+    /// The next deadline: of the lock while it is live, since a live lock suspends the hold, else of the hold. `None`
+    /// for a claim that cannot lapse in this state.
     #[must_use]
     pub const fn deadline(&self) -> Option<Millis> {
         match self.state {
@@ -54,7 +55,7 @@ impl ClaimStatus {
         }
     }
 
-    /// Whether the code is not to be had by anybody else.
+    /// Whether the claim keeps its code out of stock.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.state != ClaimState::Returned

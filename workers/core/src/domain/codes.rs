@@ -1,14 +1,14 @@
-//! Codes: the one normalisation, the patterns that codes are made from, and the check character that finds typing
+//! Codes: their normalisation, the patterns that they are generated from, and the check character that detects typing
 //! errors.
 //!
 //! Guarantees:
-//! - two codes that a person could take for one another are one code ([`normalise()`]), for every coupon alike;
-//! - every wrong character and every two neighbours in the wrong order are found ([`Pattern::verify`]);
-//! - a [`Generator`] gives every code of its pattern's space with the same chance, and none twice;
-//! - nobody guesses a code ([`Pattern::ensure_room`]).
+//! - two codes that a person can confuse are one code ([`normalise()`]), for every coupon;
+//! - every wrong character and every swap of two neighbours is detected ([`Pattern::verify`]);
+//! - a [`Generator`] draws every code of its pattern's space with the same probability, and none twice;
+//! - codes are too sparse to be guessed ([`Pattern::ensure_room`]).
 //!
-//! That a new code is not in the system yet, only the ledger can tell (its index over keys): the space is so large
-//! that this hardly ever happens, but it does, and then another one is drawn.
+//! Only Postgres can detect that a new code exists already, by its unique index over keys. The space is so large that
+//! this is rare; then another code is drawn.
 //!
 //! Reading order: [`mod@normalise`], [`check`], [`pattern`], [`generate`].
 

@@ -1,33 +1,33 @@
-//! A coupon's rules: its window, its status, its limits.
+//! The rules of a coupon: status, window, limits, hold and lock times, discount.
 
 use crate::domain::ids::Millis;
 use crate::domain::money::Discount;
 use crate::domain::words::Reason;
 
-/// What an owner needs to know of a coupon to decide about it.
+/// The rules of a coupon that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
-    /// Whether it is offered.
+    /// Whether the coupon is offered.
     pub status: Status,
-    /// Claims are accepted from here on (inclusive).
+    /// Start of the window (inclusive).
     pub starts: Option<Millis>,
-    /// Claims are accepted until here (exclusive).
+    /// End of the window (exclusive).
     pub expires: Option<Millis>,
-    /// How many live claims a user may have; `None`: any number.
+    /// Limit of live claims per user; `None`: unlimited.
     pub claims_per_user: Option<u32>,
-    /// How often one user may redeem; `None`: any number.
+    /// Limit of redemptions per user; `None`: unlimited.
     pub redemptions_per_user: Option<u32>,
-    /// How often one code may be redeemed; `None`: any number. Anything but 1: its codes are shared by many.
+    /// Limit of redemptions per code; `None`: unlimited. With any value but 1 the codes are shared.
     pub redemptions_per_code: Option<u32>,
-    /// How often its codes may be redeemed in all; `None`: any number.
+    /// Limit of redemptions of all codes together; `None`: unlimited.
     pub redemptions_total: Option<i64>,
-    /// How long a claim lasts that is not redeemed, in milliseconds; `None`: for ever.
+    /// Duration of a hold in milliseconds; `None`: a claim never lapses.
     pub hold: Option<i64>,
-    /// How long a lock lasts, in milliseconds.
+    /// Duration of a lock in milliseconds.
     pub lock: i64,
-    /// Whether only a locked code can be redeemed.
+    /// Whether a code must be locked to be redeemed.
     pub requires_lock: bool,
-    /// What it takes off an order.
+    /// The discount of a redemption.
     pub discount: Discount,
 }
 
@@ -36,14 +36,14 @@ pub struct Definition {
 pub enum Status {
     /// Offered within its window.
     Active,
-    /// Not offered for now.
+    /// Not offered for now; can become active again.
     Paused,
     /// Not offered any more.
     Ended,
 }
 
 impl Status {
-    /// The word as the ledger holds it.
+    /// The word as Postgres stores it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Status {
         }
     }
 
-    /// The status that a word names.
+    /// The status of a word; `None` for an unknown word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Active, Self::Paused, Self::Ended].into_iter().find(|status| status.as_str() == word)
@@ -61,7 +61,7 @@ impl Status {
 }
 
 impl Default for Definition {
-    /// Offered at any time, without limits or holds; a code is used once, and takes nothing off.
+    /// Always open, without limits or holds; a code is used once, and the discount is zero.
     fn default() -> Self {
         Self {
             status: Status::Active,
@@ -80,22 +80,22 @@ impl Default for Definition {
 }
 
 impl Definition {
-    /// Whether its codes are redeemed without a claim, by anybody, and are never in stock.
+    /// Whether codes are shared: any user redeems them without a claim, and they are never given from stock.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.redemptions_per_code != Some(1)
     }
 
-    /// When a claim that is made now lapses.
+    /// End of the hold of a claim made at this time.
     #[must_use]
     pub fn hold_from(&self, now: Millis) -> Option<Millis> {
         self.hold.map(|hold| Millis(now.0 + hold))
     }
 
-    /// Whether claims are accepted at this time: ended before paused, both before the window.
+    /// Checks that the coupon is open at this time: ended, then paused, then the window.
     ///
     /// # Errors
-    /// The reason why not.
+    /// `ended`, `paused`, `not_started` or `expired`.
     pub fn open_at(&self, now: Millis) -> Result<(), Reason> {
         match self.status {
             Status::Ended => return Err(Reason::Ended),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_begins_with_its_first_millisecond_and_ends_before_its_last() {
+    fn the_window_includes_its_start_and_excludes_its_end() {
         let coupon = Definition { starts: Some(Millis(10)), expires: Some(Millis(20)), ..active() };
         assert_eq!(coupon.open_at(Millis(9)), Err(Reason::NotStarted));
         assert_eq!(coupon.open_at(Millis(10)), Ok(()));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coupon_that_was_ended_says_so_whatever_its_window() {
+    fn ended_comes_before_paused_and_both_before_the_window() {
         let coupon = Definition { status: Status::Ended, starts: Some(Millis(10)), ..active() };
         assert_eq!(coupon.open_at(Millis(0)), Err(Reason::Ended));
         let coupon = Definition { status: Status::Paused, ..coupon };

@@ -31,54 +31,54 @@ number!(
     Partition(i32)
 );
 number!(
-    /// The place of a record in its partition.
+    /// Offset of a record within its partition.
     Offset(i64)
 );
 number!(
-    /// How often a partition has been taken over; only the newest epoch may write.
+    /// Number of takeovers of a partition. Only the newest epoch may write.
     Epoch(i64)
 );
 number!(
-    /// Counts the writes of a partition, over all owners; every call to the ledger takes the next one.
+    /// Number of a write of a partition, counted over all owners. Every batch takes the next one.
     WriteNo(i64)
 );
 number!(
-    /// The place of a batch in a partition's outbox, from 1.
+    /// Sequence number of an outbox entry of a partition, from 1.
     EmitSeq(i64)
 );
 number!(
-    /// A coupon's number in Postgres: short, for indexes; its id is the text that users see.
+    /// Internal number of a coupon, short for indexes. Users see the coupon's id, which is a text.
     CouponNo(i64)
 );
 number!(
-    /// The number of a code within its coupon, from 1, without gaps.
+    /// Number of a code within its coupon, from 1, without gaps.
     CodeNumber(i64)
 );
 number!(
-    /// A bulk load of codes.
+    /// Id of a bulk load of codes.
     LoadId(i64)
 );
 number!(
-    /// Unix milliseconds of the broker's clock: append times and what follows from them.
+    /// Unix milliseconds of the broker's clock: append times, and times derived from them.
     Millis(i64)
 );
 
-/// Drawn at random by each takeover, so that two owners that read the same epoch never look alike.
+/// Random value of a takeover. It distinguishes two owners that read the same epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Nonce(pub u128);
 
-/// Drawn by each attempt at a write, so that an owner can tell which of its attempts happened.
+/// Random value of one attempt at a write. It identifies the attempt that was committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attempt(pub u128);
 
-/// What a request is known by, in records, rows and responses.
+/// Id of a request, in records, rows and responses.
 ///
-/// `identity` is what the owner deduplicates on. Without an Idempotency-Key (`body == 0`) it is a UUIDv7, which
-/// grows with time; with one it is a digest of caller, user, operation, target and key, and `body` the digest
-/// of the request's body.
+/// The owner deduplicates on `identity`. Without an Idempotency-Key (`body == 0`) it is a UUIDv7, which grows with
+/// time. With a key it is a digest of caller, user, operation, target and key, and `body` is the digest of the
+/// request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
-    /// 128 bits that stay the same however often the request is sent.
+    /// 128 bits, the same for every copy of the request.
     pub identity: u128,
     /// Digest of the body (positive), or 0 for a request without an Idempotency-Key.
     pub body: i64,
@@ -101,10 +101,10 @@ impl RequestId {
         bytes
     }
 
-    /// Reads the canonical text: 22 characters, or 32 with a key.
+    /// Parses the canonical text: 22 characters, or 32 with a key.
     ///
     /// # Errors
-    /// [`InvalidRequestId`] for anything that [`RequestId`]'s `Display` would not write.
+    /// [`InvalidRequestId`] for every text that [`RequestId`]'s `Display` does not produce.
     pub fn parse(text: &str) -> Result<Self, InvalidRequestId> {
         let mut bytes = [0_u8; 24];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| InvalidRequestId)?;
@@ -133,9 +133,9 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The text is no canonical request id.
+/// The text is not a canonical request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a request id: expected 22 or 32 characters of base64url")]
+#[error("invalid request id: expected 22 or 32 characters of base64url")]
 pub struct InvalidRequestId;
 
 #[cfg(test)]
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_id_survives_its_text_with_and_without_a_key() {
+    fn a_request_id_parses_back_from_its_text_with_and_without_a_key() {
         for body in [0, 1, i64::MAX] {
             let id = RequestId { identity: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, body };
             assert_eq!(RequestId::parse(&id.to_string()), Ok(id));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_request_id_is_refused_without_a_panic() {
+    fn an_invalid_text_is_rejected_without_a_panic() {
         for text in
             ["", "abc", "!", &"A".repeat(23), &"A".repeat(33), &"A".repeat(400), "\0", &"A".repeat(32)]
         {

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod claim;
 pub mod codes;
 pub mod coupon;
+pub mod decide;
 pub mod ids;
 pub mod money;
 pub mod record;

@@ -1,59 +1,59 @@
-//! Exact money: amounts as clients write them, and what a coupon takes off an order.
+//! Exact money: amounts as clients write them, and the discount of a coupon on an order.
 //!
-//! Rounding, in one place: a percentage is computed exactly and the discount is rounded to the currency's minor unit
-//! (ISO 4217: two digits for most, none for yen, three for some dinars), a half going up. Then it is cut to the
-//! coupon's maximum, then to the order's amount: a final price is never below zero.
+//! Rounding happens in one place, once. A percentage is computed exactly, and the discount is rounded half up to the
+//! currency's minor unit (ISO 4217: two decimal places for most currencies, none for yen, three for some dinars). Then
+//! it is limited by the coupon's maximum and by the order's amount: a final price is never below zero.
 
 use crate::domain::words::Reason;
 use rust_decimal::{Decimal, RoundingStrategy};
 
-/// Digits before the point: up to a trillion less one.
+/// Most integer digits of an amount: amounts are below a trillion.
 const INTEGER_DIGITS: usize = 12;
-/// Digits behind the point: enough for every currency.
+/// Most decimal places of an amount: enough for every currency.
 const FRACTION_DIGITS: usize = 4;
-/// Currencies without a minor unit.
+/// Currencies without decimal places.
 const WITHOUT_MINOR_UNIT: &[&str] = &[
     "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF",
     "XOF", "XPF",
 ];
-/// Currencies with a thousandth.
+/// Currencies with three decimal places.
 const WITH_THOUSANDTHS: &[&str] = &["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"];
-/// Currencies with a ten-thousandth.
+/// Currencies with four decimal places.
 const WITH_TEN_THOUSANDTHS: &[&str] = &["CLF", "UYW"];
 
-/// What a coupon takes off an order.
+/// The discount of a coupon on an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discount {
-    /// How much.
+    /// The rate.
     pub rate: Rate,
-    /// The only currency of orders that it is for; `None`: any.
+    /// The currency that an order must have; `None`: any.
     pub currency: Option<Box<str>>,
-    /// Orders below this are refused.
+    /// The lowest amount of an order.
     pub minimum_order: Option<Decimal>,
-    /// Never more off than this.
+    /// Upper bound of the discount.
     pub maximum_discount: Option<Decimal>,
 }
 
-/// How much is taken off.
+/// The rate of a discount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rate {
-    /// So many per cent of the order's amount.
+    /// Per cent of the order's amount.
     Percentage(Decimal),
-    /// This amount.
+    /// A fixed amount.
     Fixed(Decimal),
 }
 
-/// What an order comes to.
+/// The price of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// What is taken off.
+    /// The discount.
     pub discount: Decimal,
-    /// What is left to pay.
+    /// The amount less the discount.
     pub final_price: Decimal,
 }
 
 impl Default for Discount {
-    /// Takes nothing off.
+    /// A discount of zero.
     fn default() -> Self {
         let rate = Rate::Percentage(Decimal::ZERO);
         Self { rate, currency: None, minimum_order: None, maximum_discount: None }
@@ -61,10 +61,10 @@ impl Default for Discount {
 }
 
 impl Discount {
-    /// What an order of this amount comes to: the currency is checked first, then the minimum.
+    /// The price of an order of this amount. The currency is checked first, then the minimum.
     ///
     /// # Errors
-    /// `currency_mismatch`, `minimum_order_not_met`; `unprocessable` for an amount that [`is_amount_of`] refuses.
+    /// `currency_mismatch`, `minimum_order_not_met`; `unprocessable` for an amount that [`is_amount_of`] rejects.
     pub fn price(&self, amount: Decimal, currency: &str) -> Result<Price, Reason> {
         if !is_amount_of(amount, currency) {
             return Err(Reason::Unprocessable);
@@ -81,46 +81,46 @@ impl Discount {
         };
         let digits = minor_unit(currency);
         let rounded = exact.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
-        // A maximum finer than the minor unit is rounded down: never more off than it says.
-        let most = self
-            .maximum_discount
-            .map_or(amount, |most| most.round_dp_with_strategy(digits, RoundingStrategy::ToZero).min(amount));
-        let discount = shown(rounded.min(most), digits);
-        Ok(Price { discount, final_price: shown(amount - discount, digits) })
+        // A maximum with more decimal places than the minor unit is rounded down: the discount never exceeds it.
+        let limit = self.maximum_discount.map_or(amount, |maximum| {
+            maximum.round_dp_with_strategy(digits, RoundingStrategy::ToZero).min(amount)
+        });
+        let discount = with_decimal_places(rounded.min(limit), digits);
+        Ok(Price { discount, final_price: with_decimal_places(amount - discount, digits) })
     }
 }
 
-/// With exactly so many digits behind the point: `12.9` is shown as `12.90`.
-fn shown(mut amount: Decimal, digits: u32) -> Decimal {
+/// `12.9` with two decimal places is `12.90`.
+fn with_decimal_places(mut amount: Decimal, digits: u32) -> Decimal {
     amount.rescale(digits);
     amount
 }
 
-/// Reads `10`, `10.5`, `10.50`: at most twelve digits before the point and four behind it; no sign, no exponent, no
-/// spaces, no NaN.
+/// Parses `10`, `10.5`, `10.50`: at most twelve integer digits and four decimal places; no sign, no exponent, no
+/// spaces, no NaN. `None` for any other text.
 #[must_use]
 pub fn parse(text: &str) -> Option<Decimal> {
     let (integer, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str, most: usize| {
-        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    let digits = |part: &str, limit: usize| {
+        (1..=limit).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
-    let fine = digits(integer, INTEGER_DIGITS) && digits(fraction, FRACTION_DIGITS);
-    if fine { text.parse().ok() } else { None }
+    let valid = digits(integer, INTEGER_DIGITS) && digits(fraction, FRACTION_DIGITS);
+    if valid { text.parse().ok() } else { None }
 }
 
-/// Whether a word looks like a currency (ISO 4217).
+/// Whether a text has the form of a currency code (ISO 4217).
 #[must_use]
 pub fn is_currency(text: &str) -> bool {
     text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-/// Whether this is an amount of this currency: not negative, and no finer than its minor unit.
+/// Whether an amount is valid in a currency: not negative, with no more decimal places than the minor unit.
 #[must_use]
 pub fn is_amount_of(amount: Decimal, currency: &str) -> bool {
     is_currency(currency) && amount >= Decimal::ZERO && amount.normalize().scale() <= minor_unit(currency)
 }
 
-/// Digits behind the point of a currency's smallest unit.
+/// Decimal places of a currency's minor unit.
 #[must_use]
 pub fn minor_unit(currency: &str) -> u32 {
     if WITHOUT_MINOR_UNIT.contains(&currency) {

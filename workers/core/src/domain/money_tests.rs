@@ -19,57 +19,57 @@ fn price(discount: &Discount, of: &str, currency: &str) -> Result<(String, Strin
     Ok((price.discount.to_string(), price.final_price.to_string()))
 }
 
-fn is(discount: &str, final_price: &str) -> Result<(String, String), Reason> {
+fn ok(discount: &str, final_price: &str) -> Result<(String, String), Reason> {
     Ok((discount.to_owned(), final_price.to_owned()))
 }
 
 #[test]
 fn a_percentage_is_rounded_half_up_to_the_minor_unit_of_the_currency() {
-    assert_eq!(price(&percent("10.00"), "129.90", "EUR"), is("12.99", "116.91"));
-    assert_eq!(price(&percent("10"), "0.05", "EUR"), is("0.01", "0.04"), "half a cent goes up");
-    assert_eq!(price(&percent("10"), "0.04", "EUR"), is("0.00", "0.04"));
-    assert_eq!(price(&percent("12.5"), "1004", "JPY"), is("126", "878"), "125.5 yen");
-    assert_eq!(price(&percent("33.3333"), "10", "KWD"), is("3.333", "6.667"));
-    assert_eq!(price(&percent("100"), "7", "EUR"), is("7.00", "0.00"));
+    assert_eq!(price(&percent("10.00"), "129.90", "EUR"), ok("12.99", "116.91"));
+    assert_eq!(price(&percent("10"), "0.05", "EUR"), ok("0.01", "0.04"), "half a cent is rounded up");
+    assert_eq!(price(&percent("10"), "0.04", "EUR"), ok("0.00", "0.04"));
+    assert_eq!(price(&percent("12.5"), "1004", "JPY"), ok("126", "878"), "125.5 yen");
+    assert_eq!(price(&percent("33.3333"), "10", "KWD"), ok("3.333", "6.667"));
+    assert_eq!(price(&percent("100"), "7", "EUR"), ok("7.00", "0.00"));
 }
 
 #[test]
 fn a_final_price_is_never_below_zero() {
-    assert_eq!(price(&fixed("10.00", "EUR"), "7.5", "EUR"), is("7.50", "0.00"));
-    assert_eq!(price(&fixed("10.00", "EUR"), "0", "EUR"), is("0.00", "0.00"));
-    assert_eq!(price(&fixed("10.00", "EUR"), "12.00", "EUR"), is("10.00", "2.00"));
+    assert_eq!(price(&fixed("10.00", "EUR"), "7.5", "EUR"), ok("7.50", "0.00"));
+    assert_eq!(price(&fixed("10.00", "EUR"), "0", "EUR"), ok("0.00", "0.00"));
+    assert_eq!(price(&fixed("10.00", "EUR"), "12.00", "EUR"), ok("10.00", "2.00"));
 }
 
 #[test]
-fn a_maximum_cuts_the_discount_and_a_minimum_refuses_the_order() {
+fn a_maximum_limits_the_discount_and_a_minimum_rejects_the_order() {
     let discount = Discount {
         maximum_discount: Some(amount("5.005")),
         minimum_order: Some(amount("20.00")),
         currency: Some("EUR".into()),
         ..percent("50")
     };
-    assert_eq!(price(&discount, "20", "EUR"), is("5.00", "15.00"));
+    assert_eq!(price(&discount, "20", "EUR"), ok("5.00", "15.00"));
     assert_eq!(price(&discount, "19.99", "EUR"), Err(Reason::MinimumOrderNotMet));
 }
 
 #[test]
-fn another_currency_is_refused_before_the_minimum_is_looked_at() {
+fn another_currency_is_rejected_before_the_minimum_is_checked() {
     let discount = Discount { minimum_order: Some(amount("20")), ..fixed("5", "EUR") };
     assert_eq!(price(&discount, "1", "USD"), Err(Reason::CurrencyMismatch));
-    assert_eq!(price(&percent("5"), "1", "USD"), is("0.05", "0.95"), "a percentage is of any currency");
+    assert_eq!(price(&percent("5"), "1", "USD"), ok("0.05", "0.95"), "a percentage applies to any currency");
 }
 
 #[test]
-fn an_amount_that_its_currency_cannot_have_is_unprocessable() {
+fn an_amount_with_too_many_decimal_places_for_its_currency_is_unprocessable() {
     assert_eq!(price(&percent("5"), "1.001", "EUR"), Err(Reason::Unprocessable));
     assert_eq!(price(&percent("5"), "1.5", "JPY"), Err(Reason::Unprocessable));
     assert_eq!(price(&percent("5"), "1.50", "euro"), Err(Reason::Unprocessable));
     assert_eq!(percent("5").price(Decimal::NEGATIVE_ONE, "EUR"), Err(Reason::Unprocessable));
-    assert_eq!(price(&percent("5"), "1.500", "EUR"), is("0.08", "1.42"), "nothing behind the cents");
+    assert_eq!(price(&percent("5"), "1.500", "EUR"), ok("0.08", "1.42"), "trailing zeros do not count");
 }
 
 #[test]
-fn amounts_are_exact_and_anything_else_is_refused() {
+fn only_plain_decimal_numbers_are_amounts() {
     assert_eq!(parse("100"), Some(Decimal::ONE_HUNDRED));
     assert_eq!(parse("10.5"), parse("10.5000"));
     assert_eq!(parse("0.00"), Some(Decimal::ZERO));
@@ -111,10 +111,10 @@ proptest! {
         prop_assert_eq!(price.discount + price.final_price, whole);
         prop_assert!(price.discount >= Decimal::ZERO && price.final_price >= Decimal::ZERO);
         prop_assert!(most.is_none_or(|most| price.discount <= Decimal::new(most, 2)));
-        // Against whole numbers: the exact discount in millionths of a cent, a half going up.
+        // The same in integers: the exact discount in millionths of a cent, rounded half up.
         let exact = i128::from(minor) * i128::from(rate);
         let rounded = (exact + 500_000) / 1_000_000;
-        let cut = most.map_or(rounded, |most| rounded.min(i128::from(most))).min(i128::from(minor));
-        prop_assert_eq!(price.discount, Decimal::from_i128_with_scale(cut, 2));
+        let limited = most.map_or(rounded, |most| rounded.min(i128::from(most))).min(i128::from(minor));
+        prop_assert_eq!(price.discount, Decimal::from_i128_with_scale(limited, 2));
     }
 }

@@ -1,4 +1,4 @@
-//! What the owner of a partition consumes: one record of the log, decoded as far as it can be.
+//! One record of `coupon.requests`, decoded as far as possible.
 
 use crate::domain::ids::{LoadId, Millis, Offset, RequestId};
 use crate::domain::words::Kind;
@@ -7,22 +7,22 @@ use rust_decimal::Decimal;
 /// One record of `coupon.requests`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the log.
+    /// Offset within the partition.
     pub offset: Offset,
-    /// When the broker appended it; the only thing that moves a partition's time.
+    /// Append time of the broker. Only append times move a partition's time.
     pub appended: Millis,
-    /// Digest of the raw record, to recognise the log at the next takeover.
+    /// Digest of the raw record. The next takeover compares it to identify the log.
     pub digest: i64,
     /// Size of the raw record in bytes, for the bound on a batch.
     pub bytes: usize,
-    /// What it says.
+    /// The decoded content.
     pub payload: Payload,
 }
 
-/// What a record says.
+/// The decoded content of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// A user's request, to be decided.
+    /// A request that the owner decides.
     Request(Request),
     /// A sealed load of codes becomes stock of a coupon.
     StockAdded {
@@ -31,13 +31,13 @@ pub enum Payload {
         /// The load.
         load: LoadId,
     },
-    /// Moves the partition's time, and says nothing else.
+    /// Moves the partition's time, and has no other content.
     Tick,
-    /// Nothing that an owner can decide. `request` is present if the headers name the request and its user.
+    /// A record that cannot be decoded.
     Unreadable {
-        /// What goes to `coupon.dead-letters`.
+        /// The record for `coupon.dead-letters`.
         dead_letter: DeadLetter,
-        /// Whom to tell `unprocessable`.
+        /// The request, if the headers name it and its user: its outcome is `unprocessable`.
         request: Option<UnreadableRequest>,
     },
 }
@@ -45,50 +45,50 @@ pub enum Payload {
 /// A user's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What it is known by.
+    /// Id of the request.
     pub id: RequestId,
-    /// What it asks for.
+    /// The requested operation.
     pub kind: Kind,
     /// The coupon, which is the record's key.
     pub coupon_id: Box<str>,
-    /// For whom.
+    /// The user.
     pub user: Box<str>,
-    /// The code that is meant, normalised: of named claims, and of everything done to a code.
+    /// The code, normalised: in named claims, and in every request about an existing code.
     pub code: Option<Box<str>>,
-    /// What else it says; boxed, since a claim says nothing else.
+    /// Further fields; boxed, since claims have none.
     pub details: Option<Box<Details>>,
 }
 
-/// What requests other than claims say.
+/// Fields of requests other than claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// lock, redeem: the order.
     pub order: Option<Box<str>>,
-    /// redeem: the order's amount; `None` also where what was sent is no amount.
+    /// redeem: the order's amount; `None` also for an invalid amount.
     pub amount: Option<Decimal>,
     /// redeem: the order's currency (ISO 4217).
     pub currency: Option<Box<str>>,
-    /// rollback: the request that made the redemption; `None` also where what was sent is no redemption's id.
+    /// rollback: id of the redeem request; `None` also for an invalid id.
     pub redemption: Option<RequestId>,
 }
 
-/// Who is behind a record that cannot be read: from its headers.
+/// The request of an unreadable record, from its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableRequest {
-    /// The request's id.
+    /// Id of the request.
     pub id: RequestId,
     /// Its user.
     pub user: Box<str>,
-    /// The coupon it was keyed by.
+    /// The coupon, which is the record's key.
     pub coupon_id: Box<str>,
 }
 
-/// A record that cannot be decided, kept as received.
+/// A record that cannot be decided, as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// A stable word for what is wrong.
+    /// A stable word for the fault.
     pub reason: &'static str,
-    /// What was found, for people.
+    /// The fault as a text for people.
     pub error: Box<str>,
     /// The record's key as received.
     pub key: Option<Box<[u8]>>,

@@ -1,18 +1,19 @@
-//! The life of a claimed code: what may be done to it, by whom, and what it is afterwards.
+//! Transitions of a claim: which user may request which, and the status afterwards.
 //!
-//! The order of the checks decides the reason that is told. Who asks comes before how the code stands: a stranger
-//! learns nothing about somebody else's code. For each request the first check that fails answers:
-//! - claim (named): window; `code_revoked`; `code_taken`; the user's limit (checked by the caller);
-//! - lock: [ownership](Known::own); `code_revoked`; window; `already_redeemed`; `already_locked`;
+//! The first check that fails gives the reason. The user is checked before the state of the code, so that a user
+//! learns nothing about another user's code. The checks, in order:
+//! - claim of a named code: `code_revoked`; `code_taken` (see [`check_claim`](crate::domain::decide::check_claim) for
+//!   the checks around these);
+//! - lock: [ownership](CodeContext::own); `code_revoked`; window; `already_redeemed`; `already_locked`;
 //! - unlock: ownership; `code_revoked`; `already_redeemed`; `lock_lapsed`, `not_locked`;
-//! - give back: ownership; `code_revoked`; `already_redeemed`; `already_locked`;
+//! - return: ownership; `code_revoked`; `already_redeemed`; `already_locked`;
 //! - redeem: ownership; `code_revoked`; window; `order_already_used`; `already_redeemed`; `already_locked` (for
 //!   another order); `lock_lapsed`, `not_locked`; `currency_mismatch`; `minimum_order_not_met`;
 //!   `usage_limit_reached`;
 //! - revoke: `code_revoked`; `already_redeemed`.
 //!
-//! That coupon and code exist (`code_unknown`) has been checked by then, and every deadline up to now has fired.
-//! The window of a code that is claimed already ends with `code_expired`.
+//! The caller has checked that coupon and code exist (`code_unknown`), and has fired every deadline up to now. The
+//! window of a claimed code ends with `code_expired`.
 
 use crate::domain::batch::{CodeFlags, EventKind};
 use crate::domain::claim::{Claim, ClaimStatus};
@@ -22,18 +23,18 @@ use crate::domain::money::Price;
 use crate::domain::words::{ClaimState, Reason};
 use rust_decimal::Decimal;
 
-/// What a request about a code can depend on.
+/// Everything that a transition of a code depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct CodeContext<'a> {
     /// The coupon's rules.
     pub definition: &'a Definition,
     /// The code's live claim.
     pub claim: Option<&'a Claim>,
-    /// What is known of the code beyond that.
+    /// The code's flags.
     pub flags: CodeFlags,
-    /// Who asks.
+    /// The requesting user.
     pub user: &'a str,
-    /// Whether a claim of theirs to this code has lapsed.
+    /// Whether a claim of this user to this code has lapsed.
     pub lapsed: bool,
     /// The partition's time.
     pub now: Millis,
@@ -48,20 +49,20 @@ pub struct Checkout<'a> {
     pub amount: Decimal,
     /// Its currency.
     pub currency: &'a str,
-    /// Whether it was paid for with this code before.
+    /// Whether the order was paid with this code before.
     pub order_used: bool,
-    /// How often the user has redeemed; only looked at where that is limited.
-    pub by_user: u32,
-    /// How often the coupon's codes were redeemed.
-    pub in_all: i64,
+    /// Redemptions of this user; used only if the coupon limits them.
+    pub redemptions_of_user: u32,
+    /// Redemptions of all codes of the coupon.
+    pub redemptions_total: i64,
 }
 
-impl<'a> Known<'a> {
-    /// The live claim, if it is the asker's.
+impl<'a> CodeContext<'a> {
+    /// The live claim, if it belongs to the requesting user.
     ///
     /// # Errors
-    /// `hold_lapsed` to somebody who had the code, `not_your_code` while somebody else has it, `code_revoked` or
-    /// `not_claimed` where nobody has.
+    /// `hold_lapsed` for a user whose claim has lapsed, `not_your_code` while another user has the code, `code_revoked`
+    /// or `not_claimed` without a live claim.
     pub fn own(&self) -> Result<&'a Claim, Reason> {
         match self.claim {
             Some(claim) if &*claim.user == self.user => Ok(claim),
@@ -72,25 +73,22 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// A claim of this very code.
+    /// Checks that this code can be claimed by name. The caller has checked the window.
     ///
     /// # Errors
-    /// Why it is not to be had.
+    /// `code_revoked`, `code_taken`; a shared code is always taken.
     pub fn claim(&self) -> Result<(), Reason> {
-        self.definition.open_at(self.now)?;
-        if self.flags.revoked {
-            return Err(Reason::CodeRevoked);
-        }
+        self.not_revoked()?;
         if self.claim.is_some() || self.definition.is_shared() {
             return Err(Reason::CodeTaken);
         }
         Ok(())
     }
 
-    /// A lock for a checkout.
+    /// The status after a lock, for this order if one is named.
     ///
     /// # Errors
-    /// Why not; also of the other methods.
+    /// The first check that fails; also for the other methods.
     pub fn lock(&self, order: Option<&str>) -> Result<ClaimStatus, Reason> {
         let claim = self.own_and_usable()?;
         self.open()?;
@@ -106,20 +104,20 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// The release of a lock. A claim whose hold has ended meanwhile goes back to stock.
+    /// The status after the release of a lock. If the hold has ended meanwhile, the code is returned to stock.
     pub fn unlock(&self) -> Result<ClaimStatus, Reason> {
         let claim = self.own_and_usable()?;
         match claim.status.state {
             ClaimState::Redeemed => return Err(Reason::AlreadyRedeemed),
             ClaimState::Locked => {}
-            _ => return Err(without_a_lock(&claim.status)),
+            _ => return Err(reason_without_lock(&claim.status)),
         }
         let released = ClaimStatus { lock_until: None, ..unlocked(&claim.status) };
         Ok(lapse(&released, self.now).map_or(released, |(status, _)| status))
     }
 
-    /// The code is given back.
-    pub fn give_back(&self) -> Result<ClaimStatus, Reason> {
+    /// The status after the user returned the code.
+    pub fn return_code(&self) -> Result<ClaimStatus, Reason> {
         let claim = self.own_and_usable()?;
         match claim.status.state {
             ClaimState::Redeemed => Err(Reason::AlreadyRedeemed),
@@ -128,11 +126,10 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// A redemption: the terms of the claim afterwards (none for a code that is shared), and the price.
+    /// The status after a redemption (`None` for a shared code, which has no claim), and the price.
     pub fn redeem(&self, checkout: &Checkout<'_>) -> Result<(Option<ClaimStatus>, Price), Reason> {
-        let shared = self.definition.is_shared();
-        let claim = if shared { None } else { Some(self.own()?) };
-        self.usable()?;
+        let claim = if self.definition.is_shared() { None } else { Some(self.own()?) };
+        self.not_revoked()?;
         self.open()?;
         if checkout.order_used {
             return Err(Reason::OrderAlreadyUsed);
@@ -141,20 +138,16 @@ impl<'a> Known<'a> {
             self.lock_allows(&claim.status, checkout.order)?;
         }
         let price = self.definition.discount.price(checkout.amount, checkout.currency)?;
-        let reached = |limit: Option<i64>, count: i64| limit.is_some_and(|limit| count >= limit);
-        if shared && reached(self.definition.redemptions_per_code.map(i64::from), self.flags.uses)
-            || reached(self.definition.redemptions_per_user.map(i64::from), checkout.by_user.into())
-            || reached(self.definition.redemptions_total, checkout.in_all)
-        {
+        if self.usage_limit_reached(checkout) {
             return Err(Reason::UsageLimitReached);
         }
-        let paid = ClaimStatus { order: Some(checkout.order.into()), ..ended(ClaimState::Redeemed) };
-        Ok((claim.map(|_| paid), price))
+        let redeemed = ClaimStatus { order: Some(checkout.order.into()), ..ended(ClaimState::Redeemed) };
+        Ok((claim.map(|_| redeemed), price))
     }
 
-    /// The code is withdrawn: the terms of its claim afterwards, if it has one.
+    /// The status after the code is withdrawn; `None` for a code without a claim.
     pub fn revoke(&self) -> Result<Option<ClaimStatus>, Reason> {
-        self.usable()?;
+        self.not_revoked()?;
         let exhausted = self.definition.is_shared() && is_exhausted(self.definition, self.flags);
         match self.claim {
             _ if exhausted => Err(Reason::AlreadyRedeemed),
@@ -163,13 +156,13 @@ impl<'a> Known<'a> {
         }
     }
 
-    fn usable(&self) -> Result<(), Reason> {
+    fn not_revoked(&self) -> Result<(), Reason> {
         if self.flags.revoked { Err(Reason::CodeRevoked) } else { Ok(()) }
     }
 
     fn own_and_usable(&self) -> Result<&'a Claim, Reason> {
         let claim = self.own()?;
-        self.usable()?;
+        self.not_revoked()?;
         Ok(claim)
     }
 
@@ -187,25 +180,34 @@ impl<'a> Known<'a> {
                 Err(Reason::AlreadyLocked)
             }
             ClaimState::Locked => Ok(()),
-            _ if self.definition.requires_lock => Err(without_a_lock(status)),
+            _ if self.definition.requires_lock => Err(reason_without_lock(status)),
             _ => Ok(()),
         }
     }
+
+    fn usage_limit_reached(&self, checkout: &Checkout<'_>) -> bool {
+        let Definition { redemptions_per_code, redemptions_per_user, redemptions_total, .. } =
+            *self.definition;
+        let reached = |limit: Option<i64>, count: i64| limit.is_some_and(|limit| count >= limit);
+        self.definition.is_shared() && reached(redemptions_per_code.map(i64::from), self.flags.uses)
+            || reached(redemptions_per_user.map(i64::from), checkout.redemptions_of_user.into())
+            || reached(redemptions_total, checkout.redemptions_total)
+    }
 }
 
-/// Whether a code that is shared was used as often as allowed.
+/// Whether a shared code has reached its limit of redemptions.
 #[must_use]
 pub fn is_exhausted(definition: &Definition, flags: CodeFlags) -> bool {
-    definition.redemptions_per_code.is_some_and(|most| flags.uses >= i64::from(most))
+    definition.redemptions_per_code.is_some_and(|limit| flags.uses >= i64::from(limit))
 }
 
-/// A redeemed claim after its redemption was rolled back: claimed again, with a fresh hold.
+/// The status after a redemption is rolled back: claimed again, with a fresh hold.
 #[must_use]
 pub fn rolled_back(definition: &Definition, now: Millis) -> ClaimStatus {
     ClaimStatus::claimed(definition.hold_from(now))
 }
 
-/// One step of lapsing, and its event: a lock that has ended, then a hold that has. `None`: nothing has ended.
+/// One lapse, and its event: of a lock that has ended, else of a hold that has ended. `None` if no deadline has passed.
 #[must_use]
 pub fn lapse(status: &ClaimStatus, now: Millis) -> Option<(ClaimStatus, EventKind)> {
     let deadline = status.deadline().filter(|deadline| *deadline <= now)?;
@@ -215,17 +217,17 @@ pub fn lapse(status: &ClaimStatus, now: Millis) -> Option<(ClaimStatus, EventKin
     })
 }
 
-/// Claimed again, as it was but for the order: a lock's end is kept, to tell one that lapsed from none at all.
+/// Claimed again, without the order. The end of the lock is kept: it distinguishes a lapsed lock from no lock.
 fn unlocked(status: &ClaimStatus) -> ClaimStatus {
     ClaimStatus { state: ClaimState::Claimed, order: None, ..status.clone() }
 }
 
-/// A state in which nothing can lapse.
+/// A status that cannot lapse.
 const fn ended(state: ClaimState) -> ClaimStatus {
     ClaimStatus { state, hold_until: None, lock_until: None, order: None, lapsed: None }
 }
 
-const fn without_a_lock(status: &ClaimStatus) -> Reason {
+const fn reason_without_lock(status: &ClaimStatus) -> Reason {
     if status.lock_until.is_some() { Reason::LockLapsed } else { Reason::NotLocked }
 }
 

@@ -1,4 +1,5 @@
-//! The stable words of the contract: kinds of requests, reasons of rejections, states of claims.
+//! The stable words of the contract: kinds of requests, reasons of rejections, states of claims. A word is never
+//! renamed; new ones are added.
 
 use std::fmt;
 
@@ -12,13 +13,13 @@ macro_rules! words {
             /// Every word, in the order of the contract.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The word as it stands in records, rows and JSON.
+            /// The word as it appears in records, rows and JSON.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// The value that a word names, if it is one of ours.
+            /// The value of a word; `None` for an unknown word.
             #[must_use]
             pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
@@ -32,89 +33,89 @@ macro_rules! words {
 }
 
 words! {
-    /// What a request asks for.
+    /// Kind of a request.
     Kind {
-        /// Obtain a code: any of the coupon, or a named one.
+        /// Obtain a code: any code of the coupon, or a named one.
         Claim = "claim",
-        /// Reserve one's own code for a checkout.
+        /// Reserve the user's own code for a checkout.
         Lock = "lock",
         /// Release a lock.
         Unlock = "unlock",
-        /// Give a claimed code back.
+        /// Return a claimed code to stock.
         Return = "return",
         /// Use a code with an order.
         Redeem = "redeem",
         /// Undo a redemption.
         Rollback = "rollback",
-        /// Withdraw a code for good.
+        /// Withdraw a code permanently.
         Revoke = "revoke",
-        /// A kind that this version does not know; its outcome is `unprocessable`.
+        /// A kind that this version does not support. Its outcome is `unprocessable`.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// Why a request was rejected. Words are never renamed; new ones are added.
+    /// Why a request was rejected.
     Reason {
-        /// No code is left.
+        /// No code is free.
         SoldOut = "sold_out",
         /// The coupon's window has not begun.
         NotStarted = "not_started",
-        /// The coupon's window is over.
+        /// The coupon's window has ended.
         Expired = "expired",
         /// The coupon is paused.
         Paused = "paused",
         /// The coupon was ended.
         Ended = "ended",
-        /// The user has as many claims as the coupon allows.
+        /// The user has as many live claims as the coupon allows.
         UserLimitReached = "user_limit_reached",
-        /// The user had this day's claim already.
+        /// The user's claim of this day is used.
         DailyLimitReached = "daily_limit_reached",
-        /// There is no such code.
+        /// The code does not exist.
         CodeUnknown = "code_unknown",
-        /// Another user has the named code.
+        /// The named code belongs to another user.
         CodeTaken = "code_taken",
-        /// The code is somebody else's.
+        /// The code belongs to another user.
         NotYourCode = "not_your_code",
         /// The code is not claimed.
         NotClaimed = "not_claimed",
-        /// The coupon requires a lock and there is none.
+        /// The coupon requires a lock, and the code is not locked.
         NotLocked = "not_locked",
-        /// The lock's time is over.
+        /// The lock has lapsed.
         LockLapsed = "lock_lapsed",
-        /// The hold's time is over.
+        /// The hold has lapsed.
         HoldLapsed = "hold_lapsed",
-        /// The code is locked already.
+        /// The code is locked.
         AlreadyLocked = "already_locked",
         /// The code was redeemed.
         AlreadyRedeemed = "already_redeemed",
         /// A limit of redemptions is reached.
         UsageLimitReached = "usage_limit_reached",
-        /// The order is too small.
+        /// The order is below the minimum.
         MinimumOrderNotMet = "minimum_order_not_met",
-        /// The order's currency is not the coupon's.
+        /// The order's currency differs from the coupon's.
         CurrencyMismatch = "currency_mismatch",
         /// The redemption was rolled back before.
         AlreadyRolledBack = "already_rolled_back",
-        /// There is no such coupon.
+        /// The coupon does not exist.
         CouponUnknown = "coupon_unknown",
         /// The code was withdrawn.
         CodeRevoked = "code_revoked",
-        /// The code's coupon is over.
+        /// The window of the claimed code's coupon has ended.
         CodeExpired = "code_expired",
-        /// There is no such redemption.
+        /// The redemption does not exist.
         RedemptionUnknown = "redemption_unknown",
         /// The order was paid with this code before.
         OrderAlreadyUsed = "order_already_used",
         /// The Idempotency-Key was used with another body.
         IdempotencyKeyReused = "idempotency_key_reused",
-        /// The request cannot be understood or stored.
+        /// The request is malformed, unsupported, or cannot be stored.
         Unprocessable = "unprocessable",
     }
 }
 
 words! {
-    /// Where a claim stands in its life.
+    /// State of a claim.
     ClaimState {
         /// The user has the code.
         Claimed = "CLAIMED",
@@ -122,7 +123,7 @@ words! {
         Locked = "LOCKED",
         /// Used.
         Redeemed = "REDEEMED",
-        /// Lapsed or given back: the code went back to stock.
+        /// Lapsed or returned: the code is stock again.
         Returned = "RETURNED",
         /// Withdrawn.
         Revoked = "REVOKED",
@@ -134,12 +135,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_reads_back_as_itself() {
+    fn every_word_parses_back_to_its_value() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(kind.as_str()), Some(*kind));
         }
         for reason in Reason::ALL {
             assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+        }
+        for state in ClaimState::ALL {
+            assert_eq!(ClaimState::parse(state.as_str()), Some(*state));
         }
         assert_eq!(Reason::parse("sold out"), None);
     }

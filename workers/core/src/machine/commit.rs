@@ -1,47 +1,65 @@
-//! What becomes of a write: settled, sent again, read back, or undone.
+//! Commit of an executed batch: it is written, then settled, called again, read back, or undone.
 //!
-//! Undoing drops everything that was decided and not written, and all of memory with it: the records go back to
-//! the front of the backlog and are decided again from what the ledger holds. It is rare, so it is simple.
+//! Undoing drops everything that is executed and not written, and the whole cache: the records return to the front of
+//! the backlog and are executed again from the state of Postgres. This is rare, so it is simple.
 
-use super::cache::Memory;
-use super::{Effect, Head, Machine, Release};
+use super::executed::Executed;
+use super::pipeline::{Next, Write, WriteState};
+use super::{Effect, Head, Owner, Release};
 use crate::domain::batch::Batch;
 use crate::domain::ids::{Attempt, Offset, WriteNo};
-use crate::domain::record::{Payload, Record};
+use crate::domain::record::Record;
 use crate::interface::{PartitionRow, WriteResult};
 use crate::planted::Bug;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// A batch that is decided, and what it takes to undo it.
+/// What failed writes left behind.
 #[derive(Debug)]
-pub(super) struct Unsettled {
-    pub(super) batch: Arc<Batch>,
-    /// Its records, without the texts that moved into the decisions.
-    pub(super) records: Vec<Record>,
-    pub(super) after: Head,
+pub(super) struct Recovery {
+    /// Most records of the next batch: halved to isolate a record that Postgres rejects, doubled with each settled batch.
+    pub(super) max_records: usize,
+    /// Records that Postgres rejects as data: they become `unprocessable`.
+    pub(super) rejected_by_postgres: BTreeSet<Offset>,
+    /// Every request below this offset is looked up: it was prefetched before.
+    pub(super) look_up_below: Offset,
+    /// Undone batches since the last settled one.
+    undone: u32,
+    /// Undone attempts at the current write that may have happened.
+    uncertain: Vec<Arc<Batch>>,
+    /// The next batch, which a planted mistake keeps when its predecessor is undone.
+    kept: Option<Box<Executed>>,
 }
 
-/// The batch that is being written.
-#[derive(Debug)]
-pub(super) struct Writing {
-    pub(super) unsettled: Unsettled,
-    /// Calls that failed in a row.
-    failures: u32,
-    /// Whether a call of this attempt may have happened, or may still happen.
-    uncertain: bool,
-    reading_back: bool,
-}
-
-impl Machine {
-    /// Writes the decided batch if nothing else is being written.
-    pub(super) fn send_decided(&mut self, effects: &mut Vec<Effect>) {
-        if self.writing.is_some() {
-            return;
+impl Recovery {
+    pub(super) const fn new(max_records: usize) -> Self {
+        Self {
+            max_records,
+            rejected_by_postgres: BTreeSet::new(),
+            look_up_below: Offset(i64::MIN),
+            undone: 0,
+            uncertain: Vec::new(),
+            kept: None,
         }
-        let Some(unsettled) = self.decided.take() else { return };
-        effects.push(Effect::Write { batch: Arc::clone(&unsettled.batch), backoff: 0 });
-        self.writing = Some(Writing { unsettled, failures: 0, uncertain: false, reading_back: false });
-        self.decided = self.kept.take();
+    }
+
+    /// The undone attempt that this row shows to have happened.
+    fn uncertain_attempt(&self, row: &PartitionRow) -> Option<Arc<Batch>> {
+        self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned()
+    }
+
+    pub(super) fn drop_kept(&mut self) {
+        self.kept = None;
+    }
+}
+
+impl Owner {
+    /// Starts the write of an executed batch. Nothing else is written.
+    pub(super) fn start_write(&mut self, executed: Executed, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Write { batch: Arc::clone(&executed.batch), backoff: 0 });
+        let next = self.recovery.kept.take().map_or(Next::None, Next::Executed);
+        self.pipeline.start(executed, next);
     }
 
     pub(super) fn written(
@@ -50,79 +68,88 @@ impl Machine {
         attempt: Attempt,
         result: WriteResult,
         effects: &mut Vec<Effect>,
-    ) {
-        let Some(writing) = self.writing.as_mut() else { return };
-        let fence = writing.unsettled.batch.fence;
-        if (fence.write_no, fence.attempt) != (no, attempt) || writing.reading_back {
-            return;
+    ) -> ControlFlow<Release> {
+        let Some(write) = self.pipeline.write_mut() else { return ControlFlow::Continue(()) };
+        let fence = write.executed.batch.fence;
+        if (fence.write_no, fence.attempt) != (no, attempt) || write.state == WriteState::ReadingBack {
+            return ControlFlow::Continue(());
         }
         match result {
             WriteResult::Written => self.settle(effects),
             WriteResult::Unknown | WriteResult::Fenced => {
-                writing.uncertain |= result == WriteResult::Unknown;
-                writing.reading_back = true;
+                write.uncertain |= result == WriteResult::Unknown;
+                write.state = WriteState::ReadingBack;
                 effects.push(Effect::ReadBack);
             }
             WriteResult::Retry => self.call_again(effects),
-            WriteResult::DataRejected(what) => self.split(&what, effects),
+            WriteResult::DataRejected(fault) => return self.split(&fault),
             WriteResult::AlreadyDecided => {
-                self.mismatch("an identity is decided already that no lookup showed", effects);
+                self.mismatch("an identity was decided before, and no lookup returned it", effects);
             }
-            WriteResult::Mismatch(what) => self.mismatch(&what, effects),
+            WriteResult::Mismatch(fault) => self.mismatch(&fault, effects),
         }
+        ControlFlow::Continue(())
     }
 
     fn call_again(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(writing) = self.writing.as_mut() {
-            writing.failures += 1;
-            let batch = Arc::clone(&writing.unsettled.batch);
-            effects.push(Effect::Write { batch, backoff: writing.failures });
+        if let Some(write) = self.pipeline.write_mut() {
+            write.failures += 1;
+            let batch = Arc::clone(&write.executed.batch);
+            effects.push(Effect::Write { batch, backoff: write.failures });
         }
     }
 
-    /// The row tells what became of a write whose answer was lost.
-    pub(super) fn read_back(&mut self, row: &PartitionRow, effects: &mut Vec<Effect>) {
-        if let Some(what) = self.doubt.take() {
-            return self.resolve_doubt(what, row, effects);
+    /// Resolves a write whose result was lost, or a revalidation, by the partition's row.
+    pub(super) fn read_back(
+        &mut self,
+        row: &PartitionRow,
+        effects: &mut Vec<Effect>,
+    ) -> ControlFlow<Release> {
+        if let Some(reason) = self.pipeline.take_revalidation() {
+            return self.resolve_revalidation(reason, row, effects);
         }
-        let Some(writing) = self.writing.as_mut().filter(|writing| writing.reading_back) else { return };
-        writing.reading_back = false;
+        let write = self.pipeline.write_mut().filter(|write| write.state == WriteState::ReadingBack);
+        let Some(write) = write else { return ControlFlow::Continue(()) };
+        write.state = WriteState::Called;
+        let fence = write.executed.batch.fence;
         if (row.epoch, row.nonce) != (self.epoch, self.nonce) {
-            return self.release(Release::Fenced, effects);
+            return ControlFlow::Break(Release::Fenced);
         }
-        let fence = writing.unsettled.batch.fence;
         if row.write_no.next() == fence.write_no {
-            return self.call_again(effects);
+            self.call_again(effects);
+        } else if row.write_no != fence.write_no {
+            return self.stop(&format!(
+                "its row is at write {}, its owner at {}; do not write to it by hand",
+                row.write_no, fence.write_no
+            ));
+        } else if row.attempt == Some(fence.attempt) {
+            self.settle(effects);
+        } else if let Some(batch) = self.recovery.uncertain_attempt(row) {
+            self.adopt(&batch, effects);
+        } else {
+            return self.stop("its row was written by an attempt that its owner did not make");
         }
-        let adopted = self.uncertain_attempt(row);
-        match adopted {
-            _ if row.write_no != fence.write_no => self.stop(
-                format!(
-                    "its row is at write {}, its owner at {}; do not write to it by hand",
-                    row.write_no, fence.write_no
-                ),
-                effects,
-            ),
-            _ if row.attempt == Some(fence.attempt) => self.settle(effects),
-            Some(batch) => self.adopt(&batch, effects),
-            None => self.stop("its row was written by an attempt that its owner never made".into(), effects),
-        }
+        ControlFlow::Continue(())
     }
 
-    /// The batch under way is durable exactly as it was decided.
+    /// The current write is durable exactly as executed. The next batch, if it is executed, is written.
     fn settle(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(Writing { unsettled, .. }) = self.writing.take() {
-            self.settle_as(&unsettled.batch, unsettled.after, effects);
+        let Some((write, next)) = self.pipeline.finish_write() else { return };
+        let Write { executed, .. } = *write;
+        self.settle_as(&executed.batch, executed.after, effects);
+        if let Some(next) = next {
+            self.start_write(next, effects);
         }
     }
 
     fn settle_as(&mut self, batch: &Arc<Batch>, after: Head, effects: &mut Vec<Effect>) {
         self.settled = after;
-        self.uncertain.clear();
-        self.undone = 0;
-        self.limit = (self.limit * 2).min(self.config.batch_records.max(1));
         let next_offset = after.position.next_offset;
-        self.refused = self.refused.split_off(&next_offset);
+        let recovery = &mut self.recovery;
+        recovery.uncertain.clear();
+        recovery.undone = 0;
+        recovery.max_records = (recovery.max_records * 2).min(self.config.batch_records.max(1));
+        recovery.rejected_by_postgres = recovery.rejected_by_postgres.split_off(&next_offset);
         if let Some(seq) = batch.emit_seq {
             self.outbox.written(seq, next_offset, after.write_no);
             effects.push(Effect::Publish(Arc::clone(batch)));
@@ -131,113 +158,91 @@ impl Machine {
         }
     }
 
-    /// An earlier attempt at this write happened after all: it counts, and what was decided in its place does not.
+    /// An undone attempt at this write was committed: it is settled, and what was executed in its place is undone.
     fn adopt(&mut self, batch: &Arc<Batch>, effects: &mut Vec<Effect>) {
         self.undo();
-        let after = Head {
-            write_no: batch.fence.write_no,
-            position: batch.position,
-            next_emit_seq: batch.emit_seq.map_or(self.settled.next_emit_seq, |seq| seq.next()),
-            watermark: batch.watermark,
-            ordinal: self.settled.ordinal + 1,
-        };
+        let after = Head::after(batch, self.settled.next_emit_seq, self.settled.ordinal + 1);
         self.settle_as(batch, after, effects);
         self.head = after;
-        while let Some(done) = self.backlog.pop_front_if(|record| record.offset < after.position.next_offset)
-        {
-            self.backlog_bytes -= done.bytes;
-        }
+        self.backlog.skip_below(after.position.next_offset);
     }
 
-    /// Postgres refuses something as data: smaller batches until the record stands alone.
-    fn split(&mut self, what: &str, effects: &mut Vec<Effect>) {
-        let Some(writing) = self.writing.as_ref() else { return };
-        let offsets: Vec<Offset> = writing.unsettled.records.iter().map(|record| record.offset).collect();
-        match offsets[..] {
-            [] => return self.stop(format!("Postgres refuses a write without records: {what}"), effects),
-            [only] if !self.refused.insert(only) => {
-                return self
-                    .stop(format!("Postgres refuses record {only} even as unprocessable: {what}"), effects);
-            }
-            _ => self.limit = (offsets.len() / 2).max(1),
+    /// Postgres rejects a value as data: the batch is split until the record stands alone. Then it is decided again as
+    /// `unprocessable`.
+    fn split(&mut self, fault: &str) -> ControlFlow<Release> {
+        let Some(write) = self.pipeline.write() else { return ControlFlow::Continue(()) };
+        let records = write.executed.records.len();
+        let Some(first) = write.executed.records.first() else {
+            return self.stop(&format!("Postgres rejects a write without records: {fault}"));
+        };
+        if records == 1 && !self.recovery.rejected_by_postgres.insert(first) {
+            let text = format!("Postgres rejects record {first} even as unprocessable: {fault}");
+            return self.stop(&text);
         }
+        self.recovery.max_records = (records / 2).max(1);
         self.undo();
+        ControlFlow::Continue(())
     }
 
-    /// Memory was wrong: decide again from what the ledger holds. Twice without a settled batch: stop, unless the
-    /// row shows that another owner, or an attempt thought lost, has changed what does not fit.
-    pub(super) fn mismatch(&mut self, what: &str, effects: &mut Vec<Effect>) {
-        self.undone += 1;
+    /// The cache does not match Postgres: execute again from the state of Postgres. The second time without a settled
+    /// batch the partition stops, unless its row shows that another owner, or an attempt considered lost, has changed
+    /// what does not match.
+    pub(super) fn mismatch(&mut self, fault: &str, effects: &mut Vec<Effect>) {
+        self.recovery.undone += 1;
         self.undo();
-        if self.undone > 1 {
-            self.doubt =
-                Some(format!("what it decides does not fit the ledger, twice: {what}; run the verifier"));
+        if self.recovery.undone > 1 {
+            let reason = format!("its decisions do not match Postgres, twice: {fault}; run the verifier");
+            self.pipeline.revalidate(reason);
             effects.push(Effect::ReadBack);
         }
     }
 
-    /// The attempt of unknown fate that this row shows to have happened after all.
-    fn uncertain_attempt(&self, row: &PartitionRow) -> Option<Arc<Batch>> {
-        self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned()
-    }
-
-    fn resolve_doubt(&mut self, what: String, row: &PartitionRow, effects: &mut Vec<Effect>) {
-        let adopted = self.uncertain_attempt(row);
+    fn resolve_revalidation(
+        &mut self,
+        reason: String,
+        row: &PartitionRow,
+        effects: &mut Vec<Effect>,
+    ) -> ControlFlow<Release> {
         if (row.epoch, row.nonce) != (self.epoch, self.nonce) {
-            self.release(Release::Fenced, effects);
-        } else if let Some(batch) = adopted {
-            self.adopt(&batch, effects);
-        } else {
-            self.stop(what, effects);
+            return ControlFlow::Break(Release::Fenced);
         }
+        let Some(batch) = self.recovery.uncertain_attempt(row) else { return self.stop(&reason) };
+        self.adopt(&batch, effects);
+        ControlFlow::Continue(())
     }
 
-    /// Takes back everything that is not settled.
+    /// Undoes everything that is not settled.
     fn undo(&mut self) {
-        if let Some(gathering) = self.gathering.take() {
-            self.return_to_backlog(gathering.records);
-        }
-        if self.config.planted.has(Bug::NextBatchNotUndone) {
-            self.kept = self.decided.take();
-        }
-        if let Some(unsettled) = self.decided.take() {
-            self.return_to_backlog(unsettled.records_again());
-        }
-        if let Some(writing) = self.writing.take() {
-            if writing.uncertain {
-                self.uncertain.push(Arc::clone(&writing.unsettled.batch));
+        let (write, next) = self.pipeline.undo();
+        self.recovery.kept = None;
+        match next {
+            Next::Prefetching(prefetch) => self.put_back(prefetch.records.into_iter()),
+            Next::Executed(executed) if self.config.planted.has(Bug::NextBatchNotUndone) => {
+                self.recovery.kept = Some(executed);
             }
-            self.return_to_backlog(writing.unsettled.records_again());
+            Next::Executed(executed) => self.put_back(executed.into_records().into_iter()),
+            Next::None | Next::Blocked => {}
         }
-        self.memory = Memory::new(self.seed, self.config.window);
+        if let Some(write) = write {
+            if write.uncertain {
+                self.recovery.uncertain.push(Arc::clone(&write.executed.batch));
+            }
+            self.put_back(write.executed.into_records().into_iter());
+        }
+        self.cache.clear();
+        self.deadlines.reset();
         self.head = self.settled;
     }
 
-    /// What comes back may be earlier than what memory of recent ids has moved on to: it is looked up.
-    pub(super) fn return_to_backlog(&mut self, records: Vec<Record>) {
-        if let Some(last) = records.last() {
-            self.suspect_below = self.suspect_below.max(last.offset.next());
+    /// Returns records to the backlog. They may be earlier than the span of the recent ids: they are looked up.
+    pub(super) fn put_back(&mut self, records: std::vec::IntoIter<Record>) {
+        if let Some(last) = records.as_slice().last() {
+            self.recovery.look_up_below = self.recovery.look_up_below.max(last.offset.next());
         }
-        self.backlog_bytes += records.iter().map(|record| record.bytes).sum::<usize>();
-        for record in records.into_iter().rev() {
-            self.backlog.push_front(record);
-        }
+        self.backlog.put_back(records);
     }
-}
 
-impl Unsettled {
-    /// The records as they were: the texts that moved into the decisions are copied back.
-    fn records_again(mut self) -> Vec<Record> {
-        let mut decisions = self.batch.decisions.iter().peekable();
-        for record in &mut self.records {
-            let Some(decision) = decisions.next_if(|decision| decision.offset == record.offset) else {
-                continue;
-            };
-            if let Payload::Request(request) = &mut record.payload {
-                request.coupon_id = decision.coupon_id.clone();
-                request.user = decision.user.clone();
-            }
-        }
-        self.records
+    fn stop(&self, text: &str) -> ControlFlow<Release> {
+        ControlFlow::Break(Release::Stopped(format!("partition {} stopped: {text}", self.partition)))
     }
 }

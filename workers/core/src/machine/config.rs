@@ -1,33 +1,33 @@
-//! The bounds within which an owner works.
+//! The bounds of one partition.
 
 use crate::planted::Planted;
 
 /// Bounds of one partition.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Records in a batch at most.
+    /// Most records in a batch.
     pub batch_records: usize,
-    /// Bytes of raw records in a batch at most (a single larger record is a batch of its own).
+    /// Most bytes of raw records in a batch. A larger record is a batch of its own.
     pub batch_bytes: usize,
-    /// Outbox entries that are not acknowledged at most; then the owner pauses.
+    /// Most unacknowledged outbox entries. At this number no batch is started.
     pub unacknowledged: u64,
-    /// Records waiting at which delivery is paused.
+    /// Received records at which delivery is paused.
     pub backlog_high: usize,
-    /// Records waiting at which delivery is resumed: enough to go on with until the first new ones
-    /// come (Kafka's client fetches again what it had prefetched).
+    /// Received records at which delivery is resumed: enough work until the first new records arrive, since Kafka's
+    /// client fetches again what it had prefetched before the pause.
     pub backlog_low: usize,
-    /// Bytes of raw records waiting at which delivery is paused.
+    /// Bytes of received raw records at which delivery is paused.
     pub backlog_bytes: usize,
-    /// Users remembered before those of settled batches are forgotten.
+    /// Cached users above which those of settled batches are evicted.
     pub max_cached_users: usize,
-    /// Users of whom a digest is kept, so that of everybody else nothing needs to be read; beyond it, of those coupons
-    /// that have most of them users are read again.
+    /// Tracked claimants (64 bits each) above which the coupons with most of them stop tracking: their users are then
+    /// looked up.
     pub max_tracked_claimants: usize,
-    /// Coupons remembered before those of settled batches are forgotten.
+    /// Cached coupons above which those of settled batches are evicted.
     pub max_cached_coupons: usize,
-    /// Codes kept ahead in the Redis list of a busy coupon.
+    /// Codes that the Redis list of a busy coupon holds, about.
     pub window: usize,
-    /// Known mistakes switched on by the simulation.
+    /// A known mistake, switched on by the simulation.
     pub planted: Planted,
 }
 
@@ -41,7 +41,7 @@ impl Default for Config {
             backlog_low: 20_000,
             backlog_bytes: 32 << 20,
             max_cached_users: 100_000,
-            // 19 MB where all are of one coupon.
+            // 19 MB if all belong to one coupon.
             max_tracked_claimants: 1_800_000,
             max_cached_coupons: 50_000,
             window: 32_768,

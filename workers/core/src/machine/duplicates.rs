@@ -1,21 +1,24 @@
-//! Which requests can be repetitions of one that was decided before.
+//! Detection of duplicates: requests that were decided before.
 //!
-//! Only these are looked up. A request with an Idempotency-Key always can. One without is minted with its time
-//! inside its id, and two copies of it that are both appended within ±[`MAX_CLOCK_SKEW_MS`] of that time are at most twice
-//! [`MAX_CLOCK_SKEW_MS`] apart: the owner remembers the ids of that span. Every other copy is looked up: far from its own
-//! time, minted before this owner (plus [`MAX_CLOCK_SKEW_MS`]) took over, or minted before a time up to which ids were seen
-//! early. Being wrong in one direction is harmless: a lookup that finds nothing leaves a new request.
+//! Only possible duplicates are looked up among the stored outcomes. A request with an Idempotency-Key always is one.
+//! The id of a request without a key contains the time at which it was minted. Two copies that are both appended within
+//! ±[`MAX_CLOCK_SKEW_MS`] of that time are at most twice as far apart, and the owner keeps the ids of that span in
+//! memory. Every other copy is looked up: appended further from its minting time, minted before this owner took over
+//! (plus [`MAX_CLOCK_SKEW_MS`]), or minted before a time up to which ids arrived early. A lookup that finds nothing
+//! leaves a new request, so an error in this direction is harmless.
 
+use crate::domain::batch::Decision;
 use crate::domain::ids::{Millis, RequestId};
 use foldhash::fast::FixedState;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// How far an id's own time may be from its append time, in milliseconds, for memory alone to be believed.
+/// Largest difference between an id's minting time and its append time for which the ids in memory are sufficient, in
+/// milliseconds.
 pub const MAX_CLOCK_SKEW_MS: i64 = 10_000;
-/// Ids that one generation remembers at most; beyond it, memory starts anew and what follows is looked up.
-const MOST_REMEMBERED: usize = 2_000_000;
+/// Most ids of one generation. Above it the generation is dropped, and the ids that follow are looked up.
+const MAX_GENERATION: usize = 2_000_000;
 
-/// The ids seen lately, in two generations of at least twice [`MAX_CLOCK_SKEW_MS`] each.
+/// The recent ids, in two generations of at least twice [`MAX_CLOCK_SKEW_MS`] each.
 #[derive(Clone, Debug)]
 pub struct RecentIds {
     young: HashSet<u128, FixedState>,
@@ -25,20 +28,20 @@ pub struct RecentIds {
 }
 
 impl RecentIds {
-    /// Nothing is remembered; ids minted until `possible_duplicates_until` are looked up.
+    /// No ids; those minted up to `possible_duplicates_until` are looked up.
     #[must_use]
     pub fn new(seed: u64, possible_duplicates_until: Millis) -> Self {
         let set = || HashSet::with_hasher(FixedState::with_seed(seed));
         Self { young: set(), old: set(), young_since: Millis(i64::MIN), possible_duplicates_until }
     }
 
-    /// Ids minted up to here may be repetitions; written with every batch for the next owner.
+    /// Ids minted up to here may be duplicates; written with every batch for the next owner.
     #[must_use]
     pub const fn possible_duplicates_until(&self) -> Millis {
         self.possible_duplicates_until
     }
 
-    /// Whether this request can be a repetition; remembers it. `now` is the partition's time.
+    /// Whether this request may be a duplicate. Adds its id. `now` is the partition's time.
     pub fn is_possible_duplicate(&mut self, id: RequestId, now: Millis) -> bool {
         if id.is_keyed() {
             return true;
@@ -58,7 +61,7 @@ impl RecentIds {
     }
 
     fn rotate(&mut self, now: Millis) {
-        let full = self.young.len() >= MOST_REMEMBERED;
+        let full = self.young.len() >= MAX_GENERATION;
         if full {
             self.possible_duplicates_until =
                 self.possible_duplicates_until.max(Millis(now.0 + MAX_CLOCK_SKEW_MS));
@@ -71,10 +74,65 @@ impl RecentIds {
     }
 }
 
-/// When an id without a key was minted: the first 48 bits of a UUIDv7.
+/// The time at which an id without a key was minted: the first 48 bits of a UUIDv7.
 #[must_use]
 pub const fn minted(id: RequestId) -> Millis {
     Millis((id.identity >> 80) as i64)
+}
+
+/// The outcome of a duplicate.
+pub(super) enum Duplicate {
+    /// The request is decided in a batch that is not settled: its outcome is published with that batch.
+    InFlight,
+    /// The stored outcome, which is published again.
+    Stored(Decision),
+    /// The identity was used with another body.
+    KeyReused,
+}
+
+/// Stored decisions, by request.
+#[derive(Debug, Default)]
+pub(super) struct StoredDecisions {
+    by_id: HashMap<RequestId, Decision, FixedState>,
+    identities: HashSet<u128, FixedState>,
+}
+
+impl StoredDecisions {
+    pub(super) fn insert(&mut self, decision: Decision) {
+        let id = decision.request.id;
+        self.identities.insert(id.identity);
+        self.by_id.insert(id, decision);
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Decision> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn contains_identity(&self, identity: u128) -> bool {
+        self.identities.contains(&identity)
+    }
+}
+
+/// Ids of decided requests whose outcomes are not needed.
+#[derive(Debug, Default)]
+pub(super) struct DecidedIds {
+    ids: HashSet<RequestId, FixedState>,
+    identities: HashSet<u128, FixedState>,
+}
+
+impl DecidedIds {
+    pub(super) fn extend(&mut self, decisions: &[Decision]) {
+        self.ids.extend(decisions.iter().map(|decision| decision.request.id));
+        self.identities.extend(decisions.iter().map(|decision| decision.request.id.identity));
+    }
+
+    pub(super) fn contains(&self, id: RequestId) -> bool {
+        self.ids.contains(&id)
+    }
+
+    pub(super) fn contains_identity(&self, identity: u128) -> bool {
+        self.identities.contains(&identity)
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +150,7 @@ mod tests {
     const NOW: i64 = 1_000_000;
 
     #[test]
-    fn a_fresh_id_is_no_suspect_and_its_copy_is() {
+    fn a_new_id_is_no_possible_duplicate_and_its_copy_is() {
         let mut recent = recent();
         assert!(!recent.is_possible_duplicate(id(NOW, 1), Millis(NOW)));
         assert!(recent.is_possible_duplicate(id(NOW, 1), Millis(NOW)));
@@ -100,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_a_suspect_however_far_apart_the_two_are() {
+    fn a_copy_is_a_possible_duplicate_however_far_apart_the_two_are() {
         for early in [-30_000, -10_001, -10_000, -1, 0, 5_000, 10_000] {
             for apart in [0, 1, 9_999, 10_001, 19_999, 20_001, 60_000, 3_600_000] {
                 let mut recent = recent();
@@ -109,30 +167,23 @@ mod tests {
                     let then = NOW + early + apart * step / 40;
                     recent.is_possible_duplicate(id(then, 2 + step as u128), Millis(then));
                 }
-                assert!(
-                    recent.is_possible_duplicate(id(NOW, 1), Millis(NOW + early + apart)),
-                    "{early} {apart}"
-                );
+                let copied = Millis(NOW + early + apart);
+                assert!(recent.is_possible_duplicate(id(NOW, 1), copied), "{early} {apart}");
             }
         }
     }
 
     #[test]
-    fn after_a_takeover_ids_minted_before_it_are_suspects() {
+    fn after_a_takeover_ids_minted_before_it_are_possible_duplicates() {
         let mut recent = RecentIds::new(1, Millis(NOW + MAX_CLOCK_SKEW_MS));
         assert!(recent.is_possible_duplicate(id(NOW, 1), Millis(NOW)));
-        assert!(
-            !recent.is_possible_duplicate(
-                id(NOW + MAX_CLOCK_SKEW_MS + 1, 1),
-                Millis(NOW + MAX_CLOCK_SKEW_MS + 1)
-            )
-        );
+        let later = NOW + MAX_CLOCK_SKEW_MS + 1;
+        assert!(!recent.is_possible_duplicate(id(later, 1), Millis(later)));
     }
 
     #[test]
-    fn a_request_with_a_key_is_always_a_suspect() {
-        assert!(
-            recent().is_possible_duplicate(RequestId { identity: id(NOW, 1).identity, body: 7 }, Millis(NOW))
-        );
+    fn a_request_with_a_key_is_always_a_possible_duplicate() {
+        let keyed = RequestId { identity: id(NOW, 1).identity, body: 7 };
+        assert!(recent().is_possible_duplicate(keyed, Millis(NOW)));
     }
 }

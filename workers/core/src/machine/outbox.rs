@@ -1,12 +1,12 @@
-//! What has been handed to the broker, and up to where all of it is acknowledged.
+//! The outbox entries that are handed to the broker, and the watermark up to which all of them are acknowledged.
 
-use super::{Effect, EmitSeq, Head, Machine, Offset, Phase, WriteNo};
+use super::{Effect, EmitSeq, Head, Offset, Owner, WriteNo};
 use std::collections::VecDeque;
 
-/// The entries above the watermark. Acknowledgements come in any order; the watermark moves without gaps.
+/// The entries above the watermark. Acknowledgements arrive in any order; the watermark moves without gaps.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Everything up to here is acknowledged.
+    /// The watermark: everything up to here is acknowledged.
     acknowledged: EmitSeq,
     entries: VecDeque<Entry>,
 }
@@ -15,23 +15,24 @@ pub(super) struct Outbox {
 struct Entry {
     seq: EmitSeq,
     acknowledged: bool,
-    /// What the group's offset becomes once this is told; unknown for what an earlier owner wrote.
+    /// The group's offset after this entry; `None` for an entry of an earlier owner, except its last.
     commit: Option<(Offset, WriteNo)>,
 }
 
 impl Outbox {
-    /// What earlier owners wrote and may not have told.
+    /// The entries of earlier owners that may be unpublished.
     pub(super) fn after_takeover(row: &Head) -> Self {
-        let untold = row.watermark.0 + 1..row.next_emit_seq.0;
+        let unpublished = row.watermark.0 + 1..row.next_emit_seq.0;
         let entry = |seq| Entry { seq: EmitSeq(seq), acknowledged: false, commit: None };
-        let mut entries: VecDeque<_> = untold.map(entry).collect();
+        let mut entries: VecDeque<_> = unpublished.map(entry).collect();
         if let Some(last) = entries.back_mut() {
             last.commit = Some((row.position.next_offset, row.write_no));
         }
         Self { acknowledged: row.watermark, entries }
     }
 
-    pub(super) fn to_reemit(&self) -> Option<(EmitSeq, EmitSeq)> {
+    /// The first and the last entry above the watermark.
+    pub(super) fn unpublished(&self) -> Option<(EmitSeq, EmitSeq)> {
         Some((self.entries.front()?.seq, self.entries.back()?.seq))
     }
 
@@ -43,7 +44,7 @@ impl Outbox {
         self.entries.len() as u64
     }
 
-    /// The highest entry handed to the broker: where a planted mistake puts the watermark.
+    /// The last entry handed to the broker: a planted mistake writes it as the watermark.
     pub(super) fn sent(&self) -> EmitSeq {
         self.entries.back().map_or(self.acknowledged, |entry| entry.seq)
     }
@@ -52,33 +53,32 @@ impl Outbox {
         self.acknowledged
     }
 
-    /// One entry is acknowledged; answers what the group's offset becomes, if it moves.
+    /// Acknowledges an entry; returns the group's new offset, if it moves.
     fn acknowledge(&mut self, seq: EmitSeq) -> Option<(Offset, WriteNo)> {
         let index = self.entries.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
         self.entries.get_mut(index)?.acknowledged = true;
         let mut commit = None;
-        while let Some(told) = self.entries.pop_front_if(|entry| entry.acknowledged) {
-            self.acknowledged = told.seq;
-            commit = told.commit.or(commit);
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.acknowledged) {
+            self.acknowledged = entry.seq;
+            commit = entry.commit.or(commit);
         }
         commit
     }
 }
 
-impl Machine {
-    pub(super) fn emitted(&mut self, seq: EmitSeq, effects: &mut Vec<Effect>) {
+impl Owner {
+    pub(super) fn published(&mut self, seq: EmitSeq, effects: &mut Vec<Effect>) {
         if let Some((next_offset, write_no)) = self.outbox.acknowledge(seq) {
             effects.push(Effect::CommitOffset { next_offset, write_no });
         }
     }
 
-    /// Writes the watermark by itself when no batch is there to carry it.
-    pub(super) fn record_watermark(&mut self) {
-        let under_way = self.gathering.is_some() || self.decided.is_some() || self.writing.is_some();
-        // In doubt the row is being read back, and may show a write that nobody here has in hand.
-        let busy = under_way || self.doubt.is_some();
-        if self.phase == Phase::Running && !busy && self.outbox.watermark() > self.settled.watermark {
-            self.decided = Some(self.batch_of_nothing());
+    /// Writes the watermark with an empty batch, unless another batch in flight carries it. Not during a revalidation:
+    /// the row may show a write that this owner considers lost.
+    pub(super) fn write_watermark(&mut self, effects: &mut Vec<Effect>) {
+        if self.pipeline.is_free() && self.outbox.watermark() > self.settled.watermark {
+            let batch = self.empty_batch();
+            self.start_write(batch, effects);
         }
     }
 }
@@ -97,11 +97,7 @@ mod tests {
         assert_eq!(outbox.watermark(), EmitSeq(0));
         assert_eq!(outbox.acknowledge(EmitSeq(1)), Some((Offset(20), WriteNo(2))));
         assert_eq!(outbox.watermark(), EmitSeq(2));
-        assert_eq!(
-            outbox.acknowledge(EmitSeq(2)),
-            None,
-            "an acknowledgement that comes twice changes nothing"
-        );
+        assert_eq!(outbox.acknowledge(EmitSeq(2)), None, "a repeated acknowledgement changes nothing");
         assert_eq!(outbox.unacknowledged(), 1);
     }
 }

@@ -1,78 +1,56 @@
-//! One story at a time, with the world's answers given by hand. Random schedules are the simulation's business.
+//! Single scenarios, with results given by hand. The simulation plays random schedules.
 
 use super::*;
-use crate::domain::batch::{StockRow, Verdict};
+use crate::domain::batch::{Fence, StockRow, Verdict};
 use crate::domain::coupon::Definition;
-use crate::domain::ids::{CodeNumber, RequestId};
+use crate::domain::ids::{CodeNumber, CouponNo, Millis, RequestId};
 use crate::domain::record::{Payload, Request};
 use crate::domain::words::{Kind, Reason};
-use crate::interface::{CodeEntry, LookupResults, StoredCoupon, WriteResult};
+use crate::interface::{
+    CodeEntry, LookupResults, Lookups, PartitionRow, ReadCodes, StoredCoupon, WriteResult,
+};
+use std::sync::Arc;
 
 const NOW: i64 = 1_000_000;
 
-struct Story {
+struct Scenario {
     machine: Machine,
+    nonce: Nonce,
     effects: Vec<Effect>,
     stock: StockRow,
 }
 
-impl Story {
+impl Scenario {
     fn begin(config: Config) -> Self {
-        let machine = Machine::new(Partition(0), config, 1);
-        let mut story =
-            Self { machine, effects: Vec::new(), stock: StockRow { top: 3, ..StockRow::default() } };
-        story.tell(Input::Begin);
-        let nonce = match story.effects.pop() {
-            Some(Effect::TakeOver { nonce }) => nonce,
-            other => unreachable!("{other:?}"),
-        };
-        story.tell(Input::TakenOver(row(nonce, 0, None)));
-        story.tell(Input::LogChecked(Ok(())));
-        story.effects.clear();
-        story
+        let mut machine = Machine::new(Partition(0), config, 1);
+        let mut effects = Vec::new();
+        machine.apply(Input::Begin, &mut effects);
+        let Some(Effect::TakeOver { nonce }) = effects.pop() else { unreachable!("{effects:?}") };
+        let stock = StockRow { top: 3, ..StockRow::default() };
+        let mut scenario = Self { machine, nonce, effects, stock };
+        scenario.apply(Input::TakenOver(row(nonce, 0, None)));
+        scenario.apply(Input::LogChecked(Ok(())));
+        scenario.effects.clear();
+        scenario
     }
 
-    fn tell(&mut self, input: Input) {
+    fn apply(&mut self, input: Input) {
         self.machine.apply(input, &mut self.effects);
-        self.answer_reads();
+        self.perform_reads();
     }
 
-    /// Answers loads and reservations as a ledger without claims would.
-    fn answer_reads(&mut self) {
-        while let Some(place) =
-            self.effects.iter().position(|e| matches!(e, Effect::Lookup { .. } | Effect::Reserve { .. }))
-        {
-            let input = match self.effects.remove(place) {
+    /// Performs lookups and reservations as a Postgres without claims.
+    fn perform_reads(&mut self) {
+        let is_read = |effect: &Effect| matches!(effect, Effect::Lookup { .. } | Effect::Reserve { .. });
+        while let Some(index) = self.effects.iter().position(is_read) {
+            let input = match self.effects.remove(index) {
                 Effect::Lookup { token, lookups } => {
-                    let coupons =
-                        lookups.coupons.into_iter().filter(|id| &**id == "coupon").map(|coupon_id| {
-                            let definition = Definition { claims_per_user: Some(1), ..Definition::default() };
-                            StoredCoupon {
-                                coupon_id,
-                                coupon: CouponNo(1),
-                                definition,
-                                stock: self.stock,
-                                ahead: vec![],
-                            }
-                        });
-                    Input::LookedUp {
-                        token,
-                        results: Box::new(LookupResults {
-                            coupons: coupons.collect(),
-                            ..LookupResults::default()
-                        }),
-                    }
+                    Input::LookedUp { token, results: Box::new(self.results(lookups)) }
                 }
                 Effect::Reserve { token, pops, reads } => {
-                    assert!(pops.is_empty(), "no list was filled");
-                    let read = reads.iter().map(|read| {
-                        let numbers =
-                            read.after.0 + 1..=(read.after.0 + read.count as i64).min(self.stock.top);
-                        numbers
-                            .map(|n| CodeEntry { number: CodeNumber(n), code: format!("C{n}").into() })
-                            .collect()
-                    });
-                    Input::Reserved { token, popped: vec![], read: read.collect() }
+                    assert!(pops.is_empty(), "no list was refilled");
+                    let read = reads.iter().map(|read| self.codes(read)).collect();
+                    Input::Reserved { token, popped: vec![], read }
                 }
                 other => unreachable!("{other:?}"),
             };
@@ -80,9 +58,23 @@ impl Story {
         }
     }
 
+    fn results(&self, lookups: Lookups) -> LookupResults {
+        let coupons = lookups.coupons.into_iter().filter(|id| &**id == "coupon").map(|coupon_id| {
+            let definition = Definition { claims_per_user: Some(1), ..Definition::default() };
+            StoredCoupon { coupon_id, coupon: CouponNo(1), definition, stock: self.stock, ahead: vec![] }
+        });
+        LookupResults { coupons: coupons.collect(), ..LookupResults::default() }
+    }
+
+    fn codes(&self, read: &ReadCodes) -> Vec<CodeEntry> {
+        let last = (read.after.0 + read.count as i64).min(self.stock.top);
+        let entry = |n| CodeEntry { number: CodeNumber(n), code: format!("C{n}").into() };
+        (read.after.0 + 1..=last).map(entry).collect()
+    }
+
     fn claims(&mut self, offsets: impl IntoIterator<Item = i64>) {
         let records = offsets.into_iter().map(|offset| claim(offset, offset)).collect();
-        self.tell(Input::Records(records));
+        self.apply(Input::Records(records));
     }
 
     fn written(&self) -> Arc<Batch> {
@@ -93,13 +85,11 @@ impl Story {
         batches.into_iter().next().expect("a write")
     }
 
-    fn answer(&mut self, batch: &Batch, result: WriteResult) {
+    fn respond(&mut self, batch: &Batch, result: WriteResult) {
         let Fence { write_no, attempt, .. } = batch.fence;
-        self.tell(Input::Written { write_no, attempt, result });
+        self.apply(Input::Written { write_no, attempt, result });
     }
 }
-
-use crate::domain::batch::Fence;
 
 fn row(nonce: Nonce, write_no: i64, attempt: Option<Attempt>) -> PartitionRow {
     let position = Position { last_offset: Offset(-1), ..Position::default() };
@@ -139,23 +129,23 @@ fn verdicts(batch: &Batch) -> Vec<Option<Reason>> {
 }
 
 #[test]
-fn claims_get_codes_in_order_until_none_is_left() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..5);
-    let batch = story.written();
+fn claims_get_codes_in_order_until_none_is_free() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..5);
+    let batch = scenario.written();
     assert_eq!(verdicts(&batch), [None, None, None, Some(Reason::SoldOut), Some(Reason::SoldOut)]);
     assert_eq!(batch.position.next_offset, Offset(5));
     assert_eq!(batch.stock[0].after, StockRow { top: 3, cursor: 3, claimed: 3, ..StockRow::default() });
-    story.answer(&batch, WriteResult::Written);
-    assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Publish(_))));
+    scenario.respond(&batch, WriteResult::Written);
+    assert!(scenario.effects.iter().any(|effect| matches!(effect, Effect::Publish(_))));
 }
 
 #[test]
-fn nothing_is_told_before_it_is_written() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..2);
+fn nothing_is_published_before_it_is_written() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..2);
     assert!(
-        !story
+        !scenario
             .effects
             .iter()
             .any(|effect| matches!(effect, Effect::Publish(_) | Effect::CommitOffset { .. }))
@@ -163,147 +153,154 @@ fn nothing_is_told_before_it_is_written() {
 }
 
 #[test]
-fn a_write_whose_answer_is_lost_is_adopted_when_the_row_shows_it() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..1);
-    let batch = story.written();
-    story.answer(&batch, WriteResult::Unknown);
-    assert!(matches!(story.effects.last(), Some(Effect::ReadBack)));
-    story.tell(Input::ReadBack(row(batch.fence.nonce, 1, Some(batch.fence.attempt))));
-    assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Publish(told) if *told == batch)));
+fn a_write_whose_result_is_lost_is_settled_when_the_row_shows_it() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
+    let batch = scenario.written();
+    scenario.respond(&batch, WriteResult::Unknown);
+    assert!(matches!(scenario.effects.last(), Some(Effect::ReadBack)));
+    scenario.apply(Input::ReadBack(row(batch.fence.nonce, 1, Some(batch.fence.attempt))));
+    assert!(
+        scenario
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Publish(published) if *published == batch))
+    );
 }
 
 #[test]
 fn a_write_that_did_not_happen_is_sent_again_unchanged() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..1);
-    let batch = story.written();
-    story.answer(&batch, WriteResult::Unknown);
-    story.effects.clear();
-    story.tell(Input::ReadBack(row(batch.fence.nonce, 0, None)));
-    assert!(matches!(&story.effects[..], [Effect::Write { batch: again, backoff: 1 }] if *again == batch));
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
+    let batch = scenario.written();
+    scenario.respond(&batch, WriteResult::Unknown);
+    scenario.effects.clear();
+    scenario.apply(Input::ReadBack(row(batch.fence.nonce, 0, None)));
+    assert!(matches!(&scenario.effects[..], [Effect::Write { batch: again, backoff: 1 }] if *again == batch));
 }
 
 #[test]
-fn an_owner_that_finds_another_epoch_lets_go() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..1);
-    let batch = story.written();
-    story.answer(&batch, WriteResult::Fenced);
-    story.tell(Input::ReadBack(PartitionRow { epoch: Epoch(2), ..row(Nonce(9), 4, None) }));
-    assert!(matches!(story.effects.last(), Some(Effect::Released(Release::Fenced))));
+fn an_owner_that_reads_another_epoch_releases_the_partition() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
+    let batch = scenario.written();
+    scenario.respond(&batch, WriteResult::Fenced);
+    scenario.apply(Input::ReadBack(PartitionRow { epoch: Epoch(2), ..row(Nonce(9), 4, None) }));
+    assert!(matches!(scenario.effects.last(), Some(Effect::Released(Release::Fenced))));
 }
 
 #[test]
-fn when_a_batch_must_be_decided_again_the_next_one_is_too() {
-    let mut story = Story::begin(Config { batch_records: 2, ..Config::default() });
-    story.claims(0..4);
-    let first = story.written();
-    story.stock = StockRow { top: 3, cursor: 2, claimed: 2, ..StockRow::default() };
-    story.answer(&first, WriteResult::Mismatch("somebody was faster".into()));
-    let again = story.written();
+fn when_a_batch_is_undone_the_next_one_is_undone_too() {
+    let mut scenario = Scenario::begin(Config { batch_records: 2, ..Config::default() });
+    scenario.claims(0..4);
+    let first = scenario.written();
+    scenario.stock = StockRow { top: 3, cursor: 2, claimed: 2, ..StockRow::default() };
+    scenario.respond(&first, WriteResult::Mismatch("another owner was faster".into()));
+    let again = scenario.written();
     assert_eq!(again.fence.write_no, first.fence.write_no);
     assert_ne!(again.fence.attempt, first.fence.attempt);
-    assert_eq!(verdicts(&again), [None, Some(Reason::SoldOut)], "decided from what the ledger holds now");
-    story.answer(&again, WriteResult::Written);
-    assert_eq!(verdicts(&story.written()), [Some(Reason::SoldOut); 2]);
+    assert_eq!(verdicts(&again), [None, Some(Reason::SoldOut)], "executed from the state of Postgres");
+    scenario.respond(&again, WriteResult::Written);
+    assert_eq!(verdicts(&scenario.written()), [Some(Reason::SoldOut); 2]);
 }
 
 #[test]
-fn a_mismatch_twice_in_a_row_stops_the_partition_loudly() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..1);
+fn a_mismatch_twice_in_a_row_stops_the_partition_with_a_reason() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
     for _ in 0..2 {
-        let batch = story.written();
-        story.answer(&batch, WriteResult::Mismatch("a row is gone".into()));
+        let batch = scenario.written();
+        scenario.respond(&batch, WriteResult::Mismatch("a row is gone".into()));
     }
-    assert_eq!(story.effects.last(), Some(&Effect::ReadBack), "is it still the owner?");
-    let nonce = story.machine.nonce;
-    story.tell(Input::ReadBack(row(nonce, 0, None)));
-    let Some(Effect::Released(Release::Stopped(text))) = story.effects.last() else { unreachable!() };
+    assert_eq!(scenario.effects.last(), Some(&Effect::ReadBack), "the row may show another owner");
+    let nonce = scenario.nonce;
+    scenario.apply(Input::ReadBack(row(nonce, 0, None)));
+    let Some(Effect::Released(Release::Stopped(text))) = scenario.effects.last() else { unreachable!() };
     assert!(text.contains("a row is gone"), "{text}");
 }
 
 #[test]
-fn a_record_that_postgres_refuses_as_data_ends_alone_as_unprocessable() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..4);
-    let mut told = Vec::new();
+fn a_record_that_postgres_rejects_as_data_is_isolated_and_unprocessable() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..4);
+    let mut settled = Vec::new();
     for _ in 0..20 {
-        let batch = story.written();
+        let batch = scenario.written();
         let poison = batch.decisions.iter().any(|decision| {
             decision.offset == Offset(2) && decision.verdict != Verdict::Rejected(Reason::Unprocessable)
         });
         if poison {
-            story.answer(&batch, WriteResult::DataRejected("invalid byte sequence".into()));
+            scenario.respond(&batch, WriteResult::DataRejected("invalid byte sequence".into()));
             continue;
         }
-        told.extend(batch.decisions.iter().map(|decision| (decision.offset.0, decision.user.clone())));
-        story.stock = batch.stock.last().map_or(story.stock, |change| change.after);
-        story.answer(&batch, WriteResult::Written);
+        settled.extend(
+            batch.decisions.iter().map(|decision| (decision.offset.0, decision.request.user.clone())),
+        );
+        scenario.stock = batch.stock.last().map_or(scenario.stock, |change| change.after);
+        scenario.respond(&batch, WriteResult::Written);
         if batch.position.next_offset == Offset(4) {
             break;
         }
     }
     let expected: Vec<(i64, Box<str>)> = (0..4).map(|n| (n, format!("user-{n}").into())).collect();
-    assert_eq!(told, expected, "each once, in order, with its user");
+    assert_eq!(settled, expected, "each once, in order, with its user");
 }
 
 #[test]
-fn a_copy_in_the_same_batch_is_no_second_outcome() {
-    let mut story = Story::begin(Config::default());
+fn a_copy_in_the_same_batch_gets_no_second_outcome() {
+    let mut scenario = Scenario::begin(Config::default());
     let copy = Record { offset: Offset(1), ..claim(0, 0) };
-    story.tell(Input::Records(vec![claim(0, 0), copy]));
-    let batch = story.written();
+    scenario.apply(Input::Records(vec![claim(0, 0), copy]));
+    let batch = scenario.written();
     assert_eq!(batch.decisions.len(), 1);
     assert_eq!(batch.position.next_offset, Offset(2));
 }
 
 #[test]
-fn the_watermark_is_written_when_nothing_else_is() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..1);
-    let batch = story.written();
-    story.answer(&batch, WriteResult::Written);
-    story.tell(Input::Published(EmitSeq(1)));
-    story.effects.clear();
-    story.tell(Input::Idle { since_last_record: Millis(0) });
-    let idle = story.written();
+fn the_watermark_is_written_alone_when_no_batch_carries_it() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
+    let batch = scenario.written();
+    scenario.respond(&batch, WriteResult::Written);
+    scenario.apply(Input::Published(EmitSeq(1)));
+    scenario.effects.clear();
+    scenario.apply(Input::Idle { since_last_record: Millis(0) });
+    let idle = scenario.written();
     assert_eq!((idle.watermark, idle.emit_seq, idle.decisions.len()), (EmitSeq(1), None, 0));
-    story.answer(&idle, WriteResult::Written);
-    story.effects.clear();
-    story.tell(Input::Idle { since_last_record: Millis(0) });
-    assert!(story.effects.is_empty(), "once is enough");
+    scenario.respond(&idle, WriteResult::Written);
+    scenario.effects.clear();
+    scenario.apply(Input::Idle { since_last_record: Millis(0) });
+    assert!(scenario.effects.is_empty(), "once is enough");
 }
 
 #[test]
-fn letting_go_waits_for_the_write_and_its_acknowledgement() {
-    let mut story = Story::begin(Config::default());
-    story.claims(0..1);
-    let batch = story.written();
-    story.tell(Input::HandOver);
-    story.answer(&batch, WriteResult::Written);
-    assert!(!story.effects.iter().any(|effect| matches!(effect, Effect::Released(_))));
-    story.tell(Input::Published(EmitSeq(1)));
-    let watermark = story.written();
+fn a_hand_over_waits_for_the_write_and_its_acknowledgement() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
+    let batch = scenario.written();
+    scenario.apply(Input::HandOver);
+    scenario.respond(&batch, WriteResult::Written);
+    assert!(!scenario.effects.iter().any(|effect| matches!(effect, Effect::Released(_))));
+    scenario.apply(Input::Published(EmitSeq(1)));
+    let watermark = scenario.written();
     assert_eq!(watermark.watermark, EmitSeq(1));
-    story.answer(&watermark, WriteResult::Written);
-    assert_eq!(story.effects.last(), Some(&Effect::Released(Release::HandedOver)));
+    scenario.respond(&watermark, WriteResult::Written);
+    assert_eq!(scenario.effects.last(), Some(&Effect::Released(Release::HandedOver)));
 }
 
 #[test]
-fn a_backlog_past_its_bound_pauses_delivery_until_it_is_low() {
+fn a_backlog_above_its_bound_pauses_delivery_until_it_is_low() {
     let config = Config { backlog_high: 10, backlog_low: 2, batch_records: 4, ..Config::default() };
-    let mut story = Story::begin(config);
-    story.stock.top = 100;
-    story.claims(0..30);
-    assert!(story.effects.contains(&Effect::Pause));
+    let mut scenario = Scenario::begin(config);
+    scenario.stock.top = 100;
+    scenario.claims(0..30);
+    assert!(scenario.effects.contains(&Effect::Pause));
     for _ in 0..20 {
-        let batch = story.written();
-        story.answer(&batch, WriteResult::Written);
-        let seq = batch.emit_seq.expect("claims are told");
-        story.tell(Input::Published(seq));
-        if story.effects.contains(&Effect::Resume) {
+        let batch = scenario.written();
+        scenario.respond(&batch, WriteResult::Written);
+        let seq = batch.emit_seq.expect("decisions are published");
+        scenario.apply(Input::Published(seq));
+        if scenario.effects.contains(&Effect::Resume) {
             return;
         }
     }

@@ -1,14 +1,14 @@
 //! The check character: the last one of a code's body, chosen so that a weighted sum over the whole body is zero
 //! modulo a prime, as in ISBN-10 and the pure systems of ISO/IEC 7064.
 //!
-//! Why it finds what it should, for any charset: let the characters' values be `x`, their weights `2^i mod p`, `p` the
-//! smallest prime that is odd and not less than the number of characters.
+//! Proof that it detects every such error, for any charset: let the characters' values be `x`, their weights
+//! `2^i mod p`, `p` the smallest odd prime that is not less than the number of characters.
 //! - One wrong character changes the sum by `2^i (x' - x)`, which is not zero: neither factor is divisible by `p`.
 //! - Two different neighbours swapped change it by `2^i (2 - 1)(x' - x)`, which is not zero either.
 //!
-//! A check value for which the charset has no character (where `p` is larger than the charset) makes its body unusable:
-//! such bodies are not given out, and the space is that much smaller. Schemes that need no such bodies miss
-//! transpositions (Luhn mod N), or do not exist for 2 and 6 characters (Damm).
+//! Where `p` is larger than the charset, some check values have no character. Bodies with such a check value are not
+//! used, and the space is smaller by their number. Schemes without unusable bodies miss transpositions (Luhn mod N), or
+//! do not exist for 2 and 6 characters (Damm).
 
 /// The weighted sum of one charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// For a charset of `symbols` characters, at least 2.
+    /// The check of a charset of `symbols` characters, at least 2.
     #[must_use]
     pub fn new(symbols: u8) -> Self {
         let symbols = u32::from(symbols).max(2);
@@ -27,23 +27,23 @@ impl Check {
         Self { symbols, prime }
     }
 
-    /// The value of the check character behind `values`; none if the charset has no such character.
+    /// The value of the check character after `values`; `None` if the charset has no such character.
     #[must_use]
     pub fn character(self, values: &[u8]) -> Option<u8> {
         let check = (self.prime - self.sum(values.iter().rev(), 2)) % self.prime;
         u8::try_from(check).ok().filter(|_| check < self.symbols)
     }
 
-    /// Whether `body`, check character included, is as it was made.
+    /// Whether `body`, including its check character, is valid.
     #[must_use]
     pub fn holds(self, body: &[u8]) -> bool {
         self.sum(body.iter().rev(), 1) == 0
     }
 
-    /// How many bodies of `length` characters hold, check character included; `u128::MAX` for that and more.
+    /// Number of valid bodies of `length` characters, check character included; saturates at `u128::MAX`.
     #[must_use]
     pub fn bodies(self, length: usize) -> u128 {
-        // by_sum[r]: how many bodies of the characters so far have the sum r.
+        // by_sum[r]: number of bodies of the characters so far whose sum is r.
         let mut by_sum = vec![0_u128; self.prime as usize];
         by_sum[0] = 1;
         let mut weight = 1;
@@ -89,7 +89,7 @@ mod tests {
         })
     }
 
-    fn assert_every_typo_is_found(check: Check, symbols: u8, body: &[u8]) {
+    fn assert_every_typo_is_detected(check: Check, symbols: u8, body: &[u8]) {
         let mut typo = body.to_vec();
         for at in 0..body.len() {
             for wrong in (0..symbols).filter(|wrong| *wrong != body[at]) {
@@ -108,12 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn every_substitution_and_transposition_is_found_in_every_body_of_small_charsets() {
+    fn every_substitution_and_transposition_is_detected_in_every_body_of_small_charsets() {
         for (symbols, length) in [(2, 12), (3, 8), (4, 7), (5, 6), (6, 6), (7, 5), (8, 5), (10, 5), (16, 4)] {
             let check = Check::new(symbols);
             let mut valid = 0_u128;
             for body in all_bodies(symbols, length).filter(|body| check.holds(body)) {
-                assert_every_typo_is_found(check, symbols, &body);
+                assert_every_typo_is_detected(check, symbols, &body);
                 valid += 1;
             }
             assert_eq!(valid, check.bodies(length), "{symbols} symbols");
@@ -121,9 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn every_substitution_and_transposition_is_found_for_every_size_of_charset() {
-        // Three characters reach every pair of weights that neighbours can have only over a whole period of the
-        // weights; so the three are moved through a body of forty.
+    fn every_substitution_and_transposition_is_detected_for_every_size_of_charset() {
+        // Neighbours can have any pair of weights only within a whole period of the weights: the three characters are
+        // moved through a body of forty.
         for symbols in 2..=33 {
             let check = Check::new(symbols);
             for (n, three) in all_bodies(symbols, 3).enumerate().step_by(97) {
@@ -133,14 +133,14 @@ mod tests {
                 if let Some(character) = check.character(&body[..39]) {
                     body[39] = character;
                     assert!(check.holds(&body));
-                    assert_every_typo_is_found(check, symbols, &body);
+                    assert_every_typo_is_detected(check, symbols, &body);
                 }
             }
         }
     }
 
     #[test]
-    fn a_check_character_is_the_only_one_that_holds() {
+    fn exactly_one_check_character_is_valid() {
         for symbols in [2, 6, 10, 32, 33] {
             let check = Check::new(symbols);
             for values in all_bodies(symbols, 3) {

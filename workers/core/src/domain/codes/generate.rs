@@ -1,5 +1,5 @@
-//! Drawing codes: each code of a pattern's space with the same chance, none twice, and no way to tell the next one
-//! from all those before.
+//! Generates codes: each code of a pattern's space with the same probability, none twice, and the next one cannot be
+//! computed from all those before it.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
@@ -13,36 +13,36 @@ use super::pattern::Pattern;
 /// A new code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// As people see it: with prefix and hyphens.
+    /// The code as shown to people, with prefix and hyphens.
     pub shown: String,
-    /// As it is matched.
+    /// The key by which it is matched.
     pub key: CodeKey,
 }
 
-/// Draws codes of one pattern, none twice, until there are no more. It keeps 8 bytes for each code that it gave (and
-/// the slack of a hash set), however long the codes are.
+/// Draws codes of one pattern, none twice, until the space is exhausted. It keeps 8 bytes for each drawn code (and the
+/// slack of a hash set), whatever the length of the codes.
 ///
-/// Check [`Pattern::ensure_room`] first: the last codes of a space are found by looking for them, ever longer.
+/// Check [`Pattern::ensure_room`] first: the last codes of a space take ever more draws.
 #[derive(Debug)]
 pub struct Generator<'p, R> {
     pattern: &'p Pattern,
     rng: R,
-    /// Hashes of the bodies given. Two bodies of one hash cost a code that is not given (once in 2^44 draws, with a
-    /// million given), never one that is given twice.
-    given: HashSet<u64, fast::FixedState>,
+    /// Hashes of the drawn bodies. A hash collision skips a code (once in 2^44 draws, with a million drawn); it never
+    /// draws one twice.
+    drawn: HashSet<u64, fast::FixedState>,
     space: u128,
-    /// Values of the body that is being drawn.
+    /// Values of the current body.
     body: Vec<u8>,
 }
 
 impl Pattern {
-    /// Draws codes with `rng`: a cryptographic one, seeded from the system, else the codes can be computed. Codes are
-    /// distinct within one generator: draw a whole load from one.
+    /// Draws codes with `rng`, which must be cryptographic and seeded from the system, else codes can be computed. Codes
+    /// are distinct within one generator: draw a whole load from one.
     pub fn generate<R: CryptoRng>(&self, rng: R) -> Generator<'_, R> {
         Generator {
             pattern: self,
             rng,
-            given: HashSet::default(),
+            drawn: HashSet::default(),
             space: self.space(),
             body: vec![0; self.length],
         }
@@ -53,8 +53,8 @@ impl<R: CryptoRng> Iterator for Generator<'_, R> {
     type Item = Code;
 
     fn next(&mut self) -> Option<Code> {
-        while (self.given.len() as u128) < self.space {
-            if self.draw() && self.given.insert(quality::FixedState::default().hash_one(&self.body)) {
+        while (self.drawn.len() as u128) < self.space {
+            if self.draw() && self.drawn.insert(quality::FixedState::default().hash_one(&self.body)) {
                 return Some(self.code());
             }
         }
@@ -63,7 +63,7 @@ impl<R: CryptoRng> Iterator for Generator<'_, R> {
 }
 
 impl<R: CryptoRng> Generator<'_, R> {
-    /// Draws a body; false if it has no check character. Leaving those out, whole, keeps the others equally likely.
+    /// Draws a body; returns false if it has no check character. Discarding whole bodies keeps the others equally likely.
     fn draw(&mut self) -> bool {
         let symbols = self.pattern.charset.len() as u32;
         let Some((last, values)) = self.body.split_last_mut() else { return false };
@@ -93,7 +93,7 @@ impl<R: CryptoRng> Generator<'_, R> {
             shown.push(symbol);
             key.push(symbol);
         }
-        Code { shown, key: CodeKey::trusted(key) }
+        Code { shown, key: CodeKey::from_normalised(key) }
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_space_is_given_out_to_the_last_code_and_then_ends() {
+    fn a_small_space_is_drawn_to_the_last_code_and_then_ends() {
         for pattern in
             [pattern("", "AB", 8, 0), pattern("P", "ABCDEF", 4, 2), pattern("", "0123456789", 4, 0)]
         {
@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn every_code_is_equally_likely() {
-        // 91 codes; the first draw of 91,000 generators. Chi-squared with 90 degrees of freedom is below 150 but
-        // for once in ten thousand seeds, and the seeds are fixed.
+        // 91 codes; the first draw of 91,000 generators. Chi-squared with 90 degrees of freedom exceeds 150 once in ten
+        // thousand seeds, and the seeds are fixed.
         let pattern = pattern("", "ABCDEF", 4, 0);
         let mut times: HashMap<String, f64> = HashMap::new();
         let draws = 1_000 * pattern.space() as u64;
@@ -174,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_typing_error_in_a_code_is_found(
+        fn every_typing_error_in_a_code_is_detected(
             seed: u64, at in any::<prop::sample::Index>(), wrong in any::<prop::sample::Index>(),
         ) {
             let pattern = pattern("SOLO", "0123456789ABCDEFGHJKMNPQRSTVWXYZ", 12, 4);

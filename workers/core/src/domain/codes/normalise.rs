@@ -1,7 +1,7 @@
-//! One normalisation for all coupons: what people type, hear and copy leads to one key.
+//! One normalisation for all coupons: the variants of a code that people type and copy have one key.
 //!
-//! It can never change: keys are stored, unique in the whole system, and the partition of an unknown code is computed
-//! from its key.
+//! It must never change: keys are stored, are unique in the whole system, and the partition of an unknown code is
+//! computed from its key.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use thiserror::Error;
 pub const SHORTEST: usize = 4;
 /// Longest key, in characters.
 pub const LONGEST: usize = 64;
-/// Longest input that is looked at, in bytes: a key, generously spaced.
+/// Longest input in bytes: room for a key and its separators.
 const LONGEST_INPUT: usize = 4 * LONGEST;
 
 /// A code after normalisation: 4 to 64 characters of `0-9A-Z` without `I`, `L` and `O`.
@@ -31,8 +31,8 @@ impl CodeKey {
         self.0
     }
 
-    /// For text that is made of normalised characters already, and of a proper length.
-    pub(super) fn trusted(text: String) -> Self {
+    /// A key from a text that is normalised and of a valid length.
+    pub(super) fn from_normalised(text: String) -> Self {
         debug_assert_eq!(normalise(&text).as_ref().map(CodeKey::as_str), Ok(text.as_str()));
         Self(text)
     }
@@ -44,24 +44,24 @@ impl fmt::Display for CodeKey {
     }
 }
 
-/// Why a text cannot be a code.
+/// Why a text is not a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CodeFault {
-    /// It has a character that no code has.
+    /// It contains a character that no code has.
     #[error("a code has letters A to Z, digits, spaces and hyphens only, not {0:?}")]
     Character(char),
-    /// Too little is left of it.
+    /// Too few letters and digits.
     #[error("a code has at least {SHORTEST} letters and digits")]
     TooShort,
-    /// There is too much of it.
+    /// Too many letters and digits.
     #[error("a code has at most {LONGEST} letters and digits")]
     TooLong,
 }
 
-/// The key of a code as somebody wrote it: capitals, without spaces and hyphens, `O` as `0`, `I` and `L` as `1`.
+/// The key of a code as entered: capitals, without spaces and hyphens, `O` as `0`, `I` and `L` as `1`.
 ///
 /// # Errors
-/// The text cannot be a code, whatever coupon it is for.
+/// The text is not a code of any coupon.
 pub fn normalise(code: &str) -> Result<CodeKey, CodeFault> {
     if code.len() > LONGEST_INPUT {
         return Err(CodeFault::TooLong);
@@ -79,7 +79,7 @@ pub fn normalise(code: &str) -> Result<CodeKey, CodeFault> {
     }
 }
 
-/// The character as it stands in keys; none for one that no code has.
+/// The character as it appears in keys; `None` for one that no code has.
 pub(super) fn fold(character: char) -> Option<u8> {
     match u8::try_from(character).ok()?.to_ascii_uppercase() {
         b'O' => Some(b'0'),
@@ -89,7 +89,7 @@ pub(super) fn fold(character: char) -> Option<u8> {
     }
 }
 
-/// Spaces and hyphens, also those that word processors put in their place.
+/// Spaces and hyphens, including the variants that word processors insert.
 fn is_separator(character: char) -> bool {
     matches!(character, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}') || character.is_whitespace()
 }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn case_spaces_hyphens_and_look_alikes_make_no_difference() {
+    fn case_spaces_hyphens_and_look_alikes_do_not_change_the_key() {
         for code in ["SOLO-1I1L", "solo-1i1l", "S0L0 ILIL", " s o l o \u{2013}1111\n", "S0101111"] {
             assert_eq!(key(code), Ok("S0101111".to_owned()), "{code}");
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_code_has_is_refused_by_name() {
+    fn a_character_that_no_code_has_is_rejected_and_reported() {
         for (code, character) in
             [("ABCD_1", '_'), ("ABCDÉ", 'É'), ("ABC\0D", '\0'), ("ＡBCD", 'Ａ'), ("ABßD", 'ß')]
         {
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered_and_a_key_is_its_own_key(text in any::<String>()) {
+        fn no_text_panics_and_a_key_normalises_to_itself(text in any::<String>()) {
             if let Ok(key) = normalise(&text) {
                 prop_assert_eq!(normalise(key.as_str()), Ok(key.clone()));
                 prop_assert_eq!(normalise(&key.as_str().to_lowercase()), Ok(key));

@@ -1,5 +1,5 @@
-//! What the codes of a load look like, and whether that is enough for them: `SUMMER-7K2M-9QXR-T4VW` has the prefix
-//! `SUMMER` and a body of 12 characters in groups of 4, the last of which is the check character.
+//! The pattern of a load's codes, and how many codes it has room for: `SUMMER-7K2M-9QXR-T4VW` has the prefix `SUMMER`
+//! and a body of 12 characters in groups of 4, the last of which is the check character.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use thiserror::Error;
 use super::check::Check;
 use super::normalise::{CodeFault, CodeKey, LONGEST, SHORTEST, fold, normalise};
 
-/// How many guesses an attacker needs on average for each code that he finds, at least: 2^20. NIST SP 800-63B
-/// (section 5.1.2, look-up secrets) asks for 20 bits where guesses are limited in rate, as ours are.
+/// Guesses that an attacker needs on average for one code, at least: 2^20. NIST SP 800-63B (section 5.1.2, look-up
+/// secrets) requires 20 bits where guesses are limited in rate, as they are here.
 pub const GUESSES_PER_CODE: u64 = 1 << 20;
 
 /// Longest prefix, in characters.
 pub const LONGEST_PREFIX: usize = 16;
 
-/// A pattern as somebody asks for it, not validated.
+/// A pattern as requested, not validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternSpec {
-    /// Stands before every code; letters and digits, at most 16. Empty: none.
+    /// Prefix of every code: letters and digits, at most 16. Empty: no prefix.
     pub prefix: String,
     /// The characters of the body, 2 to 33 different ones of `0-9A-Z` without `I`, `L` and `O`.
     pub charset: String,
-    /// Characters of the body, the check character (the last one) included.
+    /// Length of the body, including the check character (the last one).
     pub length: usize,
     /// Characters between two hyphens in the code as shown; 0: no hyphens.
     pub group: usize,
@@ -40,17 +40,17 @@ impl Default for PatternSpec {
     }
 }
 
-/// What is wrong with one field of a [`PatternSpec`], and what to do about it.
+/// The fault of one field of a [`PatternSpec`], and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: {fault}")]
 pub struct PatternError {
     /// `prefix`, `charset`, `length` or `group`.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: PatternFault,
 }
 
-/// What is wrong with a field.
+/// The fault of a field.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PatternFault {
     /// A character that no code has.
@@ -59,37 +59,37 @@ pub enum PatternFault {
     /// A character that is read as another one: codes are matched with `O` as `0`, `I` and `L` as `1`.
     #[error("must not contain {0}, which is taken for {1}: leave it out")]
     LookAlike(char, char),
-    /// A character that is there already.
+    /// A repeated character.
     #[error("contains {0} twice")]
     Repeated(char),
     /// Outside its bounds.
-    #[error("must be {from} to {to} characters, not {is}")]
+    #[error("must be {from} to {to} characters, not {actual}")]
     Bounds {
         /// At least.
         from: usize,
         /// At most.
         to: usize,
-        /// As it is.
-        is: usize,
+        /// The actual number.
+        actual: usize,
     },
     /// The body's space is too small for the codes.
     #[error("leaves room for {room} codes that cannot be guessed, not {wanted}: {remedy}")]
     NoRoom {
-        /// How many codes it has room for.
+        /// Number of codes that it has room for.
         room: u64,
-        /// How many there would be.
+        /// Number of codes that are requested.
         wanted: u64,
-        /// What would do.
+        /// The change that makes room.
         remedy: Remedy,
     },
 }
 
-/// What makes room.
+/// A change of a pattern that makes room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// This length, or more.
     Length(usize),
-    /// No length that is allowed: more characters in the charset.
+    /// More characters in the charset: no allowed length is sufficient.
     Charset,
 }
 
@@ -102,17 +102,17 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// Why a text is no code of a pattern. The first two tell a typing error from a code of somewhere else only by
-/// likelihood; the last is a typing error.
+/// Why a text is not a code of a pattern. The first two can be a typing error or a code of another pattern; the last is
+/// a typing error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum VerifyError {
-    /// It is no code at all.
+    /// It is not a code.
     #[error(transparent)]
     NotACode(#[from] CodeFault),
     /// It has another prefix or another length, or a character that the charset lacks.
     #[error("the code is not of this pattern")]
     OtherPattern,
-    /// The check character is not the body's.
+    /// The check character does not match the body.
     #[error("the code is mistyped")]
     Mistyped,
 }
@@ -164,23 +164,23 @@ impl Pattern {
         })
     }
 
-    /// How many different codes there are.
+    /// Number of different codes.
     #[must_use]
     pub fn space(&self) -> u128 {
         self.check.bodies(self.length)
     }
 
-    /// How many codes it can have before they can be guessed: [`GUESSES_PER_CODE`] for each.
+    /// Number of codes that it has room for before they can be guessed: one per [`GUESSES_PER_CODE`].
     #[must_use]
     pub fn room(&self) -> u64 {
         room(self.check, self.length)
     }
 
-    /// Refuses a pattern that is too small, or too guessable, for `codes` codes: those to come and those that a
-    /// coupon has of it already.
+    /// Checks that the pattern has room for `codes` codes: the new ones and those of the coupon's earlier loads with this
+    /// pattern.
     ///
     /// # Errors
-    /// There is no room, and what would make some.
+    /// The room is insufficient; the error contains the remedy.
     pub fn ensure_room(&self, codes: u64) -> Result<(), PatternError> {
         if codes <= self.room() {
             return Ok(());
@@ -196,7 +196,7 @@ impl Pattern {
     /// The key of a code of this pattern.
     ///
     /// # Errors
-    /// It is none, or it is mistyped: every wrong character and every two neighbours swapped are found.
+    /// It is not a code of this pattern, or it is mistyped: every wrong character and every swap of neighbours is detected.
     pub fn verify(&self, code: &str) -> Result<CodeKey, VerifyError> {
         let key = normalise(code)?;
         let body = key.as_str().strip_prefix(&self.prefix_key).ok_or(VerifyError::OtherPattern)?;
@@ -217,8 +217,8 @@ fn room(check: Check, length: usize) -> u64 {
     u64::try_from(check.bodies(length) / u128::from(GUESSES_PER_CODE)).unwrap_or(u64::MAX)
 }
 
-fn bounds(is: usize, from: usize, to: usize) -> Vec<PatternFault> {
-    if (from..=to).contains(&is) { Vec::new() } else { vec![PatternFault::Bounds { from, to, is }] }
+fn bounds(actual: usize, from: usize, to: usize) -> Vec<PatternFault> {
+    if (from..=to).contains(&actual) { Vec::new() } else { vec![PatternFault::Bounds { from, to, actual }] }
 }
 
 fn prefix_faults(prefix: &str) -> Vec<PatternFault> {
@@ -232,7 +232,7 @@ fn charset_faults(charset: &str) -> Vec<PatternFault> {
     const SYMBOLS: usize = 33;
     let mut faults = Vec::new();
     let mut seen: Vec<char> = Vec::new();
-    // A charset of a megabyte is looked at no further than the first characters that tell.
+    // Bounds the work: a longer charset has a fault within this prefix.
     for character in charset.chars().take(2 * SYMBOLS) {
         let upper = character.to_ascii_uppercase();
         let fault = match fold(character).map(char::from) {
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_check_character_of_a_pattern_never_changes() {
-        // Printed codes outlive this program: these were right once, and must stay so.
+        // Printed codes outlive this program: these were valid once and must stay valid.
         let pattern =
             Pattern::new(&PatternSpec { prefix: "SUMMER".to_owned(), ..PatternSpec::default() }).unwrap();
         assert!(pattern.verify("SUMMER-7K2M-9QXR-T4VW").is_ok());
@@ -290,20 +290,23 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_of_every_field_is_told() {
+    fn every_fault_of_every_field_is_reported() {
         let found = faults(&spec("SUMMER_SALE_OF_2026", "AABCÖ", 80, 90));
         let fields: Vec<&str> = found.iter().map(|(field, _)| *field).collect();
         assert_eq!(fields, ["prefix", "prefix", "charset", "charset", "length", "group"]);
-        assert_eq!(found[0].1, PatternFault::Bounds { from: 0, to: LONGEST_PREFIX, is: 19 });
+        assert_eq!(found[0].1, PatternFault::Bounds { from: 0, to: LONGEST_PREFIX, actual: 19 });
         assert_eq!(found[1].1, PatternFault::Character('_'));
         assert_eq!(found[2].1, PatternFault::Repeated('A'));
         assert_eq!(found[3].1, PatternFault::Character('Ö'));
-        assert_eq!(found[4].1, PatternFault::Bounds { from: SHORTEST, to: LONGEST - LONGEST_PREFIX, is: 80 });
-        assert_eq!(found[5].1, PatternFault::Bounds { from: 0, to: 80, is: 90 });
+        assert_eq!(
+            found[4].1,
+            PatternFault::Bounds { from: SHORTEST, to: LONGEST - LONGEST_PREFIX, actual: 80 }
+        );
+        assert_eq!(found[5].1, PatternFault::Bounds { from: 0, to: 80, actual: 90 });
     }
 
     #[test]
-    fn a_charset_has_different_characters_that_nobody_mixes_up() {
+    fn a_charset_has_no_repeated_characters_and_no_look_alikes() {
         assert_eq!(faults(&spec("", "O0", 12, 0)), [("charset", PatternFault::LookAlike('O', '0'))]);
         assert_eq!(
             faults(&spec("", "abil", 12, 0)),
@@ -312,11 +315,11 @@ mod tests {
         assert_eq!(faults(&spec("", "aA", 12, 0)), [("charset", PatternFault::Repeated('A'))]);
         assert_eq!(
             faults(&spec("", "A", 12, 0)),
-            [("charset", PatternFault::Bounds { from: 2, to: 33, is: 1 })]
+            [("charset", PatternFault::Bounds { from: 2, to: 33, actual: 1 })]
         );
         assert_eq!(
             faults(&spec("", "", 12, 0)),
-            [("charset", PatternFault::Bounds { from: 2, to: 33, is: 0 })]
+            [("charset", PatternFault::Bounds { from: 2, to: 33, actual: 0 })]
         );
         assert_eq!(
             faults(&spec("", &"A".repeat(1_000_000), 12, 0)),
@@ -329,12 +332,12 @@ mod tests {
     fn prefix_and_body_together_stay_within_the_longest_key() {
         assert_eq!(faults(&spec("", DIGITS, LONGEST, 4)), []);
         assert_eq!(faults(&spec("SUMMER", DIGITS, LONGEST - 6, 4)), []);
-        let fault = PatternFault::Bounds { from: SHORTEST, to: LONGEST - 6, is: LONGEST - 5 };
+        let fault = PatternFault::Bounds { from: SHORTEST, to: LONGEST - 6, actual: LONGEST - 5 };
         assert_eq!(faults(&spec("SUMMER", DIGITS, LONGEST - 5, 4)), [("length", fault)]);
     }
 
     #[test]
-    fn a_pattern_too_guessable_for_its_codes_is_refused_with_what_would_do() {
+    fn a_pattern_without_room_for_its_codes_is_rejected_with_a_remedy() {
         let short = Pattern::new(&spec("", DIGITS, 8, 0)).unwrap();
         let error = short.ensure_room(1_000).unwrap_err();
         assert_eq!(error.field, "length");
@@ -344,8 +347,9 @@ mod tests {
         assert_eq!(room, short.room());
         assert_eq!(short.ensure_room(room), Ok(()));
         assert!(short.ensure_room(room + 1).is_err());
-        let enough = |length| Pattern::new(&spec("", DIGITS, length, 0)).unwrap().ensure_room(1_000).is_ok();
-        assert!(enough(length) && !enough(length - 1));
+        let has_room =
+            |length| Pattern::new(&spec("", DIGITS, length, 0)).unwrap().ensure_room(1_000).is_ok();
+        assert!(has_room(length) && !has_room(length - 1));
 
         let two = Pattern::new(&spec("", "AB", 12, 0)).unwrap();
         let error = two.ensure_room(u64::MAX).unwrap_err();
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_of_another_pattern_is_told_from_a_mistyped_one() {
+    fn a_code_of_another_pattern_is_distinguished_from_a_mistyped_one() {
         let pattern = Pattern::new(&spec("SOLO", DIGITS, 5, 0)).unwrap();
         assert_eq!(pattern.verify("S0L0-00000").map(CodeKey::into_string), Ok("S01000000".to_owned()));
         assert_eq!(pattern.verify("SOLO-00001"), Err(VerifyError::Mistyped));

@@ -1,53 +1,52 @@
-//! Who may have claims or redemptions of a coupon, where memory alone can tell.
+//! The users who may have claims or redemptions of a coupon, as far as memory alone can decide it.
 //!
-//! If nobody had any when this owner loaded the coupon, then only this owner can have given one to somebody since, and
-//! notes whom: by a digest of 64 bits, a tenth of what the name would take. A user whose digest was never noted has
-//! nothing, and nothing needs to be read to know that. A digest that was noted may be that of another user, or of one
-//! who has given everything back: then the ledger is asked. So an error of this memory costs a read, never a code.
+//! If no user had any when this owner loaded the coupon, only this owner can have given one to a user since. It tracks
+//! those users by a 64-bit digest, a tenth of the space of their names. A user whose digest is not tracked has nothing,
+//! and is not looked up. A tracked digest may collide with another user's, or belong to a user who has returned
+//! everything: then the user is looked up. So an error costs a lookup, never a code.
 
 use crate::domain::batch::StockRow;
 use foldhash::fast::FixedState;
 use std::collections::HashSet;
 
-/// See the module's documentation.
+/// Digests of the users who may have claims; `None` if any user may.
 #[derive(Debug)]
 pub(super) struct Claimants(Option<HashSet<u64, FixedState>>);
 
 impl Claimants {
-    /// Of a coupon that was just loaded with these counters. They count every claim that is alive, and every
-    /// redemption that was not rolled back: where they are 0, nobody has anything that a limit counts.
+    /// For a coupon that was just loaded with these counters. They include every live claim and every redemption that
+    /// was not rolled back: if they are 0, no user has anything that a limit counts.
     pub(super) fn of(row: &StockRow, hasher: FixedState) -> Self {
         let StockRow { claimed, locked, redeemed, revoked, redemptions, .. } = *row;
-        let untouched = [claimed, locked, redeemed, revoked, redemptions] == [0; 5];
-        Self(untouched.then(|| HashSet::with_hasher(hasher)))
+        let unused = [claimed, locked, redeemed, revoked, redemptions] == [0; 5];
+        Self(unused.then(|| HashSet::with_hasher(hasher)))
     }
 
-    /// Whether the ledger may hold something of this user.
+    /// Whether Postgres may store a claim or redemption of this user.
     pub(super) fn may_include(&self, digest: u64) -> bool {
-        self.0.as_ref().is_none_or(|noted| noted.contains(&digest))
+        self.0.as_ref().is_none_or(|tracked| tracked.contains(&digest))
     }
 
-    /// This user has something from now on.
-    pub(super) fn note(&mut self, digest: u64) {
-        if let Some(noted) = &mut self.0 {
-            noted.insert(digest);
+    pub(super) fn track(&mut self, digest: u64) {
+        if let Some(tracked) = &mut self.0 {
+            tracked.insert(digest);
         }
     }
 
-    /// How many are noted.
+    /// Number of tracked users.
     pub(super) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, HashSet::len)
     }
 
-    /// From now on the ledger is asked about everybody.
-    pub(super) fn give_up(&mut self) {
+    /// From now on every user is looked up.
+    pub(super) fn stop_tracking(&mut self) {
         self.0 = None;
     }
 
-    /// Forgets everybody and goes on as if nobody had anything: a mistake that the simulation must find.
-    pub(super) fn forget_and_believe(&mut self) {
-        if let Some(noted) = &mut self.0 {
-            noted.clear();
+    /// Drops all digests and goes on as if no user had anything: a mistake that the simulation must find.
+    pub(super) fn clear_wrongly(&mut self) {
+        if let Some(tracked) = &mut self.0 {
+            tracked.clear();
         }
     }
 }

@@ -1,5 +1,8 @@
+use super::supply::{BATCHES_PER_POP, BATCHES_PER_REFILL, LIST_RETRY_MS, MIN_REFILL};
 use super::*;
+use crate::domain::ids::CouponNo;
 use crate::domain::ids::{Epoch, Nonce};
+use crate::interface::{CacheListName, Popped, RefillResult};
 
 fn entry(number: i64) -> CodeEntry {
     CodeEntry { number: CodeNumber(number), code: format!("CODE-{number}").into() }
@@ -20,9 +23,9 @@ fn stock(top: i64, ahead: &[i64]) -> Stock {
 
 fn with_list(top: i64) -> Stock {
     let mut stock = stock(top, &[]);
-    stock.expect_batches_of(SMALLEST_FILL);
-    assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
-    stock.filled(list(1), RefillResult::Refilled { count: 10, last: CodeNumber(10) }, Millis(0));
+    stock.record_demand(MIN_REFILL);
+    assert!(stock.refill(CouponNo(1), Millis(0), || list(1)).is_some());
+    stock.refilled(list(1), RefillResult::Refilled { count: 10, last: CodeNumber(10) }, Millis(0));
     stock
 }
 
@@ -61,14 +64,14 @@ fn the_cursor_passes_numbers_ahead_of_it_and_available_stays_right() {
 }
 
 #[test]
-fn small_batches_live_on_one_pop_and_a_large_one_takes_no_more_than_it_needs() {
+fn one_pop_serves_several_small_batches_and_a_large_one_pops_no_more_than_it_needs() {
     let mut stock = stock(1_000, &[]);
     stock.busy = true;
-    stock.expect_batches_of(2);
-    assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_some());
-    stock.filled(list(1), RefillResult::Refilled { count: 1_000, last: CodeNumber(1_000) }, Millis(0));
+    stock.record_demand(2);
+    assert!(stock.refill(CouponNo(1), Millis(0), || list(1)).is_some());
+    stock.refilled(list(1), RefillResult::Refilled { count: 1_000, last: CodeNumber(1_000) }, Millis(0));
     assert_eq!(stock.source(CouponNo(1), 100), Source::List(list(1), 100));
-    assert_eq!(stock.source(CouponNo(1), 2), Source::List(list(1), 2 * BATCHES_A_POP));
+    assert_eq!(stock.source(CouponNo(1), 2), Source::List(list(1), 2 * BATCHES_PER_POP));
     stock.popped(list(1), 32, Popped::Codes(entries(1..=32)), Millis(0));
     for batch in 1..=16 {
         assert_eq!(stock.source(CouponNo(1), 2), Source::ReadAhead);
@@ -81,68 +84,68 @@ fn small_batches_live_on_one_pop_and_a_large_one_takes_no_more_than_it_needs() {
 fn popped_entries_count_as_long_as_each_is_the_next_free_number() {
     let mut stock = with_list(10);
     stock.popped(list(1), 4, Popped::Codes(entries([1, 2, 4, 5])), Millis(0));
-    assert_eq!(stock.hand, entries([1, 2]));
-    assert!(stock.list.is_none(), "a list that skipped a number is abandoned");
+    assert_eq!(stock.read_ahead, entries([1, 2]));
+    assert!(stock.list.is_none(), "a list that skipped a number is invalidated");
     assert!(matches!(stock.source(CouponNo(1), 3), Source::Ledger(read) if read.after == CodeNumber(2)));
 }
 
 #[test]
-fn an_empty_or_unknown_pop_abandons_the_list() {
+fn an_empty_or_unknown_pop_invalidates_the_list() {
     for popped in [Popped::Codes(Vec::new()), Popped::Unknown] {
         let mut stock = with_list(10);
         stock.popped(list(1), 2, popped, Millis(0));
         assert!(stock.list.is_none());
-        assert!(stock.fill(CouponNo(1), Millis(0), || list(2)).is_none(), "Redis gets a rest");
-        let fill = stock.fill(CouponNo(1), Millis(WITHOUT_LIST), || list(2));
-        assert_eq!(fill.map(|fill| fill.list), Some(list(2)), "then a list of a new name");
+        assert!(stock.refill(CouponNo(1), Millis(0), || list(2)).is_none(), "no list for some time");
+        let refill = stock.refill(CouponNo(1), Millis(LIST_RETRY_MS), || list(2));
+        assert_eq!(refill.map(|refill| refill.list), Some(list(2)), "then a list with a new name");
     }
 }
 
 #[test]
-fn what_an_abandoned_list_answers_late_is_ignored() {
+fn late_results_of_an_invalidated_list_are_ignored() {
     let mut stock = with_list(10);
     stock.popped(list(1), 1, Popped::Unknown, Millis(0));
-    stock.filled(list(1), RefillResult::Refilled { count: 5, last: CodeNumber(15) }, Millis(0));
+    stock.refilled(list(1), RefillResult::Refilled { count: 5, last: CodeNumber(15) }, Millis(0));
     stock.popped(list(1), 1, Popped::Codes(entries([1])), Millis(0));
-    assert!(stock.list.is_none() && stock.hand.is_empty());
+    assert!(stock.list.is_none() && stock.read_ahead.is_empty());
 }
 
 #[test]
-fn a_claim_waits_for_a_list_that_is_being_filled_rather_than_running_past_it() {
+fn a_claim_waits_for_a_refill_in_flight_instead_of_reading_past_the_list() {
     let mut stock = stock(10, &[]);
-    stock.expect_batches_of(SMALLEST_FILL);
-    let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
-    assert!(fill.is_some());
+    stock.record_demand(MIN_REFILL);
+    let refill = stock.refill(CouponNo(1), Millis(0), || list(1));
+    assert!(refill.is_some());
     assert_eq!(stock.source(CouponNo(1), 1), Source::Refilling);
 }
 
 #[test]
-fn no_more_is_wanted_than_is_there() {
+fn no_more_codes_are_requested_than_are_free() {
     let stock = stock(0, &[]);
     assert_eq!(stock.source(CouponNo(1), 5), Source::ReadAhead);
 }
 
 #[test]
-fn a_coupon_gets_a_list_once_it_needs_codes_again() {
+fn a_coupon_gets_a_list_after_its_second_read() {
     let mut stock = stock(40, &[]);
     stock.read(entries(1..=16));
-    assert!(stock.fill(CouponNo(1), Millis(0), || list(1)).is_none());
+    assert!(stock.refill(CouponNo(1), Millis(0), || list(1)).is_none());
     stock.read(entries(17..=32));
-    let fill = stock.fill(CouponNo(1), Millis(0), || list(1));
-    let codes = fill.map(|fill| (fill.codes.after, fill.codes.count));
-    assert_eq!(codes, Some((CodeNumber(32), 8)), "what lies beyond the hand, as far as there is any");
+    let refill = stock.refill(CouponNo(1), Millis(0), || list(1));
+    let codes = refill.map(|refill| (refill.codes.after, refill.codes.count));
+    assert_eq!(codes, Some((CodeNumber(32), 8)), "the free numbers after the read-ahead buffer");
 }
 
 #[test]
-fn a_fill_is_as_long_as_what_batches_want_of_late() {
+fn a_refill_follows_the_demand_of_recent_batches() {
     let mut stock = Stock::new(StockRow { top: 1_000_000, ..StockRow::default() }, [], 32_768);
-    let mut filled_with = |wants: &[usize]| {
-        wants.iter().for_each(|want| stock.expect_batches_of(*want));
+    let mut refill_after = |demands: &[usize]| {
+        demands.iter().for_each(|demand| stock.record_demand(*demand));
         let mut stock = stock.clone();
-        stock.fill(CouponNo(1), Millis(0), || list(1)).map(|fill| fill.codes.count)
+        stock.refill(CouponNo(1), Millis(0), || list(1)).map(|refill| refill.codes.count)
     };
-    assert_eq!(filled_with(&[1]), None, "so few are read");
-    assert_eq!(filled_with(&[100, 1, 1]), Some(BATCHES_AHEAD * 77));
-    assert_eq!(filled_with(&[2_000]), Some(16_384), "half of the window at most");
-    assert_eq!(filled_with(&[1; 60]), Some(BATCHES_AHEAD * 7), "a crowd is forgotten");
+    assert_eq!(refill_after(&[1]), None, "so few are read from Postgres");
+    assert_eq!(refill_after(&[100, 1, 1]), Some(BATCHES_PER_REFILL * 77));
+    assert_eq!(refill_after(&[2_000]), Some(16_384), "half of the window at most");
+    assert_eq!(refill_after(&[1; 60]), Some(BATCHES_PER_REFILL * 7), "a peak decays");
 }

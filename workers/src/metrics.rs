@@ -138,7 +138,7 @@ impl PartitionMetrics {
         for decision in &batch.decisions {
             match decision.verdict {
                 Verdict::Claimed { .. } => claimed += 1,
-                Verdict::Changed(_) => changed[decision.kind as usize] += 1,
+                Verdict::Changed(_) => changed[decision.request.kind as usize] += 1,
                 Verdict::Rejected(reason) => rejected[reason as usize] += 1,
             }
         }

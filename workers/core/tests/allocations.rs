@@ -7,9 +7,9 @@ mod instant;
 
 use coupon_core::batch::{Decision, StockRow, Verdict};
 use coupon_core::coupon::Definition;
+use coupon_core::decide::{NotAccepted, check_any_code, check_claim};
 use coupon_core::ids::Millis;
 use coupon_core::interface::Input;
-use coupon_core::machine::decide::{LiveClaimsKnown, Ruling, claim_any};
 use coupon_core::machine::stock::Stock;
 use coupon_core::words::Reason;
 use instant::{BATCH, InstantOwner};
@@ -88,11 +88,12 @@ fn an_accepted_claim_allocates_the_cached_user_name_and_little_else() {
 
 #[test]
 fn a_decision_by_itself_allocates_nothing() {
-    let mut stock = Stock::new(StockRow::default(), [], 64);
+    let stock = Stock::new(StockRow::default(), [], 64);
     let definition = one_claim_per_user();
     let rejection = allocation_counter::measure(|| {
-        let ruling = claim_any(&definition, &mut stock, LiveClaimsKnown::Count(1), Millis(1), 1);
-        assert_eq!(ruling, Ruling::Refused(Reason::SoldOut));
+        let code = || check_any_code(&definition, stock.row().available());
+        let checked = check_claim(&definition, Millis(1), code, || Some(1));
+        assert_eq!(checked, Err(NotAccepted::Rejected(Reason::SoldOut)));
     });
     assert_eq!(rejection.count_total, 0);
 }

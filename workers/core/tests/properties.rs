@@ -124,7 +124,7 @@ impl StockModel {
     }
 
     fn reserve(&mut self, want: usize) {
-        self.stock.expect_batches_of(want);
+        self.stock.record_demand(want);
         loop {
             match self.stock.source(COUPON, want) {
                 Source::ReadAhead => return,
@@ -155,18 +155,18 @@ impl StockModel {
             *lists_created += 1;
             CacheListName { coupon: COUPON, epoch: Epoch(1), nonce: Nonce(1), generation: *lists_created }
         };
-        let Some(refill) = self.stock.fill(COUPON, self.now, name) else { return };
+        let Some(refill) = self.stock.refill(COUPON, self.now, name) else { return };
         let entries = self.read(refill.codes.after.0, refill.codes.count);
         let last = entries.last().map(|entry| entry.number).filter(|_| !self.redis_unavailable);
         let Some(last) = last else {
-            return self.stock.filled(refill.list, RefillResult::Unknown, self.now);
+            return self.stock.refilled(refill.list, RefillResult::Unknown, self.now);
         };
         let result = RefillResult::Refilled { count: entries.len(), last };
         match &mut self.list {
             Some((name, existing)) if *name == refill.list => existing.extend(entries),
             _ => self.list = Some((refill.list, entries.into())),
         }
-        self.stock.filled(refill.list, result, self.now);
+        self.stock.refilled(refill.list, result, self.now);
     }
 
     fn take(&mut self, want: usize) -> Result<(), TestCaseError> {
@@ -217,7 +217,7 @@ impl StockModel {
 
     /// Applies the row changes that the stock reports, and compares the rows with the model.
     fn write_rows(&mut self) -> Result<(), TestCaseError> {
-        let moved = self.stock.moved(self.batch);
+        let moved = self.stock.take_moved(self.batch);
         let cursor = self.cursor();
         let passed = self.rows.ahead.range(..=cursor).count() as i64;
         prop_assert_eq!(moved.passed, passed);

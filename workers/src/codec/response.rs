@@ -18,10 +18,10 @@ pub fn response_of(decision: &Decision, partition: Partition) -> CouponResponse 
 /// Overwrites a response event with that of a decision and reuses its strings: this runs once per request.
 pub fn fill(response: &mut CouponResponse, decision: &Decision, partition: Partition) {
     response.request_id.clear();
-    write!(response.request_id, "{}", decision.id).unwrap_or_default();
-    set(&mut response.kind, decision.kind.as_str());
-    set(&mut response.coupon_id, &decision.coupon_id);
-    set(&mut response.user_id, &decision.user);
+    write!(response.request_id, "{}", decision.request.id).unwrap_or_default();
+    set(&mut response.kind, decision.request.kind.as_str());
+    set(&mut response.coupon_id, &decision.request.coupon_id);
+    set(&mut response.user_id, &decision.request.user);
     response.decided_at_ms = decision.decided.0;
     response.partition = partition.0;
     response.offset = decision.offset.0;
@@ -119,15 +119,20 @@ fn set(field: &mut String, text: &str) {
 mod tests {
     use super::*;
     use coupon_core::ids::{CodeNumber, CouponNo, Millis, Offset, RequestId};
+    use coupon_core::record::Request;
     use coupon_core::words::{Kind, Reason};
 
     fn decision(verdict: Verdict) -> Decision {
         Decision {
-            id: RequestId { identity: 7, body: 0 },
-            kind: Kind::Claim,
-            coupon_id: "summer".into(),
+            request: Request {
+                id: RequestId { identity: 7, body: 0 },
+                kind: Kind::Claim,
+                coupon_id: "summer".into(),
+                user: "ann".into(),
+                code: None,
+                details: None,
+            },
             coupon: Some(CouponNo(1)),
-            user: "ann".into(),
             offset: Offset(12),
             decided: Millis(1_000),
             verdict,

@@ -187,12 +187,12 @@ impl KafkaPublisher {
             value.clear();
             if let Err(error) = self.responses.encode(&response, &mut value) {
                 // Decoding bounds every field, so this is a bug; the outcome itself is durable.
-                tracing::error!(%partition, id = %decision.id, %error, "cannot encode a response");
+                tracing::error!(%partition, id = %decision.request.id, %error, "cannot encode a response");
                 continue;
             }
             let record = BaseRecord::with_opaque_to(topics::RESPONSES, tracker.add())
                 .partition(to)
-                .key(decision.user.as_bytes())
+                .key(decision.request.user.as_bytes())
                 .payload(value.as_slice());
             send(producer, record).await;
             if n == 0 {

@@ -44,7 +44,8 @@ impl PgReader {
         let identities: Vec<u128> =
             entries.iter().flat_map(|entry| entry.2.iter().map(Uuid::as_u128)).collect();
         let decisions = outcomes(&self.pool, &identities).await?;
-        let decisions: HashMap<RequestId, Decision> = decisions.into_iter().map(|d| (d.id, d)).collect();
+        let decisions: HashMap<RequestId, Decision> =
+            decisions.into_iter().map(|d| (d.request.id, d)).collect();
         let mut messages = messages.into_iter().peekable();
         entries
             .into_iter()

@@ -8,7 +8,7 @@ use coupon_core::ids::{CodeNumber, Millis, RequestId};
 use coupon_core::interface::{CodeLookup, Lookups, StoredCode};
 use coupon_core::words::{ClaimState, Kind};
 
-use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, code};
+use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, code, of_request};
 
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// End of a hold that begins now.
@@ -74,7 +74,8 @@ pub(crate) fn changed(identity: u128, kind: Kind, user: &str, number: i64, statu
         order: status.order.clone(),
         redemption: None,
     };
-    Decision { kind, verdict: Verdict::Changed(Box::new(changed)), ..claim(identity, user, number) }
+    let verdict = Verdict::Changed(Box::new(changed));
+    of_request(Decision { verdict, ..claim(identity, user, number) }, |request| request.kind = kind)
 }
 
 /// Amounts with trailing zeros, which a float would lose.

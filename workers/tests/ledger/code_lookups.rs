@@ -12,7 +12,7 @@ use crate::builders::{
     HOLD, LOCK, change, changed, claim_with_hold, flags_change, id, redeem, redemption, rollback,
     rolled_back, status, stored_claim, with_redemption,
 };
-use crate::fixture::{COUPON, Fixture, PARTITION, ledger, rejection};
+use crate::fixture::{COUPON, Fixture, PARTITION, ledger, of_request, rejection};
 
 async fn load(owner: &Fixture, lookups: Lookups) -> LookupResults {
     owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap()
@@ -55,7 +55,7 @@ async fn every_outcome_is_read_back_unchanged_after_later_changes_of_its_claim()
     whole.final_price = "0".parse().unwrap();
     whole.currency = "JPY".into();
     let mut keyed = redeem(25, "cid", 5, "order-5");
-    keyed.id.body = 77;
+    keyed.request.id.body = 77;
     let Verdict::Changed(inner) = &mut keyed.verdict else { unreachable!() };
     inner.redemption.as_mut().unwrap().id.body = 77;
     let keyed_redemption = inner.redemption.clone().unwrap();
@@ -70,7 +70,7 @@ async fn every_outcome_is_read_back_unchanged_after_later_changes_of_its_claim()
         changed(7, Kind::Revoke, "boss", 2, &revoked),
         crate::fixture::claim(8, "bob", 3),
         rejection(9, "bob", Reason::OrderAlreadyUsed),
-        Decision { kind: Kind::Lock, ..rejection(10, "bob", Reason::NotYourCode) },
+        of_request(rejection(10, "bob", Reason::NotYourCode), |request| request.kind = Kind::Lock),
         shared,
         shared_rollback,
         unclaimed,
@@ -88,12 +88,12 @@ async fn every_outcome_is_read_back_unchanged_after_later_changes_of_its_claim()
     owner.run("update claims set state = 4, hold_until_ms = null, deadline_ms = null, lapsed_ms = 5").await;
 
     let entry = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap().remove(0);
-    let identities = decisions.iter().map(|decision| decision.id.identity).collect();
+    let identities = decisions.iter().map(|decision| decision.request.id.identity).collect();
     let read = load(&owner, Lookups { decided: identities, ..Lookups::default() }).await.decided;
     for mut again in [entry.decisions, read] {
-        again.sort_by_key(|decision| decision.id);
+        again.sort_by_key(|decision| decision.request.id);
         let mut first = decisions.clone();
-        first.sort_by_key(|decision| decision.id);
+        first.sort_by_key(|decision| decision.request.id);
         assert_eq!(again, first);
         for (again, first) in again.iter().zip(&first) {
             // Amounts compare equal at any scale; their text is published.

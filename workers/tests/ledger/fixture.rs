@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use coupon_core::batch::{Batch, Decision, Fence, StockChange, StockRow, Verdict};
 use coupon_core::ids::{Attempt, CodeNumber, CouponNo, EmitSeq, Millis, Nonce, Offset, Partition, RequestId};
 use coupon_core::interface::{PartitionRow, WriteResult};
+use coupon_core::record::Request;
 use coupon_core::words::{Kind, Reason};
 use runtime::config::PostgresArgs;
 use schemas::SchemaId;
@@ -194,15 +195,25 @@ pub(crate) fn code(number: i64) -> Box<str> {
 
 pub(crate) fn claim(identity: u128, user: &str, number: i64) -> Decision {
     Decision {
-        id: RequestId { identity, body: 0 },
-        kind: Kind::Claim,
-        coupon_id: "sale".into(),
+        request: Request {
+            id: RequestId { identity, body: 0 },
+            kind: Kind::Claim,
+            coupon_id: "sale".into(),
+            user: user.into(),
+            code: None,
+            details: None,
+        },
         coupon: Some(COUPON),
-        user: user.into(),
         offset: Offset(identity as i64),
         decided: NOW,
         verdict: Verdict::Claimed { number: CodeNumber(number), code: code(number), hold_until: None },
     }
+}
+
+/// The same decision of a changed request.
+pub(crate) fn of_request(mut decision: Decision, change: impl FnOnce(&mut Request)) -> Decision {
+    change(&mut decision.request);
+    decision
 }
 
 pub(crate) fn rejection(identity: u128, user: &str, reason: Reason) -> Decision {

@@ -7,10 +7,10 @@ use coupon_core::record::DeadLetter;
 use coupon_core::words::{Kind, Reason};
 use workers::codec::messages::Messages;
 
-use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, rejection};
+use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, of_request, rejection};
 
 fn sorted(mut decisions: Vec<Decision>) -> Vec<Decision> {
-    decisions.sort_by_key(|decision| decision.id);
+    decisions.sort_by_key(|decision| decision.request.id);
     decisions
 }
 
@@ -21,14 +21,14 @@ async fn the_outbox_returns_exactly_the_decisions_of_each_batch() {
     owner.write(&first).await;
 
     let mut decisions = owner.claims(10, &["bob", "cid"]);
-    decisions[1].id.body = 99;
+    decisions[1].request.id.body = 99;
     decisions.push(rejection(12, "dan", Reason::SoldOut));
-    decisions.push(Decision {
-        id: RequestId { identity: 1, body: 77 },
-        ..rejection(0, "ann", Reason::IdempotencyKeyReused)
-    });
-    let unknown = rejection(14, "eve", Reason::CouponUnknown);
-    decisions.push(Decision { coupon: None, coupon_id: "nowhere".into(), kind: Kind::Unknown, ..unknown });
+    let reused = rejection(0, "ann", Reason::IdempotencyKeyReused);
+    decisions.push(of_request(reused, |request| request.id = RequestId { identity: 1, body: 77 }));
+    let unknown = Decision { coupon: None, ..rejection(14, "eve", Reason::CouponUnknown) };
+    decisions.push(of_request(unknown, |request| {
+        (request.coupon_id, request.kind) = ("nowhere".into(), Kind::Unknown);
+    }));
     let mut batch = owner.deciding(decisions);
     batch.duplicates = first.decisions.clone();
     let event = Event {
@@ -58,11 +58,9 @@ async fn the_outbox_returns_exactly_the_decisions_of_each_batch() {
 async fn all_outcomes_with_an_identity_are_found() {
     let mut owner = Fixture::new(10).await;
     let mut decisions = owner.claims(1, &["ann"]);
-    decisions[0].id.body = 5;
-    decisions.push(Decision {
-        id: RequestId { identity: 1, body: 6 },
-        ..rejection(0, "ann", Reason::IdempotencyKeyReused)
-    });
+    decisions[0].request.id.body = 5;
+    let rejection = rejection(0, "ann", Reason::IdempotencyKeyReused);
+    decisions.push(of_request(rejection, |request| request.id = RequestId { identity: 1, body: 6 }));
     let batch = owner.deciding(decisions.clone());
     owner.write(&batch).await;
     let lookups = Lookups { decided: vec![1, 2], ..Lookups::default() };
@@ -139,5 +137,5 @@ async fn codes_are_read_in_order_across_loads_without_those_ahead_of_the_cursor(
     let codes: Vec<Vec<&str>> = codes.iter().map(|codes| codes.iter().map(|c| &*c.code).collect()).collect();
     let expected: [&[&str]; 5] = [&["1-1", "1-2", "1-3", "1-5"], &["2-2"], &["1-5", "1-7", "1-8"], &[], &[]];
     assert_eq!(codes, expected);
-    assert_eq!(claim(1, "ann", 3).kind, Kind::Claim);
+    assert_eq!(claim(1, "ann", 3).request.kind, Kind::Claim);
 }

@@ -1,8 +1,9 @@
-//! Reads stored outcomes: for duplicates, and for republication after a takeover. A decision that is rebuilt here equals
-//! the one that was written, to the last digit of an amount.
+//! Reads stored outcomes: for duplicates, and for republication after a takeover. A decision that is rebuilt here has
+//! the outcome that was written, to the last digit of an amount; code and details of its request are not stored.
 
 use coupon_core::batch::{Changed, Decision, Verdict};
 use coupon_core::ids::{CodeNumber, CouponNo, Millis, Offset, RequestId};
+use coupon_core::record::Request;
 use coupon_core::words::{Kind, Reason};
 use sqlx::postgres::{PgBindIterExt as _, PgRow};
 use sqlx::{PgPool, Row as _};
@@ -102,11 +103,15 @@ fn changed(row: &PgRow) -> Result<Changed, LedgerError> {
 
 fn decision(row: &PgRow, kind: Kind, verdict: Verdict) -> Result<Decision, LedgerError> {
     Ok(Decision {
-        id: request_id(row, 0)?,
-        kind,
-        coupon_id: row.try_get(2)?,
+        request: Request {
+            id: request_id(row, 0)?,
+            kind,
+            coupon_id: row.try_get(2)?,
+            user: row.try_get(4)?,
+            code: None,
+            details: None,
+        },
         coupon: row.try_get::<Option<i64>, _>(3)?.map(CouponNo),
-        user: row.try_get(4)?,
         offset: Offset(row.try_get(5)?),
         decided: Millis(row.try_get(6)?),
         verdict,

@@ -150,7 +150,7 @@ impl<'b> Columns<'b> {
     /// Requests whose outcomes lie elsewhere, and are told with this batch.
     fn others(&self) -> impl Iterator<Item = RequestId> {
         let life = self.life.into_iter().flat_map(Life::ids);
-        life.chain(self.batch.duplicates.iter().map(|decision| decision.id))
+        life.chain(self.batch.duplicates.iter().map(|decision| decision.request.id))
     }
 
     fn call<'q>(&'q self, messages: &'q [Message]) -> Call<'q> {
@@ -175,25 +175,29 @@ impl<'b> Columns<'b> {
     }
 
     fn bind_claims<'q>(&'q self, call: Call<'q>) -> Call<'q> {
-        call.bind(self.claims().map(|(d, ..)| identity(d.id)).bind_iter())
-            .bind(self.claims().map(|(d, ..)| d.id.body).bind_iter())
+        call.bind(self.claims().map(|(d, ..)| identity(d.request.id)).bind_iter())
+            .bind(self.claims().map(|(d, ..)| d.request.id.body).bind_iter())
             .bind(self.claims().map(|(_, coupon, _)| coupon).bind_iter())
             .bind(self.claims().map(|(.., number)| number.0).bind_iter())
             .bind(self.claims().map(|(d, ..)| d.offset.0).bind_iter())
             .bind(self.claims().map(|(d, ..)| d.decided.0).bind_iter())
-            .bind(self.claims().map(|(d, ..)| &*d.user).bind_iter())
+            .bind(self.claims().map(|(d, ..)| &*d.request.user).bind_iter())
     }
 
     fn bind_rejections<'q>(&'q self, call: Call<'q>) -> Call<'q> {
-        call.bind(self.rejections().map(|(d, _)| identity(d.id)).bind_iter())
-            .bind(self.rejections().map(|(d, _)| d.id.body).bind_iter())
+        call.bind(self.rejections().map(|(d, _)| identity(d.request.id)).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.request.id.body).bind_iter())
             .bind(self.rejections().map(|(d, _)| d.coupon.map(|coupon| coupon.0)).bind_iter())
             .bind(self.rejections().map(|(d, _)| d.offset.0).bind_iter())
             .bind(self.rejections().map(|(d, _)| d.decided.0).bind_iter())
-            .bind(self.rejections().map(|(d, _)| d.kind.as_str()).bind_iter())
+            .bind(self.rejections().map(|(d, _)| d.request.kind.as_str()).bind_iter())
             .bind(self.rejections().map(|(_, reason)| reason).bind_iter())
-            .bind(self.rejections().map(|(d, _)| &*d.user).bind_iter())
-            .bind(self.rejections().map(|(d, _)| d.coupon.is_none().then_some(&*d.coupon_id)).bind_iter())
+            .bind(self.rejections().map(|(d, _)| &*d.request.user).bind_iter())
+            .bind(
+                self.rejections()
+                    .map(|(d, _)| d.coupon.is_none().then_some(&*d.request.coupon_id))
+                    .bind_iter(),
+            )
     }
 
     fn bind_others<'q>(&'q self, call: Call<'q>) -> Call<'q> {

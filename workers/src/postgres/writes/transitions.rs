@@ -82,18 +82,18 @@ impl<'b> Life<'b> {
     }
 
     fn take(&mut self, decision: &'b Decision, folded: &mut Folded<'b>) -> Result<(), String> {
-        let lost = |why| Err(format!("request {} ({}): {why}", decision.id, decision.kind));
+        let lost = |why| Err(format!("request {} ({}): {why}", decision.request.id, decision.request.kind));
         let coupon = match (&decision.verdict, decision.coupon) {
             (Verdict::Rejected(_), _) => return Ok(()),
             (_, Some(coupon)) => coupon,
             (_, None) => return lost("accepted without a coupon"),
         };
-        if (decision.kind == Kind::Claim) != matches!(decision.verdict, Verdict::Claimed { .. }) {
+        if (decision.request.kind == Kind::Claim) != matches!(decision.verdict, Verdict::Claimed { .. }) {
             return lost("its kind has no such verdict");
         }
-        match (&decision.verdict, decision.kind) {
+        match (&decision.verdict, decision.request.kind) {
             (Verdict::Claimed { number, hold_until, .. }, _) => {
-                let terms = match folded.claims.remove(&decision.id) {
+                let terms = match folded.claims.remove(&decision.request.id) {
                     Some(claim) if (claim.coupon, claim.number) != (coupon, *number) => {
                         return lost("its claim is of another code");
                     }
@@ -111,11 +111,13 @@ impl<'b> Life<'b> {
             (Verdict::Changed(changed), Kind::Redeem) => {
                 let Some(redemption) = &changed.redemption else { return lost("without a redemption") };
                 let row = redeemed(changed.number, changed.code.clone(), changed.claimed, redemption.clone());
-                if row != **changed || redemption.id != decision.id || redemption.redeemed != decision.decided
+                if row != **changed
+                    || redemption.id != decision.request.id
+                    || redemption.redeemed != decision.decided
                 {
                     return lost("its response says more than a redemption's row");
                 }
-                let rolled_back = folded.rolled_back.remove(&decision.id);
+                let rolled_back = folded.rolled_back.remove(&decision.request.id);
                 self.redemptions.push(Redeemed { decision, coupon, changed, redemption, rolled_back });
             }
             (Verdict::Changed(changed), kind) => {
@@ -131,9 +133,9 @@ impl<'b> Life<'b> {
 
     /// Requests whose outcomes are written here, and not by `write_batch`.
     pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
-        let claims = self.claims.iter().map(|claim| claim.decision.id);
-        let redemptions = self.redemptions.iter().map(|redemption| redemption.decision.id);
-        claims.chain(redemptions).chain(self.others.iter().map(|other| other.0.id))
+        let claims = self.claims.iter().map(|claim| claim.decision.request.id);
+        let redemptions = self.redemptions.iter().map(|redemption| redemption.decision.request.id);
+        claims.chain(redemptions).chain(self.others.iter().map(|other| other.0.request.id))
     }
 
     /// Whether it writes outcomes that lie in the table of a day.
@@ -162,13 +164,13 @@ impl<'b> Life<'b> {
     fn bind_claims<'q>(&'q self, call: Call<'q>) -> Call<'q> {
         let claims = || self.claims.iter();
         let terms = || claims().map(|claim| &*claim.terms);
-        call.bind(claims().map(|c| uuid(c.decision.id)).bind_iter())
-            .bind(claims().map(|c| c.decision.id.body).bind_iter())
+        call.bind(claims().map(|c| uuid(c.decision.request.id)).bind_iter())
+            .bind(claims().map(|c| c.decision.request.id.body).bind_iter())
             .bind(claims().map(|c| c.coupon.0).bind_iter())
             .bind(claims().map(|c| c.number.0).bind_iter())
             .bind(claims().map(|c| c.decision.offset.0).bind_iter())
             .bind(claims().map(|c| c.decision.decided.0).bind_iter())
-            .bind(claims().map(|c| &*c.decision.user).bind_iter())
+            .bind(claims().map(|c| &*c.decision.request.user).bind_iter())
             .bind(claims().map(|c| millis(c.first_hold)).bind_iter())
             .bind(terms().map(|terms| state_no(terms.state)).bind_iter())
             .bind(terms().map(|terms| millis(terms.hold_until)).bind_iter())
@@ -182,14 +184,14 @@ impl<'b> Life<'b> {
         call.bind(backs().map(|back| uuid(back.id)).bind_iter())
             .bind(backs().map(|back| back.id.body).bind_iter())
             .bind(backs().map(|back| back.at.0).bind_iter())
-            .bind(made().map(|r| uuid(r.decision.id)).bind_iter())
-            .bind(made().map(|r| r.decision.id.body).bind_iter())
+            .bind(made().map(|r| uuid(r.decision.request.id)).bind_iter())
+            .bind(made().map(|r| r.decision.request.id.body).bind_iter())
             .bind(made().map(|r| r.coupon.0).bind_iter())
             .bind(made().map(|r| r.changed.number.0).bind_iter())
             .bind(made().map(|r| r.decision.offset.0).bind_iter())
             .bind(made().map(|r| r.redemption.redeemed.0).bind_iter())
             .bind(made().map(|r| millis(r.changed.claimed)).bind_iter())
-            .bind(made().map(|r| &*r.decision.user).bind_iter())
+            .bind(made().map(|r| &*r.decision.request.user).bind_iter())
             .bind(made().map(|r| &*r.redemption.order).bind_iter())
             .bind(made().map(|r| r.redemption.amount.to_string()).bind_iter())
             .bind(made().map(|r| r.redemption.discount.to_string()).bind_iter())
@@ -201,13 +203,13 @@ impl<'b> Life<'b> {
     fn bind_others<'q>(&'q self, call: Call<'q>) -> Call<'q> {
         let (all, changed) = (|| self.others.iter(), || self.others.iter().map(|other| other.2));
         let undone = || changed().map(|changed| changed.redemption.as_ref().map(|redemption| redemption.id));
-        call.bind(all().map(|(decision, ..)| uuid(decision.id)).bind_iter())
-            .bind(all().map(|(decision, ..)| decision.id.body).bind_iter())
+        call.bind(all().map(|(decision, ..)| uuid(decision.request.id)).bind_iter())
+            .bind(all().map(|(decision, ..)| decision.request.id.body).bind_iter())
             .bind(all().map(|(_, coupon, _)| coupon.0).bind_iter())
             .bind(all().map(|(decision, ..)| decision.offset.0).bind_iter())
             .bind(all().map(|(decision, ..)| decision.decided.0).bind_iter())
-            .bind(all().map(|(decision, ..)| decision.kind.as_str()).bind_iter())
-            .bind(all().map(|(decision, ..)| &*decision.user).bind_iter())
+            .bind(all().map(|(decision, ..)| decision.request.kind.as_str()).bind_iter())
+            .bind(all().map(|(decision, ..)| &*decision.request.user).bind_iter())
             .bind(changed().map(|changed| changed.number.0).bind_iter())
             .bind(changed().map(|changed| changed.state.map(state_no)).bind_iter())
             .bind(changed().map(|changed| millis(changed.claimed)).bind_iter())

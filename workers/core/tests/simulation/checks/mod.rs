@@ -132,7 +132,9 @@ pub(crate) fn nothing_lapses_early(batch: &Batch, log: &Log, ledger: &Ledger) ->
 pub(crate) fn redemption_limits_hold(batch: &Batch, ledger: &Ledger) -> Result<(), String> {
     for decision in &batch.decisions {
         let (Verdict::Changed(changed), Some(no)) = (&decision.verdict, decision.coupon) else { continue };
-        let Some(coupon) = ledger.coupon(no).filter(|_| decision.kind == Kind::Redeem) else { continue };
+        let Some(coupon) = ledger.coupon(no).filter(|_| decision.request.kind == Kind::Redeem) else {
+            continue;
+        };
         let definition = &coupon.definition;
         let of_code = coupon.redemptions_by_code.get(&changed.number.0).map_or(0, Vec::len);
         let per_code = definition.redemptions_per_code.map_or(usize::MAX, |limit| limit as usize);
@@ -140,7 +142,7 @@ pub(crate) fn redemption_limits_hold(batch: &Batch, ledger: &Ledger) -> Result<(
             return Err(format!("I2: {} of {} has {of_code} redemptions", changed.number, coupon.id));
         }
         let per_user = definition.redemptions_per_user.unwrap_or(u32::MAX);
-        let of_user = coupon.redemptions_by_user.get(&decision.user).copied().unwrap_or(0);
+        let of_user = coupon.redemptions_by_user.get(&decision.request.user).copied().unwrap_or(0);
         let total = coupon.stock.redemptions;
         if of_user > per_user || definition.redemptions_total.is_some_and(|limit| total > limit) {
             return Err(format!("I6: {decision:?} exceeds {definition:?}"));
@@ -154,7 +156,9 @@ pub(crate) fn redemption_limits_hold(batch: &Batch, ledger: &Ledger) -> Result<(
 pub(crate) fn required_locks_are_held(batch: &Batch, ledger: &Ledger) -> Result<(), String> {
     for (index, decision) in batch.decisions.iter().enumerate() {
         let (Verdict::Changed(changed), Some(no)) = (&decision.verdict, decision.coupon) else { continue };
-        let Some(coupon) = ledger.coupon(no).filter(|_| decision.kind == Kind::Redeem) else { continue };
+        let Some(coupon) = ledger.coupon(no).filter(|_| decision.request.kind == Kind::Redeem) else {
+            continue;
+        };
         if !coupon.definition.requires_lock || coupon.definition.is_shared() {
             continue;
         }

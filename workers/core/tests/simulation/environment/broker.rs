@@ -37,13 +37,13 @@ impl Broker {
     pub(crate) fn append(&mut self, message: &Message, now: u64, ledger: &Ledger) -> Result<(), String> {
         match message {
             Message::Response(decision) => {
-                let (stored, count) = ledger.outcome(decision.id);
+                let (stored, count) = ledger.outcome(decision.request.id);
                 if stored != Some(decision) || count != 1 {
                     return Err(format!(
                         "I4/I5: published {decision:?}, stored {count} times, first {stored:?}"
                     ));
                 }
-                self.responses.insert(decision.id, now);
+                self.responses.insert(decision.request.id, now);
             }
             Message::DeadLetter(offset) => *self.dead_letters.entry(*offset).or_default() += 1,
             Message::Event(_) => {}

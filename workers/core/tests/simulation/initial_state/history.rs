@@ -108,7 +108,13 @@ impl History<'_> {
         };
         let verdict = Verdict::Claimed { number: CodeNumber(number), code, hold_until: status.hold_until };
         let (coupon, offset, kind) = (Some(no), Offset(number), Kind::Claim);
-        let decision = Decision { id, kind, coupon_id, coupon, user, offset, decided, verdict };
+        let decision = Decision {
+            request: Request { id, kind, coupon_id, user, code: None, details: None },
+            coupon,
+            offset,
+            decided,
+            verdict,
+        };
         self.ledger.store(decision, Some(status), None);
         self.traffic.record_sent(request);
         decided
@@ -160,7 +166,13 @@ impl History<'_> {
         };
         let (coupon, offset, kind) = (Some(no), Offset(number), Kind::Redeem);
         let verdict = Verdict::Changed(Box::new(changed));
-        let decision = Decision { id, kind, coupon_id, coupon, user, offset, decided, verdict };
+        let decision = Decision {
+            request: Request { id, kind, coupon_id, user, code: None, details: None },
+            coupon,
+            offset,
+            decided,
+            verdict,
+        };
         self.ledger.store(decision, None, None);
         self.traffic.record_sent(request);
     }

@@ -94,7 +94,7 @@ impl Reference {
     }
 
     fn store_outcome(&mut self, decision: Decision) {
-        self.outcomes.entry(decision.id.identity).or_default().push(decision);
+        self.outcomes.entry(decision.request.id.identity).or_default().push(decision);
     }
 
     /// Decides the records that a batch covers, and compares. `ledger` is the ledger before the batch is written.
@@ -144,7 +144,7 @@ impl Reference {
 
     fn decide_request(&mut self, request: &Request, at: Offset, checked: &mut CheckedBatch<'_>) {
         let earlier = self.outcomes.get(&request.id.identity).map_or(&[][..], Vec::as_slice);
-        if let Some(stored) = earlier.iter().find(|decision| decision.id == request.id) {
+        if let Some(stored) = earlier.iter().find(|decision| decision.request.id == request.id) {
             checked.expected.duplicates.push(stored.clone());
             return;
         }
@@ -172,16 +172,8 @@ impl Reference {
                 (Some(no), self.apply(request, at, (no, number), operation, &mut checked.expected))
             }
         };
-        let decision = Decision {
-            id: request.id,
-            kind: request.kind,
-            coupon_id: request.coupon_id.clone(),
-            coupon,
-            user: request.user.clone(),
-            offset: at,
-            decided: self.position.time,
-            verdict,
-        };
+        let decision =
+            Decision { request: request.clone(), coupon, offset: at, decided: self.position.time, verdict };
         checked.expected.decisions.push(decision.clone());
         self.store_outcome(decision);
     }
@@ -228,7 +220,7 @@ impl Reference {
 
     /// The outcome of a request, once it is decided.
     pub(crate) fn outcome(&self, id: RequestId) -> Option<&Decision> {
-        self.outcomes.get(&id.identity)?.iter().find(|decision| decision.id == id)
+        self.outcomes.get(&id.identity)?.iter().find(|decision| decision.request.id == id)
     }
 }
 

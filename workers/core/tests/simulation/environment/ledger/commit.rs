@@ -27,7 +27,7 @@ impl Ledger {
         if batch.publishes() {
             let published = batch.decisions.iter().chain(&batch.duplicates);
             let entry = OutboxEntry {
-                ids: published.map(|decision| decision.id).collect(),
+                ids: published.map(|decision| decision.request.id).collect(),
                 dead_letters: batch.dead_letters.clone(),
                 events: batch.events.clone(),
             };
@@ -47,8 +47,9 @@ impl Ledger {
             self.roll_back(rolled_back.id, rolled_back.at);
         }
         for decision in &batch.decisions {
-            let status = created.get(&decision.id.identity).map(|status| (*status).clone());
-            let undone = batch.rolled_back.iter().find(|back| back.made_here && back.id == decision.id);
+            let status = created.get(&decision.request.id.identity).map(|status| (*status).clone());
+            let undone =
+                batch.rolled_back.iter().find(|back| back.made_here && back.id == decision.request.id);
             self.store(decision.clone(), status, undone.map(|undone| undone.at));
         }
         for change in &batch.code_flags {
@@ -88,7 +89,7 @@ impl Ledger {
     /// Inserts a row of `claims`, `redemptions` or `outcomes`. `status` is that of a claim which the same batch changed
     /// after creating it; `undone` is the time at which the same batch rolled the redemption back.
     pub(crate) fn store(&mut self, decision: Decision, status: Option<ClaimStatus>, undone: Option<Millis>) {
-        let id = decision.id;
+        let id = decision.request.id;
         match (&decision.verdict, decision.coupon) {
             (Verdict::Claimed { number, code, hold_until }, Some(coupon)) => {
                 let claim = Claim {
@@ -96,7 +97,7 @@ impl Ledger {
                     coupon,
                     number: *number,
                     code: code.clone(),
-                    user: decision.user.clone(),
+                    user: decision.request.user.clone(),
                     claimed: decision.decided,
                     status: status.unwrap_or_else(|| ClaimStatus::claimed(*hold_until)),
                 };
@@ -105,7 +106,7 @@ impl Ledger {
             }
             (Verdict::Changed(changed), Some(coupon)) if has_own_row(&decision) => {
                 let Some(redemption) = changed.redemption.clone() else { return };
-                let (number, user) = (changed.number, decision.user.clone());
+                let (number, user) = (changed.number, decision.request.user.clone());
                 if undone.is_none() {
                     self.index_redemption(coupon, number, &user, &redemption, true);
                 }
@@ -156,7 +157,7 @@ impl Ledger {
         let Some(row) = self.redemptions.get_mut(&id.identity) else { return };
         row.rolled_back = Some(at);
         let row = row.clone();
-        self.index_redemption(row.coupon, row.number, &row.decision.user, &row.redemption, false);
+        self.index_redemption(row.coupon, row.number, &row.decision.request.user, &row.redemption, false);
     }
 
     fn index_redemption(

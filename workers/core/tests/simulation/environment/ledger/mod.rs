@@ -114,7 +114,7 @@ impl Ledger {
 
     /// The first stored outcome of one request, and the number of its outcomes.
     pub(crate) fn outcome(&self, id: RequestId) -> (Option<&Decision>, usize) {
-        let mut stored = self.outcomes_of(id.identity).filter(|decision| decision.id == id);
+        let mut stored = self.outcomes_of(id.identity).filter(|decision| decision.request.id == id);
         let first = stored.next();
         (first, usize::from(first.is_some()) + stored.count())
     }
@@ -155,7 +155,7 @@ impl Ledger {
             redemption: row.redemption.clone(),
             coupon: row.coupon,
             number: row.number,
-            user: row.decision.user.clone(),
+            user: row.decision.request.user.clone(),
             rolled_back: row.rolled_back.is_some(),
         })
     }

@@ -50,11 +50,11 @@ impl Ledger {
         let (mut identities, mut keys) = (Set::default(), Set::default());
         for decision in &batch.decisions {
             let unprocessable = decision.verdict == Verdict::Rejected(Reason::Unprocessable);
-            if decision.user.starts_with(UNSTORABLE_USER_PREFIX) && !unprocessable {
+            if decision.request.user.starts_with(UNSTORABLE_USER_PREFIX) && !unprocessable {
                 return Some(WriteResult::DataRejected("invalid byte sequence in a text".into()));
             }
             if has_own_row(decision) {
-                let identity = decision.id.identity;
+                let identity = decision.request.id.identity;
                 let exists = self.claims.contains_key(&identity) || self.redemptions.contains_key(&identity);
                 if exists || !identities.insert(identity) {
                     return Some(WriteResult::AlreadyDecided);
@@ -63,7 +63,7 @@ impl Ledger {
             }
             // The table is partitioned by day, so its primary key contains the day.
             let day = batch.position.time.0 / DAY_MS;
-            let key = (decision.id.identity, decision.id.body);
+            let key = (decision.request.id.identity, decision.request.id.body);
             let stored = self.outcomes.get(&key).map_or(&[][..], Vec::as_slice);
             if stored.iter().any(|row| row.decided.0 / DAY_MS == day) || !keys.insert(key) {
                 return Some(WriteResult::AlreadyDecided);
@@ -98,7 +98,8 @@ impl Ledger {
         for decision in &batch.decisions {
             let Verdict::Claimed { number, .. } = &decision.verdict else { continue };
             let code = (decision.coupon?, *number);
-            let returned = created.remove(&decision.id.identity).is_some_and(|status| !status.is_live());
+            let returned =
+                created.remove(&decision.request.id.identity).is_some_and(|status| !status.is_live());
             let live = self.coupon(code.0).is_some_and(|coupon| coupon.live_claims.contains_key(&number.0));
             if !returned && (live && !freed.contains(&code) || !taken.insert(code)) {
                 return mismatch(format!("code {number} of {} is in a live claim", code.0));
@@ -123,7 +124,7 @@ impl Ledger {
         let mut taken = Set::default();
         for decision in &batch.decisions {
             let Verdict::Changed(changed) = &decision.verdict else { continue };
-            if decision.kind != Kind::Redeem || undone.remove(&decision.id) {
+            if decision.request.kind != Kind::Redeem || undone.remove(&decision.request.id) {
                 continue;
             }
             let (coupon, redemption) = (decision.coupon?, changed.redemption.as_ref()?);
@@ -200,7 +201,7 @@ impl Ledger {
 pub(super) fn has_own_row(decision: &Decision) -> bool {
     match &decision.verdict {
         Verdict::Claimed { .. } => true,
-        Verdict::Changed(_) => decision.kind == Kind::Redeem,
+        Verdict::Changed(_) => decision.request.kind == Kind::Redeem,
         Verdict::Rejected(_) => false,
     }
 }

@@ -1,10 +1,10 @@
-//! What a check found: one line an invariant, with counts and the first offenders.
+//! The result of a check: one line for each invariant, with counts and the first offenders.
 
 use serde::Serialize;
 use std::fmt;
 
 /// Offenders that a line names; all are counted.
-const FIRST: usize = 5;
+const MAX_OFFENDERS: usize = 5;
 
 macro_rules! invariants {
     ($($(#[$doc:meta])* $name:ident: $title:literal),+ $(,)?) => {
@@ -16,7 +16,7 @@ macro_rules! invariants {
             /// All of them, in order.
             pub const ALL: [Self; 12] = [$(Self::$name),+];
 
-            /// In a few words.
+            /// A short description.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title),+ }
@@ -26,57 +26,57 @@ macro_rules! invariants {
 }
 
 invariants! {
-    /// The counters of every coupon add up, and are what its rows say.
+    /// The counters of every coupon add up, and equal its rows.
     I1: "counters add up and equal the rows",
-    /// No code is in two live claims, or redeemed more often than allowed.
+    /// No code is in two live claims, and no code is redeemed more often than allowed.
     I2: "no code is held or used twice",
-    /// Every request answered 202 has exactly one final outcome.
+    /// Every request answered with 202 has exactly one final outcome.
     I3: "every accepted request has one outcome",
-    /// Whoever is told, is told the same.
-    I4: "every telling of an outcome is the same",
-    /// What is told is durable, and what is durable is told.
-    I5: "every event is a row, every row an event",
-    /// Nobody has more than allowed, or pays less.
-    I6: "no limit is exceeded, no price wrong",
-    /// No record of the log is skipped.
+    /// All responses for one request carry the same outcome.
+    I4: "all responses of a request are equal",
+    /// Every published event is in Postgres, and every result in Postgres is published.
+    I5: "every event has a row, every row an event",
+    /// No limit is exceeded, and every price is right.
+    I6: "no limit is exceeded, no price is wrong",
+    /// No record of the log is skipped, and positions only grow.
     I7: "every offset has its result",
-    /// A request is decided once.
+    /// A request id is decided once.
     I8: "the same id keeps its outcome",
-    /// Sold out is said only when nothing is left.
-    I9: "nobody is told sold out too early",
-    /// What the group has committed is durable.
+    /// A request is rejected as sold out only when no code is left.
+    I9: "sold out only when no code is left",
+    /// The offsets that the consumer group has committed are durable in Postgres.
     I10: "the group is never ahead of Postgres",
-    /// A lapsed hold is in stock again, once; nothing lapses early, and nothing is done with what has lapsed.
-    I11: "holds lapse once and in time",
+    /// A lapsed hold returns to stock once, nothing lapses early, and nothing lapsed is used.
+    I11: "holds lapse once and on time",
     /// Memory is bounded.
     I12: "memory stays bounded",
 }
 
-/// What became of one invariant.
+/// The result for one invariant.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Which one.
+    /// Which invariant.
     pub invariant: Invariant,
-    /// In a few words.
+    /// Its short description.
     pub title: &'static str,
-    /// How many things were looked at.
+    /// How many things were checked.
     pub checked: u64,
-    /// How many of them break it.
+    /// How many of them violate it.
     pub violations: u64,
-    /// The first of those, for people.
-    pub first: Vec<String>,
+    /// Descriptions of the first of those.
+    pub offenders: Vec<String>,
     /// Why it was not checked at all.
     pub not_applicable: Option<&'static str>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Accepted claims in Postgres.
     pub claims: u64,
     /// Other outcomes in Postgres.
     pub outcomes: u64,
-    /// Of the claims, those that were redeemed.
+    /// Accepted claims that are redeemed.
     pub redeemed: u64,
     /// Records of `coupon.requests` that were read.
     pub requests: u64,
@@ -84,17 +84,17 @@ pub struct Report {
     pub responses: u64,
     /// Records of `coupon.dead-letters` that were read.
     pub dead_letters: u64,
-    /// Codes in two live claims in Postgres, or told to two requests.
+    /// Codes in two live claims in Postgres, or in the responses of two requests.
     pub given_twice: u64,
-    /// Requests of the history that were accepted, and have no final outcome in Postgres or were never told one.
+    /// Requests of the history that were accepted, but have no final outcome in Postgres or received none.
     pub unresolved: u64,
-    /// Requests that were accepted, and not decided yet at the point that was looked at.
+    /// Requests that were accepted, but not decided in the snapshot.
     pub in_flight: u64,
-    /// One line an invariant.
+    /// One line for each invariant.
     pub lines: Vec<Line>,
-    /// What was to be checked and could not be, and why: it is neither in order nor broken.
+    /// What could not be checked, and why. It is neither clean nor violated.
     pub unchecked: Vec<String>,
-    /// What else is worth knowing.
+    /// Further findings that violate nothing.
     pub notes: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ impl Default for Report {
             title: invariant.title(),
             checked: 0,
             violations: 0,
-            first: Vec::new(),
+            offenders: Vec::new(),
             not_applicable: None,
         };
         Self {
@@ -126,30 +126,30 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Whether nothing that was checked is broken.
+    /// Whether nothing that was checked is violated.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.lines.iter().all(|line| line.violations == 0)
     }
 
-    /// How much is broken, in all.
+    /// The violations of all invariants.
     #[must_use]
     pub fn violations(&self) -> u64 {
         self.lines.iter().map(|line| line.violations).sum()
     }
 
-    /// One line of JSON, for a program: `{"invariants": [{"id", "checked", "violations", "offenders"}], "violations",
-    /// "unchecked", …}`. `checked` is null where an invariant was not looked at.
+    /// One line of JSON: `{"invariants": [{"id", "title", "checked", "violations", "offenders"}], "violations",
+    /// "unchecked", …}`. `checked` is null where an invariant was not checked.
     ///
     /// # Errors
-    /// None that a report can have.
+    /// Never, for the contents of a report.
     pub fn to_json(&self) -> serde_json::Result<String> {
         let invariants = self.lines.iter().map(|line| JsonLine {
             id: format!("{:?}", line.invariant),
             title: line.title,
             checked: line.not_applicable.is_none().then_some(line.checked),
             violations: line.violations,
-            offenders: &line.first,
+            offenders: &line.offenders,
         });
         serde_json::to_string(&Json {
             invariants: invariants.collect(),
@@ -162,43 +162,43 @@ impl Report {
         })
     }
 
-    /// What became of one invariant.
+    /// The result for one invariant.
     #[must_use]
     pub fn line(&self, invariant: Invariant) -> &Line {
         &self.lines[invariant as usize]
     }
 
-    /// So many things were looked at.
-    pub(super) fn checked(&mut self, invariant: Invariant, count: usize) {
+    /// Counts things that were checked.
+    pub(crate) fn checked(&mut self, invariant: Invariant, count: usize) {
         self.lines[invariant as usize].checked += count as u64;
     }
 
-    /// One of them breaks the invariant.
-    pub(super) fn broken(&mut self, invariant: Invariant, offender: impl FnOnce() -> String) {
+    /// Counts one violation. `offender` is called for the first few of an invariant.
+    pub(crate) fn violated(&mut self, invariant: Invariant, offender: impl FnOnce() -> String) {
         let line = &mut self.lines[invariant as usize];
         line.violations += 1;
-        if line.first.len() < FIRST {
-            line.first.push(offender());
+        if line.offenders.len() < MAX_OFFENDERS {
+            line.offenders.push(offender());
         }
     }
 
-    /// Looks at one thing.
-    pub(super) fn expect(&mut self, invariant: Invariant, holds: bool, offender: impl FnOnce() -> String) {
+    /// Checks one thing.
+    pub(crate) fn expect(&mut self, invariant: Invariant, holds: bool, offender: impl FnOnce() -> String) {
         self.checked(invariant, 1);
         if !holds {
-            self.broken(invariant, offender);
+            self.violated(invariant, offender);
         }
     }
 
-    pub(crate) fn not_applicable(&mut self, invariant: Invariant, why: &'static str) {
-        self.lines[invariant as usize].not_applicable = Some(why);
+    pub(crate) fn not_applicable(&mut self, invariant: Invariant, reason: &'static str) {
+        self.lines[invariant as usize].not_applicable = Some(reason);
     }
 
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 
-    /// This was to be checked, and could not be.
+    /// Records what could not be checked, and why.
     pub(crate) fn unchecked(&mut self, what: String) {
         self.unchecked.push(what);
     }
@@ -226,20 +226,21 @@ struct JsonLine<'a> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<4} {:<42} {:>10} {:>10}", "", "invariant", "checked", "broken")?;
+        writeln!(f, "{:<4} {:<42} {:>10} {:>10}", "", "invariant", "checked", "violations")?;
         for line in &self.lines {
             let name = format!("{:?}", line.invariant);
             match line.not_applicable {
-                Some(why) => writeln!(f, "{name:<4} {:<42} {:>10} {:>10}", line.title, "-", why)?,
+                Some(reason) => writeln!(f, "{name:<4} {:<42} {:>10} {:>10}", line.title, "-", reason)?,
                 None => {
                     writeln!(f, "{name:<4} {:<42} {:>10} {:>10}", line.title, line.checked, line.violations)?
                 }
             }
-            for offender in &line.first {
+            for offender in &line.offenders {
                 writeln!(f, "       {offender}")?;
             }
-            if line.violations > line.first.len() as u64 {
-                writeln!(f, "       … and {} more", line.violations - line.first.len() as u64)?;
+            let named = line.offenders.len() as u64;
+            if line.violations > named {
+                writeln!(f, "       … and {} more", line.violations - named)?;
             }
         }
         let Self { claims, outcomes, requests, responses, dead_letters, .. } = self;
@@ -263,10 +264,10 @@ mod tests {
         for n in 0..7 {
             report.expect(Invariant::I2, false, || format!("code {n}"));
         }
-        report.expect(Invariant::I2, true, || unreachable!("nothing is described that holds"));
+        report.expect(Invariant::I2, true, || unreachable!("only violations are described"));
         assert!(!report.is_clean());
         let line = report.line(Invariant::I2);
-        assert_eq!((line.checked, line.violations, line.first.len()), (8, 7, 5));
+        assert_eq!((line.checked, line.violations, line.offenders.len()), (8, 7, 5));
         let table = report.to_string();
         assert!(
             table.contains("code 4") && !table.contains("code 5") && table.contains("… and 2 more"),

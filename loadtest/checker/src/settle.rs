@@ -1,4 +1,4 @@
-//! Whether a stack has anything left to do, and waiting until it has not.
+//! Whether a stack has work left, and how to wait until it has none.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,151 +6,157 @@ use std::time::{Duration, Instant};
 use schemas::topics::REQUESTS;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
-use super::topics::Kafka;
-use super::{CheckConfig, CheckError};
+use crate::config::CheckConfig;
+use crate::error::CheckError;
+use crate::kafka::Kafka;
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Nothing lapses while a check of a settled stack is made, if nothing does within this time.
-const NOTHING_LAPSES_WITHIN: Duration = Duration::from_secs(3);
+/// A claim that lapses within this time is work left: it could lapse during the check of a settled stack.
+const DUE_WITHIN: Duration = Duration::from_secs(3);
 
-/// How a stack was found that was given some time to come to rest.
+/// The state of a stack after some time to settle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// It has nothing left to do.
-    Resting {
-        /// Where the log ended then, by partition: if it ends there still, nothing has come since.
-        ends: BTreeMap<i32, i64>,
+pub(crate) enum StackState {
+    /// No work is left.
+    Settled {
+        /// The end of the log, by partition. As long as the log still ends there, no request has arrived since.
+        end_offsets: BTreeMap<i32, i64>,
     },
-    /// It has, and does it.
-    AtWork {
-        /// What, for people.
-        left: String,
+    /// Work is left, and is being done.
+    Busy {
+        /// A description of the work.
+        remaining: String,
     },
-    /// It has, and in all this time nothing of it was done.
-    Stuck {
-        /// What, for people.
-        left: String,
+    /// Work is left, and some of it made no progress in all this time.
+    Stalled {
+        /// A description of that work.
+        remaining: String,
     },
 }
 
-/// Waits until every record of `coupon.requests` is consumed and every outbox entry acknowledged, and what is to lapse
-/// within a few seconds has lapsed. What is produced meanwhile is waited for too, so nobody should.
+/// Waits until every record of `coupon.requests` is consumed, every outbox entry is acknowledged, and no claim is about
+/// to lapse. Records that are produced during the wait count as well, so producers must have stopped.
 ///
 /// # Errors
-/// When it is not so within `limit`, or cannot be told at the end of it.
+/// When the stack is not settled, or cannot be read, at the end of `limit`.
 pub async fn settle(config: &CheckConfig, limit: Duration) -> Result<(), CheckError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
-        let look = Look::at(config).await.map(|look| look.left());
-        match look {
+        let backlog = Backlog::read(config).await.map(|backlog| backlog.remaining());
+        match backlog {
             Ok(None) => return Ok(()),
-            _ if begun.elapsed() < limit => tokio::time::sleep(BETWEEN_LOOKS).await,
-            Ok(Some(left)) => return Err(CheckError::NotSettled { waited: limit, left }),
+            _ if started.elapsed() < limit => sleep(POLL_INTERVAL).await,
+            Ok(Some(remaining)) => return Err(CheckError::NotSettled { waited: limit, remaining }),
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Gives a stack some time to come to rest, and tells how it is then. A stack at work is none the worse for it.
+/// Waits up to `limit` until the stack is settled, and returns its state then.
 ///
 /// # Errors
-/// When it cannot be told.
-pub async fn rest(config: &CheckConfig, limit: Duration) -> Result<Rest, CheckError> {
-    let begun = Instant::now();
-    let first = Look::at(config).await?;
-    let mut look = first.clone();
-    while let Some(left) = look.left() {
-        if begun.elapsed() >= limit {
-            return Ok(match look.stuck_since(&first) {
-                Some(left) => Rest::Stuck { left },
-                None => Rest::AtWork { left },
+/// When the stack cannot be read.
+pub(crate) async fn stack_state(config: &CheckConfig, limit: Duration) -> Result<StackState, CheckError> {
+    let started = Instant::now();
+    let first = Backlog::read(config).await?;
+    let mut backlog = first.clone();
+    while let Some(remaining) = backlog.remaining() {
+        if started.elapsed() >= limit {
+            return Ok(match backlog.stalled_since(&first) {
+                Some(remaining) => StackState::Stalled { remaining },
+                None => StackState::Busy { remaining },
             });
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        look = Look::at(config).await?;
+        sleep(POLL_INTERVAL).await;
+        backlog = Backlog::read(config).await?;
     }
-    Ok(Rest::Resting { ends: look.ends })
+    Ok(StackState::Settled { end_offsets: backlog.end_offsets })
 }
 
-/// Where the log ends now, by partition.
+/// The end of the log, by partition.
 ///
 /// # Errors
-/// When Kafka does not tell.
-pub async fn ends(config: &CheckConfig) -> Result<BTreeMap<i32, i64>, CheckError> {
+/// When Kafka cannot be read.
+pub(crate) async fn end_offsets(config: &CheckConfig) -> Result<BTreeMap<i32, i64>, CheckError> {
     let kafka = Kafka::new(&config.kafka);
-    let spans = spawn_blocking(move || kafka.spans(&[REQUESTS])).await??;
-    Ok(spans.into_iter().flatten().map(|(partition, span)| (partition, span.to)).collect())
+    let [ranges] = spawn_blocking(move || kafka.ranges([REQUESTS])).await??;
+    Ok(ranges.into_iter().map(|(partition, range)| (partition, range.end)).collect())
 }
 
-/// What is left to do.
+/// By partition: the position of a consumer or publisher, and a second number.
+type Positions = BTreeMap<i32, (i64, i64)>;
+
+/// The work left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Look {
-    /// Where the log ends.
-    ends: BTreeMap<i32, i64>,
-    /// Partitions with records that are not consumed: up to where they are, and where they end.
-    unconsumed: BTreeMap<i32, (i64, i64)>,
-    /// Partitions with outbox entries that are not acknowledged: the last one that is, and how many are not.
-    untold: BTreeMap<i32, (i64, i64)>,
+struct Backlog {
+    end_offsets: BTreeMap<i32, i64>,
+    /// Partitions with unconsumed records: the next offset, and the end of the log.
+    unconsumed: Positions,
+    /// Partitions with unacknowledged outbox entries: the last acknowledged entry, and the number of entries after it.
+    unpublished: Positions,
     /// Claims that lapse soon.
     due: i64,
 }
 
-impl Look {
-    async fn at(config: &CheckConfig) -> Result<Self, CheckError> {
+impl Backlog {
+    async fn read(config: &CheckConfig) -> Result<Self, CheckError> {
         let kafka = Kafka::new(&config.kafka);
-        let spans = spawn_blocking(move || kafka.spans(&[REQUESTS])).await??;
+        let [ranges] = spawn_blocking(move || kafka.ranges([REQUESTS])).await??;
         let mut connection = PgConnection::connect(&config.postgres_url).await?;
         let sql = "select partition, next_offset, emitted_seq, next_emit_seq - 1 - emitted_seq from stampede.partitions";
         let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
-        let soon = i64::try_from(NOTHING_LAPSES_WITHIN.as_millis()).unwrap_or(0);
+        let soon = i64::try_from(DUE_WITHIN.as_millis()).unwrap_or(0);
         let sql = "select count(*) from stampede.claims
                     where deadline_ms < (extract(epoch from clock_timestamp()) * 1000)::bigint + $1";
         let due: i64 = sqlx::query_scalar(sql).bind(soon).fetch_one(&mut connection).await?;
         connection.close().await?;
-        let spans = spans.into_iter().next().unwrap_or_default();
-        let ends = spans.iter().map(|(partition, span)| (*partition, span.to)).collect();
-        let records = spans.iter().filter(|(_, span)| span.from < span.to);
-        let unconsumed = records.map(|(partition, span)| (*partition, (span.from, span.to))).collect();
-        let mut look = Self { ends, unconsumed, due, ..Self::default() };
+        let end_offsets = ranges.iter().map(|(partition, range)| (*partition, range.end)).collect();
+        let records = ranges.iter().filter(|(_, range)| range.start < range.end);
+        let unconsumed = records.map(|(partition, range)| (*partition, (range.start, range.end))).collect();
+        let mut backlog = Self { end_offsets, unconsumed, due, ..Self::default() };
         for row in rows {
-            let (partition, next): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let (told, untold): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
-            if let Some((from, _)) = look.unconsumed.get_mut(&partition) {
-                *from = next;
+            let (partition, next_offset): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let (published, unpublished): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
+            if let Some((next, _)) = backlog.unconsumed.get_mut(&partition) {
+                *next = next_offset;
             }
-            if untold > 0 {
-                look.untold.insert(partition, (told, untold));
+            if unpublished > 0 {
+                backlog.unpublished.insert(partition, (published, unpublished));
             }
         }
-        look.unconsumed.retain(|_, (next, end)| next < end);
-        Ok(look)
+        backlog.unconsumed.retain(|_, (next, end)| next < end);
+        Ok(backlog)
     }
 
-    /// One thing that is left to do, for people.
-    fn left(&self) -> Option<String> {
-        if let Some((partition, (_, untold))) = self.untold.first_key_value() {
-            return Some(format!("partition {partition} has {untold} outbox entries to tell"));
+    /// Describes one part of the work left.
+    fn remaining(&self) -> Option<String> {
+        if let Some((partition, (_, count))) = self.unpublished.first_key_value() {
+            return Some(format!("partition {partition} has {count} unpublished outbox entries"));
         }
         if let Some((partition, (_, end))) = self.unconsumed.first_key_value() {
-            return Some(format!("partition {partition} has not consumed its records up to {end}"));
+            return Some(format!("partition {partition} has unconsumed records up to offset {end}"));
         }
         (self.due > 0).then(|| format!("{} claims are about to lapse", self.due))
     }
 
-    /// One thing of which nothing was done since an earlier look, for people.
-    fn stuck_since(&self, earlier: &Self) -> Option<String> {
-        let unmoved = |now: &BTreeMap<i32, (i64, i64)>, then: &BTreeMap<i32, (i64, i64)>| {
-            let same =
-                |(p, (at, _)): &(&i32, &(i64, i64))| then.get(p).is_some_and(|(before, _)| before == at);
-            now.iter().find(same).map(|(partition, (at, _))| (*partition, *at))
+    /// Describes one part of the work that made no progress since an earlier reading.
+    fn stalled_since(&self, earlier: &Self) -> Option<String> {
+        let stalled = |now: &Positions, then: &Positions| {
+            let is_same = |(partition, (position, _)): &(&i32, &(i64, i64))| {
+                then.get(partition).is_some_and(|(before, _)| before == position)
+            };
+            now.iter().find(is_same).map(|(partition, (position, _))| (*partition, *position))
         };
-        if let Some((partition, at)) = unmoved(&self.unconsumed, &earlier.unconsumed) {
-            return Some(format!("partition {partition} has records, and stays at {at}"));
+        if let Some((partition, position)) = stalled(&self.unconsumed, &earlier.unconsumed) {
+            return Some(format!(
+                "partition {partition} has unconsumed records and stays at offset {position}"
+            ));
         }
-        let (partition, at) = unmoved(&self.untold, &earlier.untold)?;
-        Some(format!("partition {partition} has outbox entries to tell, and stays at {at}"))
+        let (partition, position) = stalled(&self.unpublished, &earlier.unpublished)?;
+        Some(format!("partition {partition} has unpublished outbox entries and stays at entry {position}"))
     }
 }
 
@@ -159,18 +165,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_move_is_stuck_and_what_has_just_come_is_not() {
-        let look = |unconsumed: &[(i32, (i64, i64))]| Look {
+    fn a_position_that_does_not_change_is_stalled_and_new_records_are_not() {
+        let backlog = |unconsumed: &[(i32, (i64, i64))]| Backlog {
             unconsumed: unconsumed.iter().copied().collect(),
-            ..Look::default()
+            ..Backlog::default()
         };
-        let (before, moved) = (look(&[(0, (5, 9))]), look(&[(0, (6, 20)), (1, (0, 3))]));
-        assert!(
-            moved.left().is_some_and(|left| left.contains("up to 20"))
-                && moved.stuck_since(&before).is_none()
-        );
-        let stuck = look(&[(0, (5, 30))]).stuck_since(&before);
-        assert_eq!(stuck.as_deref(), Some("partition 0 has records, and stays at 5"));
-        assert_eq!(look(&[]).left(), None);
+        let (before, moved) = (backlog(&[(0, (5, 9))]), backlog(&[(0, (6, 20)), (1, (0, 3))]));
+        assert!(moved.remaining().is_some_and(|remaining| remaining.contains("up to offset 20")));
+        assert_eq!(moved.stalled_since(&before), None);
+        let stalled = backlog(&[(0, (5, 30))]).stalled_since(&before);
+        assert_eq!(stalled.as_deref(), Some("partition 0 has unconsumed records and stays at offset 5"));
+        assert_eq!(backlog(&[]).remaining(), None);
     }
 }

@@ -1,5 +1,5 @@
-//! I7 over time: epochs, write numbers and positions of partitions are looked at again and again while something
-//! happens, and must only grow. One look at the end could not tell.
+//! I7 over time: the positions of all partitions are read repeatedly during a run, and must only grow. A single check at
+//! the end cannot detect a position that decreased and grew again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,68 +11,69 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::report::{Invariant, Report};
+use crate::report::{Invariant, Report};
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-const LOOK_WITHIN: Duration = Duration::from_secs(30);
-const NAMES: [&str; 6] = ["epoch", "write_no", "next_offset", "time_ms", "next_emit_seq", "emitted_seq"];
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(30);
+const COLUMNS: [&str; 6] = ["epoch", "write_no", "next_offset", "time_ms", "next_emit_seq", "emitted_seq"];
 
-/// A watch over the partitions of a stack.
+/// A background task that samples the positions of all partitions.
 #[derive(Debug)]
 pub struct Watch {
-    ending: CancellationToken,
-    looks: Arc<AtomicUsize>,
-    watching: JoinHandle<Seen>,
+    cancelled: CancellationToken,
+    samples: Arc<AtomicUsize>,
+    task: JoinHandle<Samples>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct Samples {
     last: BTreeMap<i32, [i64; 6]>,
-    looks: usize,
-    back: Vec<String>,
+    count: usize,
+    decreases: Vec<String>,
 }
 
 impl Watch {
-    /// Begins. Postgres may come and go meanwhile.
+    /// Starts the task. Postgres may be unavailable for some of the time.
     #[must_use]
     pub fn begin(postgres_url: &str) -> Self {
-        let ending = CancellationToken::new();
-        let (url, until) = (postgres_url.to_owned(), ending.clone());
-        let looks = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&looks);
-        let watching = tokio::spawn(async move {
-            let mut seen = Seen::default();
+        let cancelled = CancellationToken::new();
+        let (url, until) = (postgres_url.to_owned(), cancelled.clone());
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        let task = tokio::spawn(async move {
+            let mut samples = Samples::default();
             let mut connection = None;
             while !until.is_cancelled() {
-                connection = timeout(LOOK_WITHIN, seen.look(&url, connection)).await.unwrap_or(None);
-                counted.store(seen.looks, Ordering::SeqCst);
-                tokio::select! { () = until.cancelled() => {}, () = sleep(BETWEEN_LOOKS) => {} }
+                let sample = timeout(SAMPLE_TIMEOUT, samples.take(&url, connection));
+                connection = sample.await.unwrap_or(None);
+                counter.store(samples.count, Ordering::SeqCst);
+                tokio::select! { () = until.cancelled() => {}, () = sleep(SAMPLE_INTERVAL) => {} }
             }
-            seen
+            samples
         });
-        Self { ending, looks, watching }
+        Self { cancelled, samples: count, task }
     }
 
-    /// How many looks have been had.
+    /// How many samples were taken.
     #[must_use]
-    pub fn looks(&self) -> usize {
-        self.looks.load(Ordering::SeqCst)
+    pub fn samples(&self) -> usize {
+        self.samples.load(Ordering::SeqCst)
     }
 
-    /// Ends, and adds what was seen to a report.
+    /// Stops the task, and adds its result to a report.
     pub async fn end(self, report: &mut Report) {
-        self.ending.cancel();
-        let Ok(seen) = self.watching.await else { return };
-        report.checked(Invariant::I7, seen.looks);
-        for back in seen.back {
-            report.broken(Invariant::I7, || back);
+        self.cancelled.cancel();
+        let Ok(samples) = self.task.await else { return };
+        report.checked(Invariant::I7, samples.count);
+        for decrease in samples.decreases {
+            report.violated(Invariant::I7, || decrease);
         }
     }
 }
 
-impl Seen {
-    /// One look; gives the connection back if it is still good.
-    async fn look(&mut self, url: &str, connection: Option<PgConnection>) -> Option<PgConnection> {
+impl Samples {
+    /// Takes one sample. Returns the connection if it is still usable.
+    async fn take(&mut self, url: &str, connection: Option<PgConnection>) -> Option<PgConnection> {
         let mut connection = match connection {
             Some(connection) => connection,
             None => PgConnection::connect(url).await.ok()?,
@@ -80,7 +81,7 @@ impl Seen {
         let sql = "select partition, epoch, write_no, next_offset, time_ms, next_emit_seq, emitted_seq
                      from stampede.partitions";
         let rows = sqlx::query(sql).fetch_all(&mut connection).await.ok()?;
-        self.looks += 1;
+        self.count += 1;
         for row in rows {
             let mut now = [0; 6];
             for (column, value) in now.iter_mut().enumerate() {
@@ -93,9 +94,10 @@ impl Seen {
 
     fn compare(&mut self, partition: i32, now: [i64; 6]) {
         let Some(before) = self.last.insert(partition, now) else { return };
-        for (name, (before, now)) in NAMES.iter().zip(before.into_iter().zip(now)) {
+        for (name, (before, now)) in COLUMNS.iter().zip(before.into_iter().zip(now)) {
             if now < before {
-                self.back.push(format!("partition {partition}: {name} went from {before} back to {now}"));
+                self.decreases
+                    .push(format!("partition {partition}: {name} decreased from {before} to {now}"));
             }
         }
     }
@@ -106,13 +108,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_that_goes_back_is_seen_and_one_that_grows_is_not() {
-        let mut seen = Seen::default();
-        seen.compare(3, [1, 10, 100, 1, 1, 0]);
-        seen.compare(3, [2, 11, 100, 1, 1, 0]);
-        seen.compare(4, [0; 6]);
-        assert!(seen.back.is_empty());
-        seen.compare(3, [2, 11, 99, 1, 1, 0]);
-        assert_eq!(seen.back, ["partition 3: next_offset went from 100 back to 99"]);
+    fn a_position_that_decreases_is_a_violation_and_one_that_grows_is_not() {
+        let mut samples = Samples::default();
+        samples.compare(3, [1, 10, 100, 1, 1, 0]);
+        samples.compare(3, [2, 11, 100, 1, 1, 0]);
+        samples.compare(4, [0; 6]);
+        assert!(samples.decreases.is_empty());
+        samples.compare(3, [2, 11, 99, 1, 1, 0]);
+        assert_eq!(samples.decreases, ["partition 3: next_offset decreased from 100 to 99"]);
     }
 }

@@ -1,9 +1,9 @@
-//! The checker as a program, for anybody: what to look at is found or told, everything is looked at once, and the exit
-//! code says which of three it is: clean (0), violated (1), or not to be told (2).
+//! The checker as a program. It finds the servers, checks once, and returns an exit code: clean (0), violated (1), or
+//! incomplete (2).
 //!
-//! A stack is never accused of what it is about to do. Unless it is asked to look at once, the program waits for rest; a
-//! stack that does not come to rest is looked at as it is. What it finds at rest is final only if nothing came
-//! meanwhile: else it looks once more, as at a stack at work.
+//! Work in progress is never reported as a violation. Without `--live` the program waits for the stack to settle, and
+//! checks a stack that stays busy as it is. Violations of a settled stack are final only if no request arrived during
+//! the check; otherwise the stack is checked again, as a busy one.
 
 pub mod args;
 
@@ -14,114 +14,120 @@ use std::time::Duration;
 use local_stack::{Endpoints, StackError, default_data_dir};
 use thiserror::Error;
 
-use crate::{CheckConfig, CheckError, History, HistoryUnreadable, Invariant, Report, Rest, Watch};
+use crate::check::check;
+use crate::config::CheckConfig;
+use crate::error::CheckError;
+use crate::history::{History, HistoryError};
+use crate::report::{Invariant, Report};
+use crate::settle::{StackState, end_offsets, stack_state};
+use crate::watch::Watch;
 use args::VerifyArgs;
 
 const VIOLATED: u8 = 1;
-const UNCHECKED: u8 = 2;
+const INCOMPLETE: u8 = 2;
 
 /// Why nothing was checked.
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// It is not known where to look.
-    #[error("{named} is given, and not where {missing} is: name it with {flag}, or a stack with --data-dir")]
-    HalfTold {
-        /// What is known.
-        named: &'static str,
-        /// What is not.
+    /// Only one of the two servers is given.
+    #[error("{given} is given without {missing}: add {flag}, or name a stack with --data-dir")]
+    MissingServer {
+        /// The server that is given.
+        given: &'static str,
+        /// The server that is missing.
         missing: &'static str,
-        /// How to tell it.
+        /// The flag of the missing server.
         flag: &'static str,
     },
-    /// There is no stack.
+    /// The stack was not found.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// The clients' history.
+    /// The history cannot be read.
     #[error("the history cannot be read: {0}")]
-    History(#[from] HistoryUnreadable),
-    /// The truth.
+    History(#[from] HistoryError),
+    /// A server cannot be read.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// A part of the check was lost.
-    #[error("the check itself broke: {0}")]
-    Broken(#[from] tokio::task::JoinError),
+    /// A task of the check panicked.
+    #[error("the check itself failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
 }
 
-/// Checks everything once, prints what was found, and answers the exit code.
+/// Checks everything once, prints the report, and returns the exit code.
 pub async fn run(args: VerifyArgs) -> ExitCode {
     let json = args.json;
     let report = match Box::pin(verify(args)).await {
         Ok(report) => report,
-        Err(error) => Report::of_nothing(error.to_string()),
+        Err(error) => Report::incomplete(error.to_string()),
     };
     let code = if !report.is_clean() {
         VIOLATED
     } else if report.unchecked.is_empty() {
         0
     } else {
-        UNCHECKED
+        INCOMPLETE
     };
-    match show(&report, code, json) {
+    match print(&report, code, json) {
         Ok(()) => ExitCode::from(code),
         Err(error) => {
             eprintln!("loadtest: the report cannot be written: {error}");
-            ExitCode::from(if code == VIOLATED { VIOLATED } else { UNCHECKED })
+            ExitCode::from(if code == VIOLATED { VIOLATED } else { INCOMPLETE })
         }
     }
 }
 
 async fn verify(args: VerifyArgs) -> Result<Report, VerifyError> {
-    let mut config = place(&args)?;
-    // First of all: what clients were told by now is durable when Postgres is read.
+    let mut config = check_config(&args)?;
+    // Read first: what clients received by now is durable when Postgres is read.
     let history = match args.history.clone() {
         Some(path) => Some(tokio::task::spawn_blocking(move || History::read(&path)).await??),
         None => None,
     };
     let watch = Watch::begin(&config.postgres_url);
-    let mut report = look(&args, &mut config, history.as_ref()).await?;
+    let mut report = check_stack(&args, &mut config, history.as_ref()).await?;
     watch.end(&mut report).await;
     Ok(report)
 }
 
-/// Looks at a stack at rest, or at work.
-async fn look(
+/// Checks a stack, settled or busy.
+async fn check_stack(
     args: &VerifyArgs,
     config: &mut CheckConfig,
     history: Option<&History>,
 ) -> Result<Report, VerifyError> {
     if args.live {
-        return Ok(crate::check(config, history).await?);
+        return Ok(check(config, history).await?);
     }
-    let patience = Duration::from_secs(args.patience);
-    match crate::rest(config, patience).await? {
-        Rest::Resting { ends } => {
+    let limit = Duration::from_secs(args.settle_timeout);
+    match stack_state(config, limit).await? {
+        StackState::Settled { end_offsets: before } => {
             config.settled = true;
-            let report = crate::check(config, history).await?;
-            if report.is_clean() || crate::ends(config).await? == ends {
+            let report = check(config, history).await?;
+            if report.is_clean() || end_offsets(config).await? == before {
                 return Ok(report);
             }
-            // Somebody asked for something in between.
+            // A request arrived during the check.
             config.settled = false;
-            Ok(crate::check(config, history).await?)
+            Ok(check(config, history).await?)
         }
-        Rest::AtWork { left } => {
-            let mut report = crate::check(config, history).await?;
-            report.note(format!("at work, also after {patience:?} ({left}): looked at as it is"));
+        StackState::Busy { remaining } => {
+            let mut report = check(config, history).await?;
+            report.note(format!("busy after {limit:?} ({remaining}): checked as it is"));
             Ok(report)
         }
-        Rest::Stuck { left } => {
-            let mut report = crate::check(config, history).await?;
+        StackState::Stalled { remaining } => {
+            let mut report = check(config, history).await?;
             report.unchecked(format!(
-                "I3: whether what was accepted is decided: {left}, and nothing has moved for {patience:?}; see whether \
-                 workers run, and what they log"
+                "I3: whether every accepted request is decided: {remaining}, without progress for {limit:?}; check that \
+                 workers run, and their logs"
             ));
             Ok(report)
         }
     }
 }
 
-/// Where to look.
-fn place(args: &VerifyArgs) -> Result<CheckConfig, VerifyError> {
+/// The servers to check.
+fn check_config(args: &VerifyArgs) -> Result<CheckConfig, VerifyError> {
     let (postgres, kafka) = (args.postgres.as_ref(), args.kafka.as_ref());
     let found = match (&args.data_dir, postgres, kafka) {
         (Some(dir), ..) => Endpoints::of_data_dir(dir)?,
@@ -138,10 +144,14 @@ fn place(args: &VerifyArgs) -> Result<CheckConfig, VerifyError> {
             });
         }
         (None, Some(_), None) => {
-            return Err(VerifyError::HalfTold { named: "Postgres", missing: "Kafka", flag: "--kafka" });
+            return Err(VerifyError::MissingServer { given: "Postgres", missing: "Kafka", flag: "--kafka" });
         }
         (None, None, Some(_)) => {
-            return Err(VerifyError::HalfTold { named: "Kafka", missing: "Postgres", flag: "--postgres" });
+            return Err(VerifyError::MissingServer {
+                given: "Kafka",
+                missing: "Postgres",
+                flag: "--postgres",
+            });
         }
     };
     let mut config = CheckConfig { group: args.group.clone(), ..CheckConfig::running(&found) };
@@ -149,9 +159,9 @@ fn place(args: &VerifyArgs) -> Result<CheckConfig, VerifyError> {
     Ok(config)
 }
 
-/// The table and the verdict; with `--json` these on standard error, and one line for a program on standard output.
-fn show(report: &Report, code: u8, json: bool) -> io::Result<()> {
-    let text = format!("{report}\n{}\n", verdict(report, code));
+/// Prints the table and the summary. With `--json` they go to standard error, and one line of JSON to standard output.
+fn print(report: &Report, code: u8, json: bool) -> io::Result<()> {
+    let text = format!("{report}\n{}\n", summary(report, code));
     if !json {
         io::stdout().write_all(text.as_bytes())?;
         return io::stdout().flush();
@@ -162,35 +172,31 @@ fn show(report: &Report, code: u8, json: bool) -> io::Result<()> {
     io::stdout().flush()
 }
 
-fn verdict(report: &Report, code: u8) -> String {
+fn summary(report: &Report, code: u8) -> String {
     let mut text = String::new();
     for what in &report.unchecked {
         text += &format!("not checked: {what}\n");
     }
-    let looked_at: u64 = report.lines.iter().map(|line| line.checked).sum();
+    let checked: u64 = report.lines.iter().map(|line| line.checked).sum();
     text + &match code {
-        0 => format!("clean: {looked_at} things looked at, and all are as they must be"),
+        0 => format!("clean: {checked} checks, no violation"),
         VIOLATED => {
-            let broken = report.lines.iter().filter(|line| line.violations > 0);
-            let names: Vec<String> = broken.map(|line| format!("{:?}", line.invariant)).collect();
-            format!(
-                "VIOLATED: {} of {looked_at} things looked at break {}",
-                report.violations(),
-                names.join(", ")
-            )
+            let violated = report.lines.iter().filter(|line| line.violations > 0);
+            let names: Vec<String> = violated.map(|line| format!("{:?}", line.invariant)).collect();
+            format!("VIOLATED: {} of {checked} checks violate {}", report.violations(), names.join(", "))
         }
-        _ => "not to be told: something could not be checked; what was looked at is as it must be".to_owned(),
+        _ => "incomplete: something could not be checked; the rest has no violation".to_owned(),
     }
 }
 
 impl Report {
-    /// Nothing could be looked at, and why.
-    fn of_nothing(why: String) -> Self {
+    /// The report when nothing could be checked.
+    fn incomplete(reason: String) -> Self {
         let mut report = Self::default();
         for invariant in Invariant::ALL {
             report.not_applicable(invariant, "unchecked");
         }
-        report.unchecked(why);
+        report.unchecked(reason);
         report
     }
 }

@@ -190,7 +190,7 @@ async fn sell(
             coupon: coupon.to_owned(),
             hold: Duration::from_secs(args.hold),
             history: match &args.history {
-                Some(file) => History::recorded(file)?,
+                Some(file) => History::recording_to(file)?,
                 None => History::new(),
             },
             poller: CounterPoller::default(),

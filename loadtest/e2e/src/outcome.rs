@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checker::{Asked as RequestHandle, Told as ApiResponse};
+use checker::{RequestHandle as RequestHandle, ApiResponse as ApiResponse};
 use serde_json::{Value, json};
 use stampede_client::deed::Deed;
 use tokio::time::{Instant, sleep};
@@ -68,7 +68,7 @@ impl Environment {
 
     /// The request id that the API returned, once it has.
     fn accepted_id(&self, handle: RequestHandle) -> Option<Box<str>> {
-        self.history.entry(handle)?.given
+        self.history.request(handle)?.given
     }
 
     async fn poll(&self, handle: RequestHandle, request: Request<'_>, id: &str) -> Option<Reply> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checker::{Asked as RequestHandle, Heard as Received, Told as ApiResponse};
+use checker::{RequestHandle as RequestHandle, Received as Received, ApiResponse as ApiResponse};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use stampede_client::deed::Deed;
@@ -120,7 +120,7 @@ impl Environment {
 
     /// Records that a request is about to be sent, once or several times.
     pub fn record_sent(&self, request: &Request<'_>) -> RequestHandle {
-        self.history.sent(&self.user(request.user), request.operation.target(), request.key)
+        self.history.record_sent(&self.user(request.user), request.operation.target(), request.key)
     }
 
     /// Sends a request once and records the response; `None` without a response.
@@ -148,7 +148,7 @@ impl Environment {
             status: reply.status,
             body: reply.body.clone(),
         });
-        self.history.heard(handle, received);
+        self.history.record_received(handle, received);
         reply
     }
 

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::environment::Environment;
 use super::rng::Rng;
-use checker::{Asked, Heard, Told};
+use checker::{RequestHandle, Received, ApiResponse};
 use stampede_client::deed::Deed;
 use stampede_client::http::{Call, Lost, Reply};
 
@@ -120,7 +120,7 @@ impl Outcome {
 /// A request in progress.
 pub struct ClientRequest<'f> {
     env: &'f Environment,
-    recorded: Asked,
+    recorded: RequestHandle,
     token: String,
     key: Option<String>,
     method: Method,
@@ -154,7 +154,7 @@ impl<'f> ClientRequest<'f> {
     ) -> Self {
         let (method, path, body) = operation.request();
         Self {
-            recorded: env.history.sent(user, operation.target(), key.as_deref()),
+            recorded: env.history.record_sent(user, operation.target(), key.as_deref()),
             token: env.token(user, operation.role()),
             body: body.map(|body| Bytes::from(body.to_string())),
             env,
@@ -235,13 +235,13 @@ impl<'f> ClientRequest<'f> {
             Some(id) => self.poll(api, id).await,
         };
         let received = match &reply {
-            Ok(reply) => Heard::Answer {
+            Ok(reply) => Received::Response {
                 status: reply.status.as_u16(),
                 body: String::from_utf8_lossy(&reply.body).into_owned(),
             },
-            Err(_) => Heard::Nothing,
+            Err(_) => Received::Nothing,
         };
-        self.env.history.heard(self.recorded, received);
+        self.env.history.record_received(self.recorded, received);
         reply.map_or(Exchange::Retry(None), |reply| self.interpret(&reply))
     }
 
@@ -272,14 +272,14 @@ impl<'f> ClientRequest<'f> {
     fn interpret(&mut self, reply: &Reply) -> Exchange {
         let status = reply.status.as_u16();
         let body = String::from_utf8_lossy(&reply.body);
-        match Told::of(status, &body) {
+        match ApiResponse::parse(status, &body) {
             response if response.is_final() => {
                 if self.counts {
                     self.env.stats.count_outcome();
                 }
                 Exchange::Final(Outcome { body: serde_json::from_str(&body).unwrap_or_default() })
             }
-            Told::Pending => {
+            ApiResponse::Pending => {
                 if self.request_id.is_none() {
                     let shown: Value = serde_json::from_str(&body).unwrap_or_default();
                     self.request_id = shown["request_id"].as_str().map(str::to_owned);
@@ -287,8 +287,8 @@ impl<'f> ClientRequest<'f> {
                 Exchange::Pending
             }
             response if response.is_gate() && self.key.is_none() => Exchange::Ended,
-            Told::Problem { ref code, .. } if self.allowed_problem == Some(&**code) => Exchange::Ended,
-            Told::Problem { status: 503 | 429 | 408, .. } => Exchange::Retry(reply.retry_after),
+            ApiResponse::Problem { ref code, .. } if self.allowed_problem == Some(&**code) => Exchange::Ended,
+            ApiResponse::Problem { status: 503 | 429 | 408, .. } => Exchange::Retry(reply.retry_after),
             _ => {
                 let id = self.request_id.as_deref().unwrap_or("a new request");
                 let what = format!(

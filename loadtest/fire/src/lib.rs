@@ -239,7 +239,7 @@ pub async fn run_faults(
     let watch = Watch::begin(&stack.endpoints().postgres_url);
     let history = match &settings.history {
         None => History::new(),
-        Some(path) => History::recorded(path).map_err(|error| unwritten(path, error))?,
+        Some(path) => History::recording_to(path).map_err(|error| unwritten(path, error))?,
     };
     let env = Arc::new(Environment::new(Arc::clone(stack), history));
     env.create_fixtures().await.map_err(FireError::Setup)?;

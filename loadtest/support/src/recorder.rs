@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use checker::{Asked, Heard, History};
+use checker::{RequestHandle, Received, History};
 use stampede_client::transport::{HttpResponse, TransportError};
 use stampede_client::{Attempt, Observer};
 
@@ -11,7 +11,7 @@ use stampede_client::{Attempt, Observer};
 #[derive(Debug)]
 pub struct Recorder<'a> {
     history: &'a History,
-    request: Asked,
+    request: RequestHandle,
     retries: AtomicU64,
 }
 
@@ -19,18 +19,18 @@ impl<'a> Recorder<'a> {
     /// Enters a request that is about to be sent.
     #[must_use]
     pub fn new(history: &'a History, user: &str, target: &str, key: Option<&str>) -> Self {
-        Self::of(history, history.sent(user, target, key))
+        Self::of(history, history.record_sent(user, target, key))
     }
 
     /// Records further responses to a request that is in the history.
     #[must_use]
-    pub const fn of(history: &'a History, request: Asked) -> Self {
+    pub const fn of(history: &'a History, request: RequestHandle) -> Self {
         Self { history, request, retries: AtomicU64::new(0) }
     }
 
     /// The request.
     #[must_use]
-    pub const fn request(&self) -> Asked {
+    pub const fn request(&self) -> RequestHandle {
         self.request
     }
 
@@ -43,7 +43,7 @@ impl<'a> Recorder<'a> {
     /// Whether a response said that the request was accepted.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
-        self.history.entry(self.request).is_some_and(|entry| entry.given.is_some())
+        self.history.request(self.request).is_some_and(|request| request.request_id.is_some())
     }
 }
 
@@ -51,11 +51,11 @@ impl Observer for Recorder<'_> {
     fn received(&self, _: &Attempt<'_>, result: Result<&HttpResponse, &TransportError>) {
         let heard = match result {
             Ok(response) => {
-                Heard::Answer { status: response.status.as_u16(), body: response.text().into_owned() }
+                Received::Response { status: response.status.as_u16(), body: response.text().into_owned() }
             }
-            Err(_) => Heard::Nothing,
+            Err(_) => Received::Nothing,
         };
-        self.history.heard(self.request, heard);
+        self.history.record_received(self.request, heard);
     }
 
     fn retrying(&self, _: &Attempt<'_>, _: Duration) {

@@ -1,6 +1,6 @@
 //! The checker sees what is planted: a forged world is found clean, and then broken in one place after another.
 
-use checker::{CheckConfig, Heard, History, Invariant, check};
+use checker::{CheckConfig, Received, History, Invariant, check};
 use coupon_core::ids::RequestId;
 use local_stack::{Stack, StackConfig};
 use schemas::topics::{DEAD_LETTERS, RESPONSES};
@@ -53,7 +53,7 @@ async fn a_duplicate_code_text_is_found() {
         "set search_path = stampede; alter table codes drop constraint codes_code_key_key;
          update codes set code_key = 'AAA', code = 'AAA' where idx = 2",
         &[Invariant::I2, Invariant::I4],
-        "code AAA (AAA) is there more than once",
+        "code AAA (AAA) exists more than once",
     )
     .await;
 }
@@ -74,7 +74,7 @@ async fn a_counter_that_is_off_by_one_is_found() {
     planted(
         "update stampede.stock set claimed = 2, redeemed = 1",
         &[Invariant::I1],
-        "spring: claimed is 2, and 3 rows are claimed",
+        "spring: claimed is 2, but 3 rows are claimed",
     )
     .await;
 }
@@ -85,7 +85,7 @@ async fn a_code_that_is_free_and_claimed_is_found() {
         "set search_path = stampede; alter table stock drop constraint stock_adds_up;
          update stock set returned = 1; insert into stock_returned values (1, 2)",
         &[Invariant::I1, Invariant::I2],
-        "is held, and free",
+        "is claimed and free",
     )
     .await;
 }
@@ -95,7 +95,7 @@ async fn a_load_without_one_of_its_codes_is_found() {
     planted(
         "delete from stampede.codes where idx = 3",
         &[Invariant::I1, Invariant::I4],
-        "load 1 has not exactly the codes 1 to 3",
+        "load 1 does not have exactly the codes 1 to 3",
     )
     .await;
 }
@@ -115,7 +115,7 @@ async fn a_position_beyond_the_log_is_found() {
     planted(
         "update stampede.partitions set next_offset = 1000000, last_offset = 999999, emitted_seq = next_emit_seq",
         &[Invariant::I3, Invariant::I7],
-        "the log ends before 9",
+        "the log ends before offset 9",
     )
     .await;
 }
@@ -125,7 +125,7 @@ async fn an_outcome_at_the_offset_of_another_request_is_found() {
     planted(
         "update stampede.claims set \"offset\" = 3 - \"offset\" where \"offset\" < 3",
         &[Invariant::I4, Invariant::I7],
-        "and its outcome is that of",
+        "but its outcome belongs to",
     )
     .await;
 }
@@ -134,7 +134,7 @@ async fn an_outcome_at_the_offset_of_another_request_is_found() {
 async fn an_unpublished_outcome_is_found_unless_it_is_in_the_outbox() {
     let add = "insert into stampede.outcomes select day, gen_random_uuid(), 0, coupon_no, partition, 4, decided_ms, kind,
                'unprocessable', user_id from stampede.outcomes where reason = 'sold_out'";
-    planted(add, &[Invariant::I5, Invariant::I7], "was decided, and never told").await;
+    planted(add, &[Invariant::I5, Invariant::I7], "was decided, but no response was published").await;
 
     let world = copy_of_the_forged().await;
     world.sql(add).await;
@@ -147,7 +147,7 @@ async fn an_unpublished_outcome_is_found_unless_it_is_in_the_outbox() {
         .await;
     let report = world.check().await;
     assert_eq!(report.line(Invariant::I5).violations, 0, "\n{report}");
-    assert!(report.notes.iter().any(|note| note.contains("1 outcomes lie in the outbox")), "\n{report}");
+    assert!(report.notes.iter().any(|note| note.contains("1 responses are in the outbox")), "\n{report}");
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn idempotency_key_reused_for_a_new_key_is_found() {
     planted(
         "update stampede.outcomes set reason = 'idempotency_key_reused' where reason = 'sold_out'",
         &[Invariant::I4, Invariant::I8],
-        "nobody had its key before",
+        "but no earlier request has its key",
     )
     .await;
 }
@@ -189,7 +189,7 @@ async fn sold_out_while_a_code_is_available_is_found() {
          kind, 'sold_out', 'bob' from outcomes where reason = 'sold_out';
          update stock set claimed = 2, returned = 1; insert into stock_returned values (1, 2)",
         &[Invariant::I4, Invariant::I9],
-        "was told sold out when 1 of 3 codes of spring were given",
+        "was rejected as sold_out when 1 of 3 codes of spring were claimed",
     )
     .await;
 }
@@ -199,11 +199,11 @@ async fn responses_to_clients_that_differ_from_postgres_are_found() {
     let world = copy_of_the_forged().await;
     let history = History::new();
     let hear = |user: &str, id: RequestId, outcome: &str| {
-        let asked = history.sent(user, COUPON, None);
+        let asked = history.record_sent(user, COUPON, None);
         let body = format!(
             r#"{{"request_id":"{id}.tag","kind":"claim","coupon_id":"{COUPON}",{outcome},"decided_at":"2025-11-21T04:40:00Z"}}"#
         );
-        history.heard(asked, Heard::Answer { status: 200, body });
+        history.record_received(asked, Received::Response { status: 200, body });
     };
     let won = r#""status":"accepted","code":"AAA",
                  "claim":{"coupon_id":"spring","code":"AAA","state":"CLAIMED","claimed_at":"2025-11-21T04:40:00Z"}"#;
@@ -214,9 +214,9 @@ async fn responses_to_clients_that_differ_from_postgres_are_found() {
 
     hear("bob", id(2, 0), won);
     hear("dora", id(7, 0), r#""status":"rejected","reason":"expired""#);
-    let lost = history.sent("zoe", COUPON, None);
+    let lost = history.record_sent("zoe", COUPON, None);
     let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(4_711, 0));
-    history.heard(lost, Heard::Answer { status: 202, body });
+    history.record_received(lost, Received::Response { status: 202, body });
     let report = check(&world.config, Some(&history)).await.unwrap();
     expect_broken(&report, &[Invariant::I2, Invariant::I3, Invariant::I4], "is not in the log");
     assert_eq!((report.given_twice, report.unresolved), (1, 1));
@@ -236,7 +236,7 @@ async fn planted_records_in_the_topics_are_found() {
 
     let nobody = response_of(1234, 0, "nobody", 7, Became::Rejected("sold_out")).unwrap();
     world.tell(&nobody).await;
-    expect_broken(&world.check().await, &[Invariant::I4, Invariant::I5], "tells what no row holds");
+    expect_broken(&world.check().await, &[Invariant::I4, Invariant::I5], "has no row in Postgres");
 
     let rubbish = Record { value: Some(b"rubbish".to_vec()), ..Record::default() };
     world.producer.produce(RESPONSES, &rubbish).await;

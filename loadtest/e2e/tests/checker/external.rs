@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use checker::{CheckConfig, Heard, History, Invariant, Report, Watch, check};
+use checker::{CheckConfig, Received, History, Invariant, Report, Watch, check};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::topics::REQUESTS;
@@ -41,7 +41,7 @@ async fn a_group_that_is_ahead_of_postgres_is_found() {
     let report = committed(&world, "as-far", NEXT, "write_no=3").await;
     assert!(report.is_clean() && report.line(Invariant::I10).checked == 1, "\n{report}");
     let report = committed(&world, "ahead", NEXT + 1, "").await;
-    expect_broken(&report, &[Invariant::I10], "the group has committed 9, Postgres has 8");
+    expect_broken(&report, &[Invariant::I10], "the group has committed 9, but Postgres is at 8");
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn a_row_at_an_earlier_write_than_the_group_has_committed_is_found() {
     assert_eq!(WRITE_NO, 3, "as forged");
     let world = copy_of_the_forged().await;
     let report = committed(&world, "knows-more", NEXT, "write_no=4").await;
-    expect_broken(&report, &[Invariant::I7], "write 4 is committed by the group, and its row is at 3");
+    expect_broken(&report, &[Invariant::I7], "the group has committed write 4, but the row is at write 3");
 }
 
 #[tokio::test]
@@ -57,8 +57,8 @@ async fn an_epoch_that_decreases_is_found_by_the_watch() {
     let world = copy_of_the_forged().await;
     let watch = Watch::begin(&world.config.postgres_url);
     let more_looks = async |more: usize| {
-        let wanted = watch.looks() + more;
-        while watch.looks() < wanted {
+        let wanted = watch.samples() + more;
+        while watch.samples() < wanted {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -69,21 +69,21 @@ async fn an_epoch_that_decreases_is_found_by_the_watch() {
     let mut report = world.check().await;
     assert!(report.is_clean(), "one look cannot tell\n{report}");
     watch.end(&mut report).await;
-    expect_broken(&report, &[Invariant::I7], "epoch went from 1 back to 0");
+    expect_broken(&report, &[Invariant::I7], "epoch decreased from 1 to 0");
 }
 
 #[tokio::test]
 async fn a_duplicate_with_a_different_response_is_found() {
     let world = copy_of_the_forged().await;
     let history = History::new();
-    let asked = history.sent("dora", COUPON, Some("k"));
+    let asked = history.record_sent("dora", COUPON, Some("k"));
     let hear = |reason: &str| {
         let body = format!(
             r#"{{"request_id":"{}.tag","kind":"claim","coupon_id":"{COUPON}","status":"rejected","reason":"{reason}",
                  "decided_at":"2025-11-21T04:40:00Z"}}"#,
             id(7, 0)
         );
-        history.heard(asked, Heard::Answer { status: 200, body });
+        history.record_received(asked, Received::Response { status: 200, body });
     };
     hear("sold_out");
     hear("sold_out");
@@ -91,16 +91,16 @@ async fn a_duplicate_with_a_different_response_is_found() {
     assert!(report.is_clean(), "\n{report}");
     hear("expired");
     let report = check(&world.config, Some(&history)).await.unwrap();
-    expect_broken(&report, &[Invariant::I4, Invariant::I8], "before it was told otherwise");
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "an earlier response was different");
 
     // The same key, and another request.
-    let other = history.sent("dora", COUPON, Some("l"));
+    let other = history.record_sent("dora", COUPON, Some("l"));
     for identity in [7, 1] {
         let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(identity, 0));
-        history.heard(other, Heard::Answer { status: 202, body });
+        history.record_received(other, Received::Response { status: 202, body });
     }
     let report = check(&world.config, Some(&history)).await.unwrap();
-    expect_broken(&report, &[Invariant::I4, Invariant::I8], "and got several request ids");
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "and received several request ids");
 }
 
 /// Something that tells its metrics to everybody who asks, whatever they ask for.
@@ -133,7 +133,7 @@ async fn a_gauge_beyond_its_bound_is_found_and_an_unreachable_probe_is_reported(
     let hoarder = probe("stampede_backlog_records{partition=\"0\"} 1000000\n").await;
     let config =
         CheckConfig { worker_probes: vec![modest], api_probes: vec![hoarder], ..world.config.clone() };
-    expect_broken(&check(&config, None).await.unwrap(), &[Invariant::I12], "is to stay below 60000");
+    expect_broken(&check(&config, None).await.unwrap(), &[Invariant::I12], "must stay below 60000");
 
     let config = CheckConfig { worker_probes: vec!["http://127.0.0.1:1".to_owned()], ..world.config.clone() };
     let report = check(&config, None).await.unwrap();

@@ -1,6 +1,6 @@
 //! The same for a world in which codes have a life: each test breaks one thing that only a checker of lives can see.
 
-use checker::{Heard, History, Invariant, check};
+use checker::{Received, History, Invariant, check};
 use local_stack::{Stack, StackConfig};
 use serde_json::{Value, json};
 
@@ -53,25 +53,25 @@ async fn the_fixture_of_transitions_is_clean() {
 planted! {
     a_wrong_count_of_redemptions_is_found:
         "update stock set redemptions = 2 where coupon_no = 1"
-        => [I1], "redemptions is 2, and 1 rows";
+        => [I1], "redemptions is 2, but 1 rows";
     a_wrong_count_of_revoked_codes_is_found:
         "update stock set revoked = 0, claimed = 2 where coupon_no = 1"
-        => [I1], "revoked is 0, and 1 rows are revoked";
+        => [I1], "revoked is 0, but 1 rows are revoked";
     a_deadline_that_differs_from_hold_and_lock_is_found:
         "update claims set deadline_ms = deadline_ms + 1 where \"offset\" = 28"
-        => [I1], "its deadline is";
+        => [I1], "deadline_ms is";
     a_deadline_in_another_partition_is_found:
         "update claims set partition = 7 where \"offset\" = 28"
         => [I1], "in partition Some(7)";
     a_wrong_count_of_uses_of_a_shared_code_is_found:
         "update code_marks set uses = 0 where coupon_no = 3"
-        => [I1], "and 1 redemptions of it stand";
+        => [I1], "but it has 1 live redemptions";
     a_revoked_code_without_its_flag_is_found:
         "delete from code_marks where coupon_no = 2"
-        => [I1, I2], "and it was withdrawn";
+        => [I1, I2], "but it was revoked";
     a_revoked_code_that_is_free_is_found:
         "insert into stock_returned values (1, 2); update stock set returned = 1 where coupon_no = 1"
-        => [I1, I2], "is withdrawn or used up, and free";
+        => [I1, I2], "is revoked or used up, but free";
     a_number_ahead_of_a_cursor_that_has_passed_it_is_found:
         "insert into stock_ahead values (1, 3)"
         => [I1, I2], "is on the wrong side of the cursor";
@@ -79,10 +79,10 @@ planted! {
     a_redeemed_claim_without_a_redemption_is_found:
         "update claims set state = 3, hold_until_ms = null, deadline_ms = null, order_id = 'o-9' where \"offset\" = 28;
          update stock set claimed = 0, redeemed = 2 where coupon_no = 1"
-        => [I2], "says Some(\"REDEEMED\"), and what was told says Some(\"CLAIMED\")";
+        => [I2], "has state REDEEMED, but its outcomes lead to CLAIMED";
     a_redemption_whose_claim_is_not_redeemed_is_found:
         "update claims set state = 1 where \"offset\" = 17; update stock set claimed = 2, redeemed = 0 where coupon_no = 1"
-        => [I2], "says Some(\"CLAIMED\"), and what was told says Some(\"REDEEMED\")";
+        => [I2], "has state CLAIMED, but its outcomes lead to REDEEMED";
     two_overlapping_claims_of_one_code_are_found:
         rejected!(21, "already_locked")
         => [I2, I4], "claimed it while it was CLAIMED by request";
@@ -91,20 +91,20 @@ planted! {
         => [I2, I4, I7], "was accepted when it was LOCKED, not CLAIMED";
     a_lock_by_another_user_is_found:
         "update outcomes set user_id = 'eve' where \"offset\" = 5"
-        => [I2, I4, I7], "was accepted when somebody else had the code";
+        => [I2, I4, I7], "was accepted when another user held the code";
     the_revocation_of_a_redeemed_code_is_found:
         "update outcomes set number = 1 where \"offset\" = 23"
-        => [I2, I4, I7], "withdrew it when it was REDEEMED";
+        => [I2, I4, I7], "revoked it when it was REDEEMED";
     a_redemption_with_another_order_than_the_lock_is_found:
         "update redemptions set order_id = 'o-7' where \"offset\" = 8"
-        => [I2, I4, I7], "and the lock was for";
+        => [I2, I4, I7], "but the lock is for";
     the_roll_back_of_another_redemption_is_found:
         "update outcomes set redemption = '00000000-0000-0000-0000-00000000000b' where \"offset\" = 9"
-        => [I2, I4, I7], "rolled back another redemption than the one that stood";
+        => [I2, I4, I7], "rolled back a redemption other than the live one";
     a_roll_back_without_a_request_is_found:
         "update redemptions set rolled_back_ms = redeemed_ms where \"offset\" = 19;
          update stock set redemptions = 0 where coupon_no = 1"
-        => [I2], "is rolled back, and nobody asked for it";
+        => [I2], "is rolled back without a request";
     an_order_that_redeems_a_shared_code_twice_is_found:
         "update redemptions set order_id = 'x-1' where \"offset\" = 12"
         => [I2, I4, I7], "redeemed it again for the order";
@@ -113,26 +113,26 @@ planted! {
            from outcomes where \"offset\" = 13;
          delete from outcomes where \"offset\" = 13; update redemptions set rolled_back_ms = null where \"offset\" = 12;
          update stock set redemptions = 3 where coupon_no = 3"
-        => [I2, I4, I7], "redeemed it more often than Some(2) times";
+        => [I2, I4, I7], "redeemed it more than 2 times";
 
     more_claims_than_allowed_are_found_although_all_have_lapsed_since:
         "update claims set user_id = 'ann' where \"offset\" = 4"
-        => [I2, I4, I6], "there were 2 live claims by one user of hold, which allows 1";
+        => [I2, I4, I6], "there are 2 live claims by one user of hold, which allows 1";
     user_limit_reached_below_the_limit_is_found:
         "update outcomes set reason = 'user_limit_reached' where \"offset\" = 15"
-        => [I4, I6], "was told user_limit_reached when its user had 0 live claims of gate, which allows 1";
+        => [I4, I6], "was rejected as user_limit_reached when its user had 0 live claims of gate, which allows 1";
     more_redemptions_than_a_user_is_allowed_are_found:
         "update coupons set redemptions_per_user = 0 where coupon_no = 2"
-        => [I6], "there were 1 redemptions by one user of gate, which allows 0";
+        => [I6], "there are 1 redemptions by one user of gate, which allows 0";
     more_redemptions_than_the_coupon_allows_are_found_although_one_was_rolled_back:
         "update coupons set redemptions_total = 1 where coupon_no = 3"
-        => [I6], "there were 2 redemptions of crowd, which allows 1";
+        => [I6], "there are 2 redemptions of crowd, which allows 1";
     a_price_that_is_rounded_wrongly_is_found:
         "update redemptions set discount = 1.00, final_price = 9.05 where \"offset\" = 8"
-        => [I4, I6], "1.0000 were taken off, not 1.0100";
+        => [I4, I6], "the discount is 1.0000, not 1.0100";
     a_discount_above_the_maximum_is_found:
         "update coupons set definition = jsonb_set(definition, '{discount,maximum_discount}', '\"4.00\"') where coupon_no = 1"
-        => [I6], "5.0000 were taken off, not 4.0000";
+        => [I6], "the discount is 5.0000, not 4.0000";
     an_order_below_the_minimum_is_found:
         "update coupons set definition = jsonb_set(definition, '{discount,minimum_order}', '\"50\"') where coupon_no = 3"
         => [I6], "is below the coupon's minimum";
@@ -142,51 +142,51 @@ planted! {
 
     a_lock_with_another_order_than_requested_is_found:
         "update outcomes set order_id = 'o-7' where \"offset\" = 5"
-        => [I4, I7], "and what was done, with code 2 (H2) of hold, is something else";
+        => [I4, I7], "but its outcome, on code 2 (H2) of hold, does not match";
     a_named_claim_of_another_code_is_found:
         "update codes set code_key = 'G4' where code = 'G3'"
-        => [I7], "with code 3 (G3) of gate, is something else";
+        => [I7], "on code 3 (G3) of gate, does not match";
     sold_out_while_a_code_has_returned_is_found:
         "update outcomes set reason = 'sold_out' where \"offset\" = 27"
-        => [I4, I9], "was told sold out when 2 of 4 codes of hold were given";
+        => [I4, I9], "was rejected as sold_out when 2 of 4 codes of hold were claimed";
 
     a_lapse_without_a_row_is_found:
         "update claims set lapsed_ms = null where \"offset\" = 24"
         => [I5, I11], "lapsed at";
     a_lapse_without_an_event_is_found:
         "update claims set lapsed_ms = 5 where \"offset\" = 20"
-        => [I5], "lapsed at 5, and nobody was told";
+        => [I5], "lapsed at 5, but no event was published";
     a_lapsed_hold_whose_code_is_still_claimed_is_found:
         "update claims set lapsed_ms = first_hold_ms where \"offset\" = 28"
-        => [I5, I11], "and it is not back in stock";
+        => [I5, I11], "but its code is not back in stock";
     a_redemption_without_the_required_lock_is_found:
         rejected!(7, "not_claimed")
-        => [I4, I11], "redeemed it without a lock that was alive";
+        => [I4, I11], "redeemed it without a live lock";
     a_redemption_after_the_end_of_the_lock_is_found:
         "update coupons set lock_seconds = 0 where coupon_no = 2;
          update outcomes set lock_until_ms = decided_ms where \"offset\" = 7"
-        => [I4, I11], "and had not lapsed when request";
+        => [I4, I11], "but had not lapsed when request";
     a_lock_of_another_duration_than_the_coupon_has_is_found:
         "update outcomes set lock_until_ms = lock_until_ms - 500 where \"offset\" = 18"
-        => [I4, I11], "was told deadlines";
+        => [I4, I11], "its outcome has deadlines";
     hold_lapsed_before_the_end_of_the_hold_is_found:
         rejected!(21, "hold_lapsed")
-        => [I2, I4, I11], "was told hold_lapsed of code 2 (H2) of hold";
+        => [I2, I4, I11], "was rejected as hold_lapsed for code 2 (H2) of hold";
     hold_lapsed_for_the_hold_of_another_user_is_found:
         "update outcomes set user_id = 'erin' where \"offset\" = 27"
-        => [I4, I11], "was told hold_lapsed of code 3 (H3) of hold";
+        => [I4, I11], "was rejected as hold_lapsed for code 3 (H3) of hold";
     lock_lapsed_before_the_end_of_the_lock_is_found:
         rejected!(26, "lock_lapsed")
-        => [I4, I11], "was told lock_lapsed of code 3 (H3) of hold";
+        => [I4, I11], "was rejected as lock_lapsed for code 3 (H3) of hold";
     a_hold_of_another_duration_than_the_coupon_has_is_found:
         "update claims set first_hold_ms = first_hold_ms + 1 where \"offset\" = 20"
-        => [I4, I11], "was told a hold until";
+        => [I4, I11], "its outcome has hold until";
     a_hold_that_differs_from_the_published_one_is_found:
         "update claims set hold_until_ms = hold_until_ms + 1, deadline_ms = deadline_ms + 1 where \"offset\" = 28"
         => [I11], "has hold, lock, order and lapse";
     a_decision_by_the_clock_of_a_worker_is_found:
         "update outcomes set decided_ms = decided_ms + 1 where \"offset\" = 21"
-        => [I4, I11], "and the partition's time was";
+        => [I4, I11], "but the partition's time was";
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_passed_deadline_without_a_lapse_is_found_on_a_settled_stack() {
     world.sql("update stampede.partitions set time_ms = time_ms + 1000000").await;
     let config = checker::CheckConfig { settled: true, ..world.config.clone() };
     let report = check(&config, None).await.unwrap();
-    expect_broken(&report, &[Invariant::I11], "and nothing has lapsed");
+    expect_broken(&report, &[Invariant::I11], "but nothing has lapsed");
 }
 
 /// What the API shows of a line of the forged log.
@@ -221,8 +221,8 @@ async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
     let (world, times) = copy_of_the_lives().await;
     let history = History::new();
     let hear = |user: &str, body: &Value| {
-        let asked = history.sent(user, "any", None);
-        history.heard(asked, Heard::Answer { status: 200, body: body.to_string() });
+        let asked = history.record_sent(user, "any", None);
+        history.record_received(asked, Received::Response { status: 200, body: body.to_string() });
     };
     let lines = (3..3 + LINES.len()).filter(|offset| *offset != 16);
     lines.clone().for_each(|offset| hear("somebody", &shown(offset, &times)));
@@ -245,7 +245,7 @@ async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
         hear("somebody", &body);
     }
     let report = check(&world.config, Some(&history)).await.unwrap();
-    expect_broken(&report, &[Invariant::I4, Invariant::I8], "its row says otherwise");
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "its row differs");
     assert_eq!(report.line(Invariant::I4).violations, count, "\n{report}");
     assert_eq!(report.line(Invariant::I8).violations, count, "\n{report}");
 }
@@ -269,11 +269,11 @@ async fn planted_lapses_in_the_topic_are_found() {
     expect_broken(&report, &[Invariant::I5, Invariant::I11], "when the partition's time was");
 
     world.happen(&lapsed(true, 17, "H4", "ann", 7)).await;
-    expect_broken(&world.check().await, &[Invariant::I5, Invariant::I11], "and no row says so");
+    expect_broken(&world.check().await, &[Invariant::I5, Invariant::I11], "but no row shows it");
 
     world.happen(&lapsed(true, 16, "H1", "eve", times[3] + 1_000)).await;
     let broken = [Invariant::I4, Invariant::I5, Invariant::I11];
-    expect_broken(&world.check().await, &broken, "was told before as");
+    expect_broken(&world.check().await, &broken, "was published before as");
 
     world.happen(&lapsed(true, 16, "H9", "eve", 7)).await;
     expect_broken(&world.check().await, &broken, "there is no such code");

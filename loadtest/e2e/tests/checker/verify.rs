@@ -34,7 +34,7 @@ async fn verify_exits_with_0_if_clean_and_with_1_and_the_offender_if_not() {
     assert_eq!(violated.code, 1, "{}", violated.table);
     let line = &violated.json["invariants"][0];
     assert_eq!((&line["violations"], &violated.json["violations"]), (&Value::from(2), &Value::from(2)));
-    assert_eq!(line["offenders"][0], "spring: claimed is 2, and 3 rows are claimed");
+    assert_eq!(line["offenders"][0], "spring: claimed is 2, but 3 rows are claimed");
     assert!(violated.table.contains("VIOLATED: 2 of"), "{}", violated.table);
 }
 
@@ -50,7 +50,7 @@ async fn verify_exits_with_2_and_the_reason_if_it_cannot_check() {
     let closed = "postgres://nobody@127.0.0.1:1/stampede";
     for (args, why) in [
         (&["--data-dir", nowhere][..], "has no Stampede stack"),
-        (&["--postgres", postgres], "not where Kafka is: name it with --kafka"),
+        (&["--postgres", postgres], "Postgres is given without Kafka: add --kafka"),
         (&["--postgres", closed, "--kafka", kafka, "--live"], "Postgres: "),
         (&["--postgres", postgres, "--kafka", kafka, "--history", rubbish], "line 1: "),
         (
@@ -58,7 +58,7 @@ async fn verify_exits_with_2_and_the_reason_if_it_cannot_check() {
             "the lists in Redis",
         ),
         // Somebody waits there, and no worker comes.
-        (&["--postgres", postgres, "--kafka", kafka, "--patience", "1"], "and nothing has moved for 1s"),
+        (&["--postgres", postgres, "--kafka", kafka, "--settle-timeout", "1"], "without progress for 1s"),
     ] {
         let result = verify(args).await;
         assert_eq!((result.code, &result.json["violations"]), (2, &Value::from(0)), "{}", result.table);

@@ -15,7 +15,7 @@ async fn a_check_during_a_sale_reports_no_violation() {
     let mut env = OwnStack::of(StackKind::Plain).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("history.jsonl");
-    env.record_to(History::recorded(&file).unwrap());
+    env.record_to(History::recording_to(&file).unwrap());
     let data_dir = env.stack.data_dir().to_owned();
     let [data_dir, file] = [data_dir.as_path(), file.as_path()].map(|path| path.to_str().unwrap());
 
@@ -45,7 +45,7 @@ async fn a_check_during_a_sale_reports_no_violation() {
     }
     eprintln!("{in_flight} requests were in flight during the checks");
     env.history.finish().unwrap();
-    let at_rest = verify(&["--data-dir", data_dir, "--history", file, "--patience", "120"]).await;
+    let at_rest = verify(&["--data-dir", data_dir, "--history", file, "--settle-timeout", "120"]).await;
     assert_eq!(at_rest.code, 0, "{}", at_rest.table);
     assert_eq!(at_rest.json["unresolved"], 0, "{}", at_rest.table);
     env.finish().await;

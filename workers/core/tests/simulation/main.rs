@@ -3,6 +3,8 @@
 //! step; liveness and completeness are checked once the run is quiescent. A failing seed is printed with the command
 //! that replays it and prints its trace.
 //!
+//! `STAMPEDE_SEEDS` sets the number of seeds. The test prints the number that ran.
+//!
 //! Reading order:
 //! 1. [`seeds`]: which seeds run. [`plan`]: what a seed decides. [`rng`]: its random numbers.
 //! 2. [`run`]: one run, from the first record to the last deadline. [`owner`]: one machine, as its driver sees it.

@@ -2,6 +2,8 @@
 //! a change of the code.
 
 use crate::plan::{LedgerBug, RunConfig};
+#[cfg(feature = "planted-bugs")]
+use crate::seeds;
 use crate::seeds::assert_found;
 #[cfg(feature = "planted-bugs")]
 use coupon_core::planted::{Bug, Planted};
@@ -29,6 +31,7 @@ fn assert_planted_bug_is_found(bug: Bug) {
 #[cfg(feature = "planted-bugs")]
 macro_rules! planted_bugs {
     ($($test:ident: $bug:ident,)*) => {
+        const BUGS: &[Bug] = &[$(Bug::$bug),*];
         $(
             #[test]
             fn $test() {
@@ -51,4 +54,16 @@ planted_bugs! {
     a_claim_that_lapses_twice_is_found: LapsedTwice,
     a_returned_code_that_is_lost_is_found: ReturnedCodeLost,
     a_dropped_claimant_that_is_taken_to_have_no_claims_is_found: ClaimantsEvicted,
+}
+
+/// For work on the simulation: plays `STAMPEDE_SURVEY` seeds with each bug and prints how many of them fail.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn survey() {
+    let Some(seeds) = seeds::from_env("STAMPEDE_SURVEY") else { return };
+    for bug in BUGS {
+        let fails =
+            |seed| seeds::play(RunConfig { planted: Planted::one(*bug), ..RunConfig::new(seed) }).is_err();
+        println!("{bug:?}: {} of {seeds} seeds fail", (1..=seeds).filter(|seed| fails(*seed)).count());
+    }
 }

@@ -50,9 +50,11 @@ impl Traffic {
             _ => rng.between(-300, 300),
         };
         let clock_errors = (0..3).map(|_| clock_error(rng)).collect();
+        // With few users, each of them claims again and again.
+        let few_users = rng.chance(300);
         Self {
             coupons,
-            users: 6 + rng.below(60),
+            users: if few_users { 2 + rng.below(6) } else { 6 + rng.below(60) },
             hot: *rng.pick(&[300, 700, 950]),
             code_requests: plan.code_requests,
             clock_errors,

@@ -1,5 +1,5 @@
-//! The wall clock of this process. It mints request ids and checks the expiry of tokens; no deadline of a coupon depends
-//! on it.
+//! The wall clock of this process. It mints request ids and checks the expiry of tokens; no deadline of a coupon
+//! depends on it.
 
 /// Unix milliseconds.
 pub(crate) fn unix_ms() -> i64 {

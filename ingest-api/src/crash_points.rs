@@ -1,4 +1,5 @@
-//! The crash points of the API, between two effects each; see [`runtime::crash_points`].
+//! Points at which a test aborts the process, behind the feature `crash-points`: `STAMPEDE_CRASH_AT="name"` or
+//! `"name:n"` aborts at the n-th passing (from 1). Without the feature no code is compiled in.
 
 pub(crate) use runtime::crash_points::{pass, pass_blocking};
 

@@ -12,11 +12,11 @@
 //!    sold-out `gate`; the JSON `view`.
 //! 6. `api` again: `requests` (an outcome later), `wallet`, `history` and `validation` read Postgres through `db`.
 //! 7. `catalogue`: definitions of coupons, loads of codes, caches of what exists; with `api::coupons`, `codes`, `jobs`.
-//! 8. `config`, `app`, `telemetry`: settings, the parts of an instance, metrics and readiness. `model`: values that Kafka,
-//!    Postgres and HTTP have in common.
+//! 8. `config`, `app`, `telemetry`: settings, the parts of an instance, metrics and readiness. `model`: values that
+//!    Kafka, Postgres and HTTP have in common.
 //!
-//! A folder imports only folders before it in this list: `telemetry`, `model`, `http`, `auth`, `config`, `db`, `outcomes`,
-//! `requests`, `catalogue`, `app`, `api`, `server`.
+//! A folder imports only folders before it in this list: `telemetry`, `model`, `http`, `auth`, `config`, `db`,
+//! `outcomes`, `requests`, `catalogue`, `app`, `api`, `server`.
 
 pub mod app;
 pub mod auth;

@@ -1,7 +1,7 @@
 //! Checks of client text and the format of times. Used by tokens, bodies, paths and rows alike.
 //!
-//! Guarantees: accepted text has no control character except newline and tab (Postgres rejects NUL; logs and CSV exports
-//! must not carry the others). Text of one line has none at all.
+//! Guarantees: accepted text has no control character except newline and tab (Postgres rejects NUL; logs and CSV
+//! exports must not carry the others). Text of one line has none at all.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;

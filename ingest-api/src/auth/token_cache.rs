@@ -3,34 +3,18 @@
 //! Guarantees: only a token that is equal byte for byte is found, and only until it expires. Guessing another client's
 //! token is as hard as guessing its signature.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher as _;
-use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use foldhash::fast::{FixedState, RandomState};
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::caller::Caller;
 
-const SHARDS: usize = 16;
 /// Longer tokens are verified each time; this bounds the memory of an entry.
 const MAX_TOKEN_BYTES: usize = 1_024;
 
 /// The tokens that were verified last.
 #[derive(Debug)]
-pub(crate) struct TokenCache {
-    shards: Vec<Mutex<Shard>>,
-    /// Per shard and generation.
-    capacity: usize,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    new: Generation,
-    old: Generation,
-}
-
-type Generation = HashMap<Box<str>, Entry, RandomState>;
+pub(crate) struct TokenCache(Cache<Box<str>, Entry, UnitWeighter, RandomState>);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -42,34 +26,21 @@ struct Entry {
 impl TokenCache {
     /// A cache of at most this many tokens.
     pub(crate) fn new(tokens: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, capacity: (tokens / SHARDS / 2).max(1) }
+        let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
+        Self(Cache::with(tokens, tokens as u64, UnitWeighter, hasher, lifecycle))
     }
 
     /// The caller of a cached token that is valid at `now` (unix seconds).
     pub(crate) fn get(&self, token: &str, now: i64) -> Option<Caller> {
-        let shard = self.shard(token);
-        let entry = shard.new.get(token).or_else(|| shard.old.get(token))?;
-        (now <= entry.expires).then(|| entry.caller.clone())
+        let entry = self.0.get(token)?;
+        (now <= entry.expires).then_some(entry.caller)
     }
 
     /// Adds a verified token.
     pub(crate) fn insert(&self, token: &str, caller: Caller, expires: i64) {
-        if token.len() > MAX_TOKEN_BYTES {
-            return;
+        if token.len() <= MAX_TOKEN_BYTES {
+            self.0.insert(token.into(), Entry { caller, expires });
         }
-        let mut shard = self.shard(token);
-        if shard.new.len() >= self.capacity {
-            let shard = &mut *shard;
-            mem::swap(&mut shard.new, &mut shard.old);
-            shard.new.clear();
-        }
-        shard.new.insert(token.into(), Entry { caller, expires });
-    }
-
-    fn shard(&self, token: &str) -> MutexGuard<'_, Shard> {
-        let hash = FixedState::default().hash_one(token);
-        self.shards[(hash as usize) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,16 +66,11 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_in_number_and_in_length() {
-        let cache = TokenCache::new(SHARDS * 8);
+        let cache = TokenCache::new(1_000);
         for n in 0..10_000 {
             cache.insert(&format!("token-{n}"), caller("ann"), 100);
         }
-        let kept: usize = cache
-            .shards
-            .iter()
-            .filter_map(|shard| shard.lock().ok().map(|s| s.new.len() + s.old.len()))
-            .sum();
-        assert!(kept <= SHARDS * 8, "{kept}");
+        assert!(cache.0.len() <= 1_000, "{}", cache.0.len());
         assert!(cache.get("token-9999", 100).is_some());
         let long = "x".repeat(MAX_TOKEN_BYTES + 1);
         cache.insert(&long, caller("ann"), 100);

@@ -16,7 +16,8 @@ const MAX_LIMIT: i64 = 1_000_000;
 const MAX_TOTAL: i64 = 1_000_000_000_000;
 const DEFAULT_LOCK_SECONDS: i64 = 300;
 
-const INVALID_AMOUNT: &str = "must be a positive decimal string such as \"10.00\", with at most 12 integer digits and 4 decimal places";
+const INVALID_AMOUNT: &str = "must be a positive decimal string such as \"10.00\", with at most 12 integer digits \
+                              and 4 decimal places";
 
 /// A new coupon.
 #[derive(Debug, ToSchema)]

@@ -5,21 +5,20 @@
 //! query is never taken for an absent name.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher as _;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foldhash::fast::{FixedState, RandomState};
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use tokio::sync::OnceCell;
 
 use crate::db::query_pool::QueryError;
 
-const SHARDS: usize = 16;
 /// How long a result other than "found" is valid.
 const SHORT_TTL: Duration = Duration::from_secs(1);
-/// Names that are being looked up, or were not found, per shard.
-const MAX_LOOKUPS: usize = 1_024;
+/// Maximum number of names that are being looked up, or were not found.
+const MAX_LOOKUPS: usize = 8_192;
 
 /// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +34,12 @@ pub(crate) enum Lookup<V> {
 /// The names that were looked up last.
 #[derive(Debug)]
 pub(crate) struct LookupCache<V> {
-    shards: Vec<Mutex<Shard<V>>>,
-    /// Per shard and generation.
-    capacity: usize,
+    found: Cache<Box<str>, V, UnitWeighter, RandomState>,
+    /// Locked only where a name is not found in the cache.
+    lookups: Mutex<Lookups<V>>,
 }
 
-#[derive(Debug)]
-struct Shard<V> {
-    new: HashMap<Box<str>, V, RandomState>,
-    old: HashMap<Box<str>, V, RandomState>,
-    lookups: HashMap<Box<str>, SharedLookup<V>, RandomState>,
-}
+type Lookups<V> = HashMap<Box<str>, SharedLookup<V>, RandomState>;
 
 /// One query that all concurrent lookups of a name wait for.
 #[derive(Debug)]
@@ -57,10 +51,9 @@ struct SharedLookup<V> {
 impl<V: Clone> LookupCache<V> {
     /// A cache of at most this many names.
     pub(crate) fn new(names: usize) -> Self {
-        let shard =
-            || Shard { new: HashMap::default(), old: HashMap::default(), lookups: HashMap::default() };
-        let shards = (0..SHARDS).map(|_| Mutex::new(shard())).collect();
-        Self { shards, capacity: (names / SHARDS / 2).max(1) }
+        let (hasher, lifecycle) = (RandomState::default(), DefaultLifecycle::default());
+        let found = Cache::with(names, names as u64, UnitWeighter, hasher, lifecycle);
+        Self { found, lookups: Mutex::default() }
     }
 
     /// Looks a name up in the cache, else by `query`, which has its own timeout.
@@ -69,7 +62,7 @@ impl<V: Clone> LookupCache<V> {
         name: &str,
         query: impl Future<Output = Result<Option<V>, QueryError>>,
     ) -> Lookup<V> {
-        if let Some(value) = self.get(name) {
+        if let Some(value) = self.found.get(name) {
             return Lookup::Found(value);
         }
         let shared = self.shared_lookup(name, Instant::now());
@@ -86,54 +79,43 @@ impl<V: Clone> LookupCache<V> {
         name: &str,
         query: impl Future<Output = Result<Option<V>, QueryError>>,
     ) -> Lookup<V> {
-        if let Some(value) = self.get(name) {
+        if let Some(value) = self.found.get(name) {
             return Lookup::Found(value);
         }
         let result = Lookup::of(query.await);
         if let Lookup::Found(value) = &result {
-            self.insert(name, value.clone());
+            self.found.insert(name.into(), value.clone());
         }
         result
     }
 
     /// Adds a name that exists.
     pub(crate) fn insert(&self, name: &str, value: V) {
-        let mut shard = self.shard(name);
-        shard.lookups.remove(name);
-        if shard.new.len() >= self.capacity {
-            let shard = &mut *shard;
-            mem::swap(&mut shard.new, &mut shard.old);
-            shard.new.clear();
-        }
-        shard.new.insert(name.into(), value);
-    }
-
-    fn get(&self, name: &str) -> Option<V> {
-        let shard = self.shard(name);
-        shard.new.get(name).or_else(|| shard.old.get(name)).cloned()
+        self.found.insert(name.into(), value);
+        self.lookups().remove(name);
     }
 
     fn shared_lookup(&self, name: &str, now: Instant) -> Arc<OnceCell<Lookup<V>>> {
-        let mut shard = self.shard(name);
-        if let Some(lookup) = shard.lookups.get(name)
+        let mut lookups = self.lookups();
+        if let Some(lookup) = lookups.get(name)
             && now.duration_since(lookup.since) < SHORT_TTL
         {
             return Arc::clone(&lookup.result);
         }
-        if shard.lookups.len() >= MAX_LOOKUPS {
-            shard.lookups.retain(|_, lookup| now.duration_since(lookup.since) < SHORT_TTL);
-        }
-        if shard.lookups.len() >= MAX_LOOKUPS {
-            shard.lookups.clear();
+        if lookups.len() >= MAX_LOOKUPS {
+            lookups.retain(|_, lookup| now.duration_since(lookup.since) < SHORT_TTL);
+            // At least half of the map is free after a cleaning, so that the cost per name stays constant.
+            if lookups.len() > MAX_LOOKUPS / 2 {
+                lookups.clear();
+            }
         }
         let result = Arc::default();
-        shard.lookups.insert(name.into(), SharedLookup { since: now, result: Arc::clone(&result) });
+        lookups.insert(name.into(), SharedLookup { since: now, result: Arc::clone(&result) });
         result
     }
 
-    fn shard(&self, name: &str) -> MutexGuard<'_, Shard<V>> {
-        let hash = FixedState::default().hash_one(name);
-        self.shards[(hash as usize) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    fn lookups(&self) -> MutexGuard<'_, Lookups<V>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,16 +175,13 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_an_absent_name_expires() {
-        let cache = LookupCache::new(SHARDS * 8);
-        for n in 0..10_000 {
+        let cache = LookupCache::new(1_000);
+        for n in 0..20_000 {
             cache.insert(&format!("c{n}"), ());
             drop(cache.shared_lookup(&format!("d{n}"), Instant::now()));
         }
-        let (kept, lookups) = cache.shards.iter().fold((0, 0), |(kept, lookups), shard| {
-            let shard = shard.lock().expect("not poisoned");
-            (kept + shard.new.len() + shard.old.len(), lookups + shard.lookups.len())
-        });
-        assert!(kept <= SHARDS * 8 && lookups <= SHARDS * MAX_LOOKUPS, "{kept} {lookups}");
+        let (kept, lookups) = (cache.found.len(), cache.lookups().len());
+        assert!(kept <= 1_000 && lookups <= MAX_LOOKUPS, "{kept} {lookups}");
 
         let start = Instant::now();
         let first = cache.shared_lookup("x", start);

@@ -170,8 +170,8 @@ impl LoadStore {
     }
 }
 
-/// Rows for COPY. Numbers follow the random order of generation, so that a code reveals nothing about the next one; rows
-/// are sorted by key, which makes the insertion into the index faster.
+/// Rows for COPY. Numbers follow the random order of generation, so that a code reveals nothing about the next one;
+/// rows are sorted by key, which makes the insertion into the index faster.
 fn copy_rows(load: i64, stored: i64, codes: &[Code]) -> String {
     let mut numbered: Vec<(i64, &Code)> = (stored + 1..).zip(codes).collect();
     numbered.sort_unstable_by(|(_, a), (_, b)| a.key.cmp(&b.key));

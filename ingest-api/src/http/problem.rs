@@ -1,7 +1,7 @@
 //! Error responses: RFC 9457 problems with a stable `code` and the invalid fields.
 //!
-//! Guarantees: a problem describes the client's own request and nothing else; an internal failure is logged and returned
-//! as 503 (retry) or 500, without internal detail.
+//! Guarantees: a problem describes the client's own request and nothing else; an internal failure is logged and
+//! returned as 503 (retry) or 500, without internal detail.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Where outcomes arrive: each one is cached and wakes its waiters. Outcomes that the consumer may have missed are looked
-//! up in Postgres.
+//! Where outcomes arrive: each one is cached and wakes its waiters. Outcomes that the consumer may have missed are
+//! looked up in Postgres.
 //!
 //! Order that matters: an outcome is cached *before* its waiters are woken and its pending request is removed; a waiter
 //! is registered *before* the cache is searched. So no client waits for an event that has passed.

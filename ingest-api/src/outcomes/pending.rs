@@ -1,8 +1,9 @@
 //! Requests that this instance has sent without an outcome yet, and the waiters for outcomes.
 //!
-//! Guarantees: the number of pending requests is bounded, for the instance and for each partition (one hot coupon cannot
-//! use up the places of all); a waiter that is registered before its request is sent is woken by the outcome, from
-//! whichever source; everything pending is looked up in Postgres by age, so no client waits for an event that has passed.
+//! Guarantees: the number of pending requests is bounded, for the instance and for each partition (one hot coupon
+//! cannot use up the places of all); a waiter that is registered before its request is sent is woken by the outcome,
+//! from whichever source; everything pending is looked up in Postgres by age, so no client waits for an event that has
+//! passed.
 
 use std::collections::HashMap;
 use std::pin::Pin;

@@ -1,8 +1,8 @@
 //! Sends values from Kafka's threads to waiting tasks, with one wake-up of the runtime for many values.
 //!
 //! Waking a task from a thread outside the runtime costs access to a shared queue, and a system call where a runtime
-//! thread sleeps. Acknowledgements and outcomes arrive in batches, so the cost is paid once per batch: the thread queues
-//! its values here and wakes one task, which wakes the others from within the runtime.
+//! thread sleeps. Acknowledgements and outcomes arrive in batches, so the cost is paid once per batch: the thread
+//! queues its values here and wakes one task, which wakes the others from within the runtime.
 //!
 //! Guarantees: queued values are delivered, in order, as long as the runtime lives; queueing never waits.
 

@@ -1,8 +1,8 @@
 //! Admission control before anything else: a request that would be rejected at a bound is rejected before its token is
 //! verified and its body is read. Ten times too many requests must not use the time of those that are accepted.
 //!
-//! It is an estimate, not a reservation: [`crate::outcomes::pending`] enforces the bounds. The 503 states nothing about the
-//! request, not even about one with an Idempotency-Key that may be decided already: it can be sent again.
+//! It is an estimate, not a reservation: [`crate::outcomes::pending`] enforces the bounds. The 503 states nothing
+//! about the request, not even about one with an Idempotency-Key that may be decided already: it can be sent again.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! A command: a valid request of an authorised caller, before it has an id. Its payload has a canonical form, from which
-//! the digest of an Idempotency-Key's body is made.
+//! A command: a valid request of an authorised caller, before it has an id. Its payload has a canonical form, from
+//! which the digest of an Idempotency-Key's body is made.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! The records that are sent and not acknowledged yet, and whether they are sent in batches.
 //!
-//! Kafka and its client do about as much work for a batch as for dozens of records in it, but a record that waits for a
-//! batch is late. So a few concurrent records are sent immediately; from [`BATCH_THRESHOLD`] on they are sent in batches,
-//! until none is in flight any more.
+//! Kafka and its client do about as much work for a batch as for dozens of records in it, but a record that waits for
+//! a batch is late. So a few concurrent records are sent immediately; from [`BATCH_THRESHOLD`] on they are sent in
+//! batches, until none is in flight any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

@@ -1,9 +1,9 @@
-//! Submits a request: an id, a place among the pending requests, Kafka's acknowledgement, `202`. If the client waits and
-//! the outcome arrives in time, the response is the outcome: a decided request is in the log, so its acknowledgement
-//! needs no wait.
+//! Submits a request: an id, a place among the pending requests, Kafka's acknowledgement, `202`. If the client waits
+//! and the outcome arrives in time, the response is the outcome: a decided request is in the log, so its
+//! acknowledgement needs no wait.
 //!
-//! Order that matters: the waiter is registered before the record is sent. Once it is sent, the request gets its outcome
-//! without this handler, which may be dropped at every `await`.
+//! Order that matters: the waiter is registered before the record is sent. Once it is sent, the request gets its
+//! outcome without this handler, which may be dropped at every `await`.
 
 use std::sync::Arc;
 use std::time::Instant;

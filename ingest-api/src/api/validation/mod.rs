@@ -1,8 +1,8 @@
-//! `GET /v1/codes/{code}/validation`: whether a user could redeem a code now, and with which discount. Reads Postgres and
-//! changes nothing.
+//! `GET /v1/codes/{code}/validation`: whether a user could redeem a code now, and with which discount. Reads Postgres
+//! and changes nothing.
 //!
-//! The [checks] and their order are those of a redeem. A deadline that has passed counts as lapsed, even before the owner
-//! of the partition has written it. The response is valid for this moment: only a redeem decides.
+//! The [checks] and their order are those of a redeem. A deadline that has passed counts as lapsed, even before the
+//! owner of the partition has written it. The response is valid for this moment: only a redeem decides.
 
 mod checks;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use checker::ApiResponse as ApiResponse;
+use checker::ApiResponse;
 use futures::StreamExt as _;
 use tokio::sync::watch;
 

@@ -33,7 +33,7 @@ pub mod stacks;
 pub mod verify;
 pub mod wait;
 
-pub use checker::ApiResponse as ApiResponse;
+pub use checker::ApiResponse;
 pub use claimants::Claimants;
 pub use coupon::Coupon;
 pub use environment::Environment;

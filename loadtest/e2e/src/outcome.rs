@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checker::{RequestHandle as RequestHandle, ApiResponse as ApiResponse};
+use checker::{ApiResponse, RequestHandle};
 use serde_json::{Value, json};
 use stampede_client::deed::Deed;
 use tokio::time::{Instant, sleep};
@@ -49,13 +49,13 @@ impl Environment {
                 Some(id) => self.poll(handle, request, &id).await,
                 None => self.send_once(handle, request).await,
             };
-            let response = response.map_or(ApiResponse::Nothing, |reply| reply.parsed());
+            let response = response.map_or(ApiResponse::Missing, |reply| reply.parsed());
             match response {
                 response if response.is_final() || response.is_gate() => return response,
-                ApiResponse::Nothing if request.key.is_none() && self.accepted_id(handle).is_none() => {
-                    return ApiResponse::Nothing;
+                ApiResponse::Missing if request.key.is_none() && self.accepted_id(handle).is_none() => {
+                    return ApiResponse::Missing;
                 }
-                ApiResponse::Pending | ApiResponse::Nothing | ApiResponse::Problem { status: 503, .. } => {}
+                ApiResponse::Pending | ApiResponse::Missing | ApiResponse::Problem { status: 503, .. } => {}
                 response => panic!("{request:?} received {response:?}"),
             }
             assert!(Instant::now() < deadline, "{request:?} has no outcome");
@@ -63,12 +63,12 @@ impl Environment {
                 sleep(BETWEEN_ATTEMPTS).await;
             }
         }
-        ApiResponse::Nothing
+        ApiResponse::Missing
     }
 
     /// The request id that the API returned, once it has.
     fn accepted_id(&self, handle: RequestHandle) -> Option<Box<str>> {
-        self.history.request(handle)?.given
+        self.history.request(handle)?.request_id
     }
 
     async fn poll(&self, handle: RequestHandle, request: Request<'_>, id: &str) -> Option<Reply> {

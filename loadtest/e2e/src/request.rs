@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checker::{RequestHandle as RequestHandle, Received as Received, ApiResponse as ApiResponse};
+use checker::{ApiResponse, Received, RequestHandle};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use stampede_client::deed::Deed;
@@ -82,7 +82,7 @@ impl Reply {
 
     /// What the response states about a request.
     pub fn parsed(&self) -> ApiResponse {
-        ApiResponse::of(self.status, &self.body)
+        ApiResponse::parse(self.status, &self.body)
     }
 
     async fn of(response: Result<reqwest::Response, reqwest::Error>) -> Option<Self> {
@@ -144,7 +144,7 @@ impl Environment {
         http: reqwest::RequestBuilder,
     ) -> Option<Reply> {
         let reply = self.send_http(http).await;
-        let received = reply.as_ref().map_or(Received::Nothing, |reply| Received::Answer {
+        let received = reply.as_ref().map_or(Received::Nothing, |reply| Received::Response {
             status: reply.status,
             body: reply.body.clone(),
         });

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::environment::Environment;
 use super::rng::Rng;
-use checker::{RequestHandle, Received, ApiResponse};
+use checker::{ApiResponse, Received, RequestHandle};
 use stampede_client::deed::Deed;
 use stampede_client::http::{Call, Lost, Reply};
 

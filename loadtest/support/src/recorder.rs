@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use checker::{RequestHandle, Received, History};
+use checker::{History, Received, RequestHandle};
 use stampede_client::transport::{HttpResponse, TransportError};
 use stampede_client::{Attempt, Observer};
 

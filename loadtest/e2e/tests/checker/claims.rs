@@ -1,6 +1,6 @@
 //! The checker sees what is planted: a forged world is found clean, and then broken in one place after another.
 
-use checker::{CheckConfig, Received, History, Invariant, check};
+use checker::{CheckConfig, History, Invariant, Received, check};
 use coupon_core::ids::RequestId;
 use local_stack::{Stack, StackConfig};
 use schemas::topics::{DEAD_LETTERS, RESPONSES};

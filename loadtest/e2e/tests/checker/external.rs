@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use checker::{CheckConfig, Received, History, Invariant, Report, Watch, check};
+use checker::{CheckConfig, History, Invariant, Received, Report, Watch, check};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use schemas::topics::REQUESTS;

@@ -1,6 +1,6 @@
 //! The same for a world in which codes have a life: each test breaks one thing that only a checker of lives can see.
 
-use checker::{Received, History, Invariant, check};
+use checker::{History, Invariant, Received, check};
 use local_stack::{Stack, StackConfig};
 use serde_json::{Value, json};
 

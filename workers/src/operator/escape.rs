@@ -1,4 +1,4 @@
-//! Escapes external text for a terminal: an escape sequence in a dead letter must not clear the operator's screen,
+//! Escapes external text for a terminal: an escape sequence in a dead letter must not clear the operator's console,
 //! rename the window, or disguise a line.
 
 /// At most `max` characters of the text; control and invisible characters are escaped.

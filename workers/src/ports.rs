@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use coupon_core::batch::{Batch, Decision, Position};
+use coupon_core::batch::{Decision, Position};
 use coupon_core::ids::{EmitSeq, Nonce, Offset, Partition, WriteNo};
 use coupon_core::interface::{
     CacheListName, CodeEntry, Input, LookupResults, Lookups, PartitionRow, Pop, Popped, ReadCodes,
@@ -19,7 +19,7 @@ use schemas::SchemaId;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::codec::decode::OwnedRawRecord;
-use crate::codec::messages::Message;
+use crate::codec::messages::{EncodedBatch, Message};
 
 /// Why a call has no result yet. The driver retries it with back-off.
 pub type PortError = Box<dyn std::error::Error + Send + Sync>;
@@ -189,7 +189,7 @@ pub trait Writer: Send + Sync {
     fn take_over(&self, nonce: Nonce) -> BoxFuture<'_, Result<PartitionRow, PortError>>;
 
     /// One call, sent once. Retried only when the machine requests it.
-    fn write(&self, batch: Arc<Batch>) -> BoxFuture<'_, WriteResult>;
+    fn write(&self, batch: Arc<EncodedBatch>) -> BoxFuture<'_, WriteResult>;
 
     /// The partition's row, once no write is in flight on it. Retried by the driver.
     fn read_back(&self) -> BoxFuture<'_, Result<PartitionRow, PortError>>;
@@ -205,7 +205,7 @@ pub trait Ledgers: Send + Sync {
 pub trait Publisher: Send + Sync {
     /// Publishes the responses, events and dead letters of a batch. Completes when the broker has acknowledged all of
     /// them; retries identically until then.
-    fn publish_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()>;
+    fn publish_batch(&self, batch: Arc<EncodedBatch>) -> BoxFuture<'_, ()>;
 
     /// The same for an outbox entry of an earlier owner.
     fn publish_entry(&self, partition: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()>;

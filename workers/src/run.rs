@@ -267,7 +267,6 @@ impl Worker {
             pool: self.pool,
             warm_connections: self.warm_connections,
             worker: self.name,
-            messages: self.messages,
         };
         Setup {
             ports: Ports {
@@ -278,6 +277,7 @@ impl Worker {
             },
             machine: Config { batch_records: args.batch_records as usize, ..Config::default() },
             decoder: self.decoder,
+            messages: self.messages,
         }
     }
 }

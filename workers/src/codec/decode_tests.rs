@@ -49,9 +49,7 @@ fn headers(id: &str) -> RequestHeaders<'_> {
 /// The dead letter's reason, and whether its request gets an outcome.
 fn dead_letter(record: &Record) -> Option<(&'static str, bool)> {
     match &record.payload {
-        Payload::Unreadable { dead_letter: letter, request: answer } => {
-            Some((letter.reason, answer.is_some()))
-        }
+        Payload::Unreadable { dead_letter: letter, request } => Some((letter.reason, request.is_some())),
         _ => None,
     }
 }
@@ -218,8 +216,8 @@ fn an_undecodable_request_gets_an_outcome_only_if_its_headers_can_be_stored() {
         assert_eq!(dead_letter(&record), Some(("bad_magic", false)), "{what}");
     }
     let record = record_in(home_of("summer"), Some("summer"), b"{}", headers(&id)).unwrap();
-    let Payload::Unreadable { request: Some(answer), .. } = record.payload else { unreachable!() };
-    assert_eq!((&*answer.user, &*answer.coupon_id), ("ann", "summer"));
+    let Payload::Unreadable { request: Some(request), .. } = record.payload else { unreachable!() };
+    assert_eq!((&*request.user, &*request.coupon_id), ("ann", "summer"));
 }
 
 #[test]

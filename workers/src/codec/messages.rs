@@ -1,9 +1,10 @@
 //! The events and dead letters of a batch, as messages ready to be produced.
 //!
-//! The ledger stores them with the batch and the publisher produces them. Both use this module, so a takeover that
+//! They are encoded once: the ledger stores and the publisher produces the same [`EncodedBatch`], so a takeover that
 //! publishes them again from the outbox publishes the same bytes.
 
 use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use coupon_core::batch::{Batch, Event};
 use coupon_core::ids::{Offset, Partition};
@@ -30,6 +31,34 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
     /// Headers, in alphabetical order of their names.
     pub headers: Vec<(Cow<'static, str>, String)>,
+}
+
+/// A batch with its events and dead letters, which are encoded on first use.
+#[derive(Debug)]
+pub struct EncodedBatch {
+    batch: Arc<Batch>,
+    encoder: Messages,
+    messages: OnceLock<Vec<Message>>,
+}
+
+impl EncodedBatch {
+    /// Nothing is encoded yet.
+    #[must_use]
+    pub const fn new(batch: Arc<Batch>, encoder: Messages) -> Self {
+        Self { batch, encoder, messages: OnceLock::new() }
+    }
+
+    /// The batch.
+    #[must_use]
+    pub const fn batch(&self) -> &Arc<Batch> {
+        &self.batch
+    }
+
+    /// Its events and dead letters, in the order in which they are stored.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        self.messages.get_or_init(|| self.encoder.of(&self.batch))
+    }
 }
 
 /// Encodes the messages of batches.

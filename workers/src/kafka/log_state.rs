@@ -55,7 +55,7 @@ impl LogState {
         if next < *low {
             return Err(format!(
                 "{log} begins at offset {low}, but the next offset to decide is {next}: retention has removed {} \
-                 undecided records; nothing is skipped without workers repair",
+                 records that are not decided; nothing is skipped without workers repair",
                 low.0 - next.0
             ));
         }
@@ -130,7 +130,7 @@ mod tests {
             ),
             (
                 LogState { low: Offset(23), last: LastRecord::OutOfBounds, ..state() },
-                "removed 3 undecided records",
+                "removed 3 records that are not decided",
             ),
             (LogState { last: LastRecord::Digest(8), ..state() }, "is not the one"),
             (LogState { last: LastRecord::Missing, ..state() }, "has lost the record"),

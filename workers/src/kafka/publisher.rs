@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coupon_core::batch::{Batch, Decision};
+use coupon_core::batch::Decision;
 use coupon_core::ids::Partition;
 use futures::future::{BoxFuture, FutureExt as _};
 use rdkafka::ClientContext;
@@ -31,7 +31,7 @@ use schemas::{
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
-use crate::codec::messages::{Message, Messages};
+use crate::codec::messages::{EncodedBatch, Message};
 use crate::codec::response;
 use crate::crash_points::{Point, pass};
 use crate::kafka::client_log;
@@ -119,7 +119,6 @@ pub struct KafkaPublisher {
     with_linger: Arc<Producer>,
     responses: Encoder<CouponResponse>,
     requests: Encoder<CouponRequest>,
-    messages: Messages,
     topics: Topics,
 }
 
@@ -137,7 +136,6 @@ impl KafkaPublisher {
             topics,
             responses: Encoder::new(registry.id_of(Subject::Response)),
             requests: Encoder::new(registry.id_of(Subject::Request)),
-            messages: Messages::new(registry.id_of(Subject::Event)),
         })
     }
 
@@ -277,10 +275,11 @@ async fn send(producer: &Producer, record: BaseRecord<'_, [u8], [u8], Arc<Delive
 }
 
 impl Publisher for KafkaPublisher {
-    fn publish_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()> {
+    fn publish_batch(&self, encoded: Arc<EncodedBatch>) -> BoxFuture<'_, ()> {
         async move {
-            let messages = self.messages.of(&batch);
-            self.publish(batch.fence.partition, [&batch.decisions, &batch.duplicates], &messages).await;
+            let batch = encoded.batch();
+            let decisions: [&[Decision]; 2] = [&batch.decisions, &batch.duplicates];
+            self.publish(batch.fence.partition, decisions, encoded.messages()).await;
         }
         .boxed()
     }

@@ -127,7 +127,7 @@ pub fn verify(partition: Partition, current: Identity, recorded: Option<Uuid>) -
     match (current, recorded) {
         (Identity::Known(current), Some(recorded)) if current != recorded => Err(format!(
             "partition {partition} of {REQUESTS} was recreated: its topic id is {current}, and the decisions in \
-             Postgres belong to {recorded}; undecided records of the old topic are lost, and nothing is decided \
+             Postgres belong to {recorded}; records of the old topic that are not decided are lost, and nothing is decided \
              without workers repair"
         )),
         (Identity::Deleted, Some(_)) => Err(format!(

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use coupon_core::batch::Batch;
 use coupon_core::ids::{EmitSeq, Nonce, Partition};
 use coupon_core::interface::{Input, WriteResult};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::backoff::{pause_before_write, retry_until_ok};
+use crate::codec::messages::EncodedBatch;
 use crate::crash_points::{Point, pass};
 use crate::metrics::{self, PartitionMetrics, Stage};
 use crate::ports::{DriverEvent, Writer};
@@ -22,7 +22,7 @@ pub(super) enum Call {
     /// One call, sent once.
     Write {
         /// The batch.
-        batch: Arc<Batch>,
+        batch: Arc<EncodedBatch>,
         /// How many calls in a row failed before this one.
         backoff: u32,
     },
@@ -51,10 +51,11 @@ pub(super) async fn perform_calls(
             }
             Call::Write { batch, backoff } => {
                 pause_before_write(backoff).await;
-                if batch.watermark > watermark {
+                let next_watermark = batch.batch().watermark;
+                if next_watermark > watermark {
                     pass(Point::BeforeWatermark).await;
                 }
-                let moved = std::mem::replace(&mut watermark, batch.watermark) != batch.watermark;
+                let moved = std::mem::replace(&mut watermark, next_watermark) != next_watermark;
                 let input = write(&*writer, batch, &metrics).await;
                 if moved {
                     pass(Point::BeforeCommitOffset).await;
@@ -73,8 +74,8 @@ pub(super) async fn perform_calls(
     }
 }
 
-async fn write(writer: &dyn Writer, batch: Arc<Batch>, metrics: &PartitionMetrics) -> Input {
-    let fence = batch.fence;
+async fn write(writer: &dyn Writer, batch: Arc<EncodedBatch>, metrics: &PartitionMetrics) -> Input {
+    let fence = batch.batch().fence;
     pass(Point::BeforeWrite).await;
     let began = Instant::now();
     let result = writer.write(batch).await;

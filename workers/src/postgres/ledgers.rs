@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use coupon_core::batch::Batch;
 use coupon_core::ids::{EmitSeq, Nonce, Partition};
 use coupon_core::interface::{CodeEntry, LookupResults, Lookups, PartitionRow, ReadCodes, WriteResult};
 use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
@@ -12,7 +11,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use super::{PgLedger, PgReader, WarmConnections};
-use crate::codec::messages::Messages;
+use crate::codec::messages::EncodedBatch;
 use crate::ports::{Ledger, Ledgers, OutboxEntry, PortError, Writer};
 
 /// Opens a ledger for each ownership.
@@ -25,14 +24,12 @@ pub struct PgLedgers {
     pub warm_connections: Arc<WarmConnections>,
     /// The name of this worker.
     pub worker: String,
-    /// Encodes events and dead letters.
-    pub messages: Messages,
 }
 
 impl Ledgers for PgLedgers {
     fn open(&self, partition: Partition) -> (Arc<dyn Ledger>, Arc<dyn Writer>) {
         let reader = PgReader::new(self.pool.clone());
-        let writer = PgLedger::new(&self.options, reader.clone(), partition, &self.worker, self.messages)
+        let writer = PgLedger::new(&self.options, reader.clone(), partition, &self.worker)
             .with_warm_connections(Arc::clone(&self.warm_connections));
         (Arc::new(Reader { partition, reader, pool: self.pool.clone() }), Arc::new(writer))
     }
@@ -71,7 +68,7 @@ impl Writer for PgLedger {
         Self::take_over(self, nonce).map_err(PortError::from).boxed()
     }
 
-    fn write(&self, batch: Arc<Batch>) -> BoxFuture<'_, WriteResult> {
+    fn write(&self, batch: Arc<EncodedBatch>) -> BoxFuture<'_, WriteResult> {
         async move { Self::write(self, &batch).await }.boxed()
     }
 

@@ -34,7 +34,6 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Mutex;
 
-use crate::codec::messages::Messages;
 use connection::{WriteConnection, write_options};
 
 /// Reads from the ledger; one for a whole worker, cheap to clone.
@@ -59,7 +58,6 @@ pub struct PgLedger {
     partition: Partition,
     worker: String,
     application_name: String,
-    messages: Messages,
     connection: Mutex<WriteConnection>,
     warm_connections: Option<Arc<WarmConnections>>,
 }
@@ -67,19 +65,13 @@ pub struct PgLedger {
 impl PgLedger {
     /// Connects on first use. `worker` is stored in the partition's row, for operators.
     #[must_use]
-    pub fn new(
-        options: &PgConnectOptions,
-        reader: PgReader,
-        partition: Partition,
-        worker: &str,
-        messages: Messages,
-    ) -> Self {
+    pub fn new(options: &PgConnectOptions, reader: PgReader, partition: Partition, worker: &str) -> Self {
         let application_name = format!("stampede-partition-{partition}");
         let options = write_options(options, &application_name);
         let connection = Mutex::new(WriteConnection::new(options.clone()));
         let worker = worker.to_owned();
         let warm_connections = None;
-        Self { options, reader, partition, worker, application_name, messages, connection, warm_connections }
+        Self { options, reader, partition, worker, application_name, connection, warm_connections }
     }
 
     /// Takes over with one of these connections, if one is ready.

@@ -91,6 +91,11 @@ pub(super) fn redeemed(
     }
 }
 
+/// The identity of a request id, as it is stored.
+pub(super) const fn identity(id: RequestId) -> Uuid {
+    Uuid::from_u128(id.identity)
+}
+
 /// A request id in two columns, from `at` on.
 pub(super) fn request_id(row: &PgRow, at: usize) -> Result<RequestId, LedgerError> {
     Ok(RequestId { identity: row.try_get::<Uuid, _>(at)?.as_u128(), body: row.try_get(at + 1)? })

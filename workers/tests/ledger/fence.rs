@@ -26,7 +26,7 @@ async fn a_takeover_fences_the_previous_owner_and_returns_its_position() {
     assert_eq!((row.position, row.next_emit_seq), (batch.position, old.row.next_emit_seq));
 
     let late = old.claims(3, &["cid"]);
-    assert_eq!(old.ledger.write(&old.deciding(late)).await, WriteResult::Fenced);
+    assert_eq!(old.try_write(&old.deciding(late)).await, WriteResult::Fenced);
     assert_eq!(old.number("select count(*) from claims").await, 2);
 }
 
@@ -37,7 +37,7 @@ async fn the_same_call_twice_is_written_once_and_the_row_has_its_attempt() {
     let mut batch = owner.deciding(claims);
     batch.fence.attempt = Attempt(41);
     owner.write(&batch).await;
-    assert_eq!(owner.ledger.write(&batch).await, WriteResult::Fenced);
+    assert_eq!(owner.try_write(&batch).await, WriteResult::Fenced);
     let row = owner.ledger.read_back().await.unwrap();
     assert_eq!(row, owner.row);
     assert_eq!(row.attempt, Some(Attempt(41)));
@@ -51,11 +51,11 @@ async fn an_offset_or_a_watermark_never_moves_backwards() {
     owner.write(&batch).await;
     let mut backwards = owner.batch();
     backwards.position.next_offset.0 -= 1;
-    assert!(matches!(owner.ledger.write(&backwards).await, WriteResult::Mismatch(_)));
+    assert!(matches!(owner.try_write(&backwards).await, WriteResult::Mismatch(_)));
     let mut ahead = owner.batch();
     ahead.watermark = owner.row.next_emit_seq;
     assert!(
-        matches!(owner.ledger.write(&ahead).await, WriteResult::Mismatch(_)),
+        matches!(owner.try_write(&ahead).await, WriteResult::Mismatch(_)),
         "the watermark never passes unpublished entries"
     );
     assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
@@ -96,7 +96,7 @@ async fn a_write_waits_for_a_row_locked_by_another_session_and_then_retries() {
     sqlx::raw_sql("begin; select * from partitions for update").execute(&mut other).await.unwrap();
     let claims = owner.claims(1, &["ann"]);
     let batch = owner.deciding(claims);
-    assert_eq!(owner.ledger.write(&batch).await, WriteResult::Retry);
+    assert_eq!(owner.try_write(&batch).await, WriteResult::Retry);
     sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     owner.write(&batch).await;
 }
@@ -116,12 +116,12 @@ async fn a_call_whose_connection_is_cut_is_unknown_and_the_row_shows_that_it_was
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let (result, ()) = tokio::join!(owner.ledger.write(&batch), cut);
+    let (result, ()) = tokio::join!(owner.try_write(&batch), cut);
     assert!(matches!(result, WriteResult::Unknown | WriteResult::Retry), "{result:?}");
     sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
     assert_eq!(owner.ledger.read_back().await.unwrap(), owner.row);
     assert_eq!(
-        owner.ledger.write(&batch).await,
+        owner.try_write(&batch).await,
         WriteResult::Written,
         "the identical call, on a new connection"
     );

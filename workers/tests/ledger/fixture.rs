@@ -1,6 +1,7 @@
 //! A database for each test, on the Postgres that all tests of this binary share, with one coupon and an owner that
 //! writes to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coupon_core::batch::{Batch, Decision, Fence, StockChange, StockRow, Verdict};
@@ -13,7 +14,7 @@ use schemas::SchemaId;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, PgPool};
-use workers::codec::messages::Messages;
+use workers::codec::messages::{EncodedBatch, Messages};
 use workers::postgres::{PgLedger, PgReader, read_pool};
 
 /// 2026-01-01.
@@ -162,9 +163,15 @@ impl Fixture {
         batch
     }
 
+    /// Writes a batch.
+    pub(crate) async fn try_write(&self, batch: &Batch) -> WriteResult {
+        let encoded = EncodedBatch::new(Arc::new(batch.clone()), Messages::new(SchemaId(3)));
+        self.ledger.write(&encoded).await
+    }
+
     /// Writes a batch, which must succeed, and updates the cached rows.
     pub(crate) async fn write(&mut self, batch: &Batch) {
-        assert_eq!(self.ledger.write(batch).await, WriteResult::Written);
+        assert_eq!(self.try_write(batch).await, WriteResult::Written);
         self.row.write_no = batch.fence.write_no;
         self.row.attempt = Some(batch.fence.attempt);
         self.row.position = batch.position;
@@ -185,7 +192,7 @@ impl Fixture {
 }
 
 pub(crate) fn ledger(options: &PgConnectOptions, pool: &PgPool, worker: &str) -> PgLedger {
-    PgLedger::new(options, PgReader::new(pool.clone()), PARTITION, worker, Messages::new(SchemaId(3)))
+    PgLedger::new(options, PgReader::new(pool.clone()), PARTITION, worker)
 }
 
 /// The code with this number.

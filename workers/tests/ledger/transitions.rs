@@ -23,7 +23,7 @@ const ROWS: &str = "
 /// The error of a rejected batch, of which nothing may have been written.
 async fn mismatch(owner: &Fixture, batch: &Batch) -> String {
     let before = owner.number(ROWS).await;
-    let result = owner.ledger.write(batch).await;
+    let result = owner.try_write(batch).await;
     assert_eq!(owner.number(ROWS).await, before, "a rejected batch writes nothing");
     let WriteResult::Mismatch(reason) = result else { unreachable!("{result:?}") };
     reason
@@ -162,7 +162,7 @@ async fn a_redemption_is_rolled_back_once_and_an_order_has_one_live_redemption_o
     assert!(mismatch(&owner, &owner.publishing(twice)).await.contains("redemptions_live"));
     let mut again = owner.batch();
     again.decisions = vec![redeem(5, "ann", 1, "order-2")];
-    assert_eq!(owner.ledger.write(&owner.publishing(again)).await, WriteResult::AlreadyDecided);
+    assert_eq!(owner.try_write(&owner.publishing(again)).await, WriteResult::AlreadyDecided);
 
     let mut unknown = owner.batch();
     unknown.rolled_back = vec![rolled_back(77, false)];
@@ -322,7 +322,7 @@ async fn a_batch_of_claims_without_holds_calls_only_write_batch() {
     owner.write(&plain).await;
     let after = StockRow { cursor: 3, claimed: 3, ..owner.stock };
     let holding = batch(&owner, vec![claim_with_hold(4, "dan", 3)], after);
-    assert_eq!(owner.ledger.write(&holding).await, WriteResult::Retry, "a hold needs the other function");
+    assert_eq!(owner.try_write(&holding).await, WriteResult::Retry, "a hold needs the other function");
 }
 
 #[tokio::test]
@@ -344,13 +344,13 @@ async fn text_that_postgres_rejects_is_rejected_as_data_in_every_column() {
         for decision in [redeem(5, "ann", 1, order), lock] {
             let mut batch = owner.batch();
             batch.decisions = vec![decision];
-            let result = owner.ledger.write(&owner.publishing(batch)).await;
+            let result = owner.try_write(&owner.publishing(batch)).await;
             assert!(matches!(result, WriteResult::DataRejected(_)), "{order:?}: {result:?}");
         }
         let held = status(ClaimState::Claimed, Some(HOLD), None, None);
         let mut batch = owner.batch();
         batch.claims = vec![change(&held, stored_claim(1, "ann", 1, locked))];
-        let result = owner.ledger.write(&batch).await;
+        let result = owner.try_write(&batch).await;
         assert!(matches!(result, WriteResult::DataRejected(_)), "{order:?}: {result:?}");
     }
 }

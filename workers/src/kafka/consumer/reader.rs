@@ -228,7 +228,7 @@ fn report_error(partitions: &BTreeMap<i32, ReadState>, error: &KafkaError) {
     }
 }
 
-/// Pauses a partition, or resumes it at its next offset, as its flags say.
+/// Pauses a partition, or resumes it at its next offset, according to its flags.
 ///
 /// It changes the assignment and does not call `pause` and `resume`: librdkafka's thread notices a `resume` only when
 /// something else wakes it, up to a second later, and a backlog that makes its owner pause and resume all the time is

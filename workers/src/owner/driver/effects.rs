@@ -128,6 +128,7 @@ impl Driver {
         self.status.record_write(batch.fence.write_no);
         self.position = batch.position;
         self.metrics.durable(&batch);
+        let batch = self.encoded(batch);
         let (publisher, metrics) = (Arc::clone(&self.ports.publisher), self.metrics.clone());
         self.spawn(async move {
             let began = Instant::now();

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coupon_core::batch::Position;
+use coupon_core::batch::{Batch, Position};
 use coupon_core::ids::{Millis, Offset, Partition};
 use coupon_core::interface::{Effect, Input, PartitionRow, Release};
 use coupon_core::machine::{Config, Machine};
@@ -28,6 +28,7 @@ use super::cache_lists::CacheLists;
 use super::status::{PartitionState, StatusHandle};
 use super::write_task::{Call, perform_calls};
 use crate::codec::decode::RecordDecoder;
+use crate::codec::messages::{EncodedBatch, Messages};
 use crate::crash_points::{Point, pass};
 use crate::metrics::PartitionMetrics;
 use crate::ports::{ConsumerCommand, DriverEvent, Fetched, InFlight, Ledger, Ownership, Ports};
@@ -63,6 +64,8 @@ pub struct Setup {
     pub machine: Config,
     /// Decodes records whose schema the consumer thread did not have.
     pub decoder: RecordDecoder,
+    /// Encodes events and dead letters.
+    pub messages: Messages,
 }
 
 /// One ownership of one partition.
@@ -72,6 +75,9 @@ pub struct Driver {
     ports: Ports,
     ledger: Arc<dyn Ledger>,
     decoder: RecordDecoder,
+    messages: Messages,
+    /// The batch of the last write; its messages are encoded once for writes and publication.
+    last_write: Option<Arc<EncodedBatch>>,
     machine: Machine,
     effects: Vec<Effect>,
     events: UnboundedSender<DriverEvent>,
@@ -123,6 +129,8 @@ impl Driver {
             ports: setup.ports.clone(),
             ledger,
             decoder: setup.decoder.clone(),
+            messages: setup.messages,
+            last_write: None,
             machine: Machine::new(partition, setup.machine.clone(), rand::random()),
             effects: Vec::new(),
             events,
@@ -306,7 +314,11 @@ impl Driver {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::TakeOver { nonce } => self.call(Call::TakeOver(nonce)),
-            Effect::Write { batch, backoff } => self.call(Call::Write { batch, backoff }),
+            Effect::Write { batch, backoff } => {
+                let batch = self.encoded(batch);
+                self.last_write = Some(Arc::clone(&batch));
+                self.call(Call::Write { batch, backoff });
+            }
             Effect::ReadBack => self.call(Call::ReadBack),
             Effect::CheckLog { position } => self.check_log(position),
             Effect::Consume { from } => self.consume(from),
@@ -325,6 +337,14 @@ impl Driver {
             Effect::Tick => self.tick(),
             Effect::Released(release) => self.released(release),
         }
+    }
+
+    /// The batch of the last write, or else a new one.
+    fn encoded(&mut self, batch: Arc<Batch>) -> Arc<EncodedBatch> {
+        self.last_write
+            .take()
+            .filter(|last| Arc::ptr_eq(last.batch(), &batch))
+            .unwrap_or_else(|| Arc::new(EncodedBatch::new(batch, self.messages)))
     }
 
     fn send_command(&self, command: ConsumerCommand) {

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use schemas::SchemaId;
 use tokio::sync::Notify;
 
+use crate::codec::messages::EncodedBatch;
 use crate::ports::{
     ConsumerCommand, Delivery, DriverEvent, Fetched, Ledger, Ledgers, Log, OutboxEntry, PortError, Publisher,
     Stock, Writer,
@@ -187,12 +188,12 @@ impl Writer for ScriptedPorts {
         async move { Ok(row) }.boxed()
     }
 
-    fn write(&self, batch: Arc<Batch>) -> BoxFuture<'_, WriteResult> {
+    fn write(&self, batch: Arc<EncodedBatch>) -> BoxFuture<'_, WriteResult> {
         async move {
             self.0.until(|script| !script.writes_hang.load(Ordering::Relaxed)).await;
             let result = self.0.write_results.lock().unwrap().pop().unwrap_or(WriteResult::Written);
             if result == WriteResult::Written {
-                self.0.written.lock().unwrap().push(batch);
+                self.0.written.lock().unwrap().push(Arc::clone(batch.batch()));
                 self.0.changed.notify_waiters();
             }
             result
@@ -216,8 +217,8 @@ impl Writer for ScriptedPorts {
 }
 
 impl Publisher for ScriptedPorts {
-    fn publish_batch(&self, batch: Arc<Batch>) -> BoxFuture<'_, ()> {
-        async move { self.0.published.lock().unwrap().extend(batch.emit_seq) }.boxed()
+    fn publish_batch(&self, batch: Arc<EncodedBatch>) -> BoxFuture<'_, ()> {
+        async move { self.0.published.lock().unwrap().extend(batch.batch().emit_seq) }.boxed()
     }
 
     fn publish_entry(&self, _: Partition, entry: OutboxEntry) -> BoxFuture<'_, ()> {

@@ -29,7 +29,12 @@ fn setup(script: &Arc<Script>) -> Setup {
         ledgers: Arc::new(scripted()),
         publisher: Arc::new(scripted()),
     };
-    Setup { ports, machine: Config::default(), decoder: RecordDecoder::new(OWN, 1) }
+    Setup {
+        ports,
+        machine: Config::default(),
+        decoder: RecordDecoder::new(OWN, 1),
+        messages: Messages::new(OWN),
+    }
 }
 
 fn driver(script: &Arc<Script>) -> Driver {
@@ -201,7 +206,7 @@ async fn records_behind_one_whose_schema_is_fetched_wait_for_it() {
 async fn reading_is_restarted_only_if_the_log_still_matches() {
     let Running { script, end, .. } = run(Script::default());
     script.started.notified().await;
-    *script.log_mismatch.lock().unwrap() = Some("retention has removed undecided records".to_owned());
+    *script.log_mismatch.lock().unwrap() = Some("retention has removed records".to_owned());
     let delivery = script.delivery.lock().unwrap().clone().unwrap();
     delivery.events.send(DriverEvent::Fetched(Fetched::Revalidate("out of range".to_owned()))).unwrap();
     let Ended::Stopped(text) = end.await.unwrap() else { unreachable!("it must stop") };

@@ -37,23 +37,23 @@ sql_function! {
             p_day: "date '1970-01-01' + $::int" = day_of(batch);
         }
         each claim in rows.claims() => {
-            c_identity: "uuid" = identity(claim.decision.id);
-            c_body: "bigint" = claim.decision.id.body;
+            c_identity: "uuid" = identity(claim.decision.request.id);
+            c_body: "bigint" = claim.decision.request.id.body;
             c_coupon: "bigint" = claim.coupon.0;
             c_number: "bigint" = claim.number.0;
             c_offset: "bigint" = claim.decision.offset.0;
             c_ms: "bigint" = claim.decision.decided.0;
-            c_user: "text" = &*claim.decision.user;
+            c_user: "text" = &*claim.decision.request.user;
         }
         each rejection in rows.rejections() => {
-            o_identity: "uuid" = identity(rejection.decision.id);
-            o_body: "bigint" = rejection.decision.id.body;
+            o_identity: "uuid" = identity(rejection.decision.request.id);
+            o_body: "bigint" = rejection.decision.request.id.body;
             o_coupon: "bigint" = rejection.decision.coupon.map(|coupon| coupon.0);
             o_offset: "bigint" = rejection.decision.offset.0;
             o_ms: "bigint" = rejection.decision.decided.0;
-            o_kind: "text" = rejection.decision.kind.as_str();
+            o_kind: "text" = rejection.decision.request.kind.as_str();
             o_reason: "text" = rejection.reason;
-            o_user: "text" = &*rejection.decision.user;
+            o_user: "text" = &*rejection.decision.request.user;
             o_target: "text" = rejection.unknown_coupon_id();
         }
         each stock in rows.batch.stock.iter() => {
@@ -112,7 +112,7 @@ struct Rejection<'b> {
 impl<'b> Rejection<'b> {
     /// The coupon id of the request, if no such coupon exists: the row then refers to no coupon.
     fn unknown_coupon_id(&self) -> Option<&'b str> {
-        self.decision.coupon.is_none().then_some(&*self.decision.coupon_id)
+        self.decision.coupon.is_none().then_some(&*self.decision.request.coupon_id)
     }
 }
 
@@ -161,7 +161,7 @@ impl<'b> BatchRows<'b> {
     /// Requests that are published with this batch, and whose outcomes are in rows of other tables or batches.
     fn stored_elsewhere(&self) -> impl Iterator<Item = RequestId> {
         let transitions = self.transitions.into_iter().flat_map(TransitionRows::ids);
-        transitions.chain(self.batch.duplicates.iter().map(|decision| decision.id))
+        transitions.chain(self.batch.duplicates.iter().map(|decision| decision.request.id))
     }
 }
 

@@ -46,13 +46,13 @@ sql_function! {
             u_lapsed: "bigint" = millis(change.change.claim.status.lapsed);
         }
         each claim in rows.claims.iter() => {
-            c_identity: "uuid" = identity(claim.decision.id);
-            c_body: "bigint" = claim.decision.id.body;
+            c_identity: "uuid" = identity(claim.decision.request.id);
+            c_body: "bigint" = claim.decision.request.id.body;
             c_coupon: "bigint" = claim.coupon.0;
             c_number: "bigint" = claim.number.0;
             c_offset: "bigint" = claim.decision.offset.0;
             c_ms: "bigint" = claim.decision.decided.0;
-            c_user: "text" = &*claim.decision.user;
+            c_user: "text" = &*claim.decision.request.user;
             c_first_hold: "bigint" = millis(claim.first_hold);
             c_state: "smallint" = state_no(claim.status.state);
             c_hold_until: "bigint" = millis(claim.status.hold_until);
@@ -66,14 +66,14 @@ sql_function! {
             b_ms: "bigint" = rollback.at.0;
         }
         each redeemed in rows.redemptions.iter() => {
-            d_identity: "uuid" = identity(redeemed.decision.id);
-            d_body: "bigint" = redeemed.decision.id.body;
+            d_identity: "uuid" = identity(redeemed.decision.request.id);
+            d_body: "bigint" = redeemed.decision.request.id.body;
             d_coupon: "bigint" = redeemed.coupon.0;
             d_number: "bigint" = redeemed.changed.number.0;
             d_offset: "bigint" = redeemed.decision.offset.0;
             d_ms: "bigint" = redeemed.redemption.redeemed.0;
             d_claimed: "bigint" = millis(redeemed.changed.claimed);
-            d_user: "text" = &*redeemed.decision.user;
+            d_user: "text" = &*redeemed.decision.request.user;
             d_order: "text" = &*redeemed.redemption.order;
             d_amount: "text" = redeemed.redemption.amount.to_string();
             d_discount: "text" = redeemed.redemption.discount.to_string();
@@ -82,13 +82,13 @@ sql_function! {
             d_rolled_back: "bigint" = millis(redeemed.rolled_back);
         }
         each other in rows.others.iter() => {
-            a_identity: "uuid" = identity(other.decision.id);
-            a_body: "bigint" = other.decision.id.body;
+            a_identity: "uuid" = identity(other.decision.request.id);
+            a_body: "bigint" = other.decision.request.id.body;
             a_coupon: "bigint" = other.coupon.0;
             a_offset: "bigint" = other.decision.offset.0;
             a_ms: "bigint" = other.decision.decided.0;
-            a_kind: "text" = other.decision.kind.as_str();
-            a_user: "text" = &*other.decision.user;
+            a_kind: "text" = other.decision.request.kind.as_str();
+            a_user: "text" = &*other.decision.request.user;
             a_number: "bigint" = other.changed.number.0;
             a_state: "smallint" = other.changed.state.map(state_no);
             a_claimed: "bigint" = millis(other.changed.claimed);
@@ -177,8 +177,9 @@ impl<'b> TransitionRows<'b> {
             rolled_back: batch.rolled_back.iter().filter(|rollback| !rollback.made_here).collect(),
         };
         for decision in &batch.decisions {
-            rows.add(decision, &mut folded)
-                .map_err(|error| format!("request {} ({}): {error}", decision.id, decision.kind))?;
+            rows.add(decision, &mut folded).map_err(|error| {
+                format!("request {} ({}): {error}", decision.request.id, decision.request.kind)
+            })?;
         }
         folded.ensure_used_up()?;
         Ok(Some(rows))
@@ -189,13 +190,13 @@ impl<'b> TransitionRows<'b> {
             return Ok(());
         }
         let coupon = decision.coupon.ok_or("accepted without a coupon")?;
-        if (decision.kind == Kind::Claim) != matches!(decision.verdict, Verdict::Claimed { .. }) {
+        if (decision.request.kind == Kind::Claim) != matches!(decision.verdict, Verdict::Claimed { .. }) {
             return Err("its kind has no such verdict");
         }
         match &decision.verdict {
             Verdict::Rejected(_) => {}
             Verdict::Claimed { number, hold_until, .. } => {
-                let status = match folded.claims.remove(&decision.id) {
+                let status = match folded.claims.remove(&decision.request.id) {
                     Some(claim) if (claim.coupon, claim.number) != (coupon, *number) => {
                         return Err("its claim is of another code");
                     }
@@ -205,13 +206,13 @@ impl<'b> TransitionRows<'b> {
                 let (number, first_hold) = (*number, *hold_until);
                 self.claims.push(Claimed { decision, coupon, number, first_hold, status });
             }
-            Verdict::Changed(changed) if decision.kind == Kind::Redeem => {
+            Verdict::Changed(changed) if decision.request.kind == Kind::Redeem => {
                 let redemption = redemption_of(decision, changed)?;
-                let rolled_back = folded.rolled_back.remove(&decision.id);
+                let rolled_back = folded.rolled_back.remove(&decision.request.id);
                 self.redemptions.push(Redeemed { decision, coupon, changed, redemption, rolled_back });
             }
             Verdict::Changed(changed) => {
-                if (decision.kind == Kind::Rollback) != changed.redemption.is_some() {
+                if (decision.request.kind == Kind::Rollback) != changed.redemption.is_some() {
                     return Err("only a rollback refers to a redemption");
                 }
                 self.others.push(Other { decision, coupon, changed });
@@ -222,9 +223,9 @@ impl<'b> TransitionRows<'b> {
 
     /// Requests whose outcomes are written here, and not by `write_batch`.
     pub(super) fn ids(&self) -> impl Iterator<Item = RequestId> {
-        let claims = self.claims.iter().map(|claim| claim.decision.id);
-        let redemptions = self.redemptions.iter().map(|redemption| redemption.decision.id);
-        claims.chain(redemptions).chain(self.others.iter().map(|other| other.decision.id))
+        let claims = self.claims.iter().map(|claim| claim.decision.request.id);
+        let redemptions = self.redemptions.iter().map(|redemption| redemption.decision.request.id);
+        claims.chain(redemptions).chain(self.others.iter().map(|other| other.decision.request.id))
     }
 
     /// Whether a row belongs to the outcome table of the batch's day.
@@ -244,7 +245,8 @@ impl<'b> Change<'b> {
 fn redemption_of<'b>(decision: &Decision, changed: &'b Changed) -> Result<&'b Redemption, &'static str> {
     let redemption = changed.redemption.as_ref().ok_or("without a redemption")?;
     let rebuilt = redeemed(changed.number, changed.code.clone(), changed.claimed, redemption.clone());
-    if rebuilt != *changed || redemption.id != decision.id || redemption.redeemed != decision.decided {
+    if rebuilt != *changed || redemption.id != decision.request.id || redemption.redeemed != decision.decided
+    {
         return Err("its outcome has more than a redemption's row");
     }
     Ok(redemption)

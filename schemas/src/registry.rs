@@ -8,43 +8,9 @@ use apache_avro::schema::RecordSchema;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::topics;
-
-/// A series of schema versions: those of the values of one topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Subject {
-    /// `CouponRequest` in `coupon.requests`.
-    Request,
-    /// `CouponResponse` in `coupon.responses`.
-    Response,
-    /// `CouponEvent` in `coupon.events`.
-    Event,
-}
+use crate::subject::Subject;
 
 impl Subject {
-    /// Every subject.
-    pub const ALL: [Self; 3] = [Self::Request, Self::Response, Self::Event];
-
-    /// The name in the registry, by Confluent's convention: the name of the topic and `-value`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Request => "coupon.requests-value",
-            Self::Response => "coupon.responses-value",
-            Self::Event => "coupon.events-value",
-        }
-    }
-
-    /// Its topic.
-    #[must_use]
-    pub const fn topic(self) -> &'static str {
-        match self {
-            Self::Request => topics::REQUESTS,
-            Self::Response => topics::RESPONSES,
-            Self::Event => topics::EVENTS,
-        }
-    }
-
     /// The schema that this version of the program produces with.
     #[must_use]
     pub fn newest(self) -> &'static ShippedSchema {

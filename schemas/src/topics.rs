@@ -1,16 +1,8 @@
 //! The topics as constants. `topics.yaml` describes the same topics with reasons, producers and consumers;
 //! `tests/topics.rs` compares the two.
 
-use crate::registry::Subject;
-
-/// Requests of users, and everything else that the owner of a coupon must process.
-pub const REQUESTS: &str = "coupon.requests";
-/// Final outcomes.
-pub const RESPONSES: &str = "coupon.responses";
-/// Events that no request caused directly.
-pub const EVENTS: &str = "coupon.events";
-/// Records that cannot be processed, as received.
-pub const DEAD_LETTERS: &str = "coupon.dead-letters";
+use crate::subject::Subject;
+pub use crate::subject::{DEAD_LETTERS, EVENTS, REQUESTS, RESPONSES};
 
 /// Record header of `coupon.requests`: the canonical request id, so that even an unreadable request gets an outcome.
 pub const HEADER_REQUEST_ID: &str = "request_id";

@@ -5,6 +5,7 @@
 //! counted and printed); beside it [`k6`] (a k6 script in place of the users).
 
 pub mod args;
+pub mod error;
 pub mod k6;
 pub mod results;
 pub mod sale;

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use checker::{CheckConfig, CheckError, History, Report};
-use load_support::coupons::{self, CouponError};
+use checker::{CheckConfig, History, Report};
+use load_support::coupons;
 use load_support::progress::Console;
 use load_support::tokens::Tokens;
-use local_stack::{Child, Programs, Stack, StackConfig, StackError, default_data_dir, shutdown_signal};
+use local_stack::{Child, Programs, Stack, StackConfig, default_data_dir, shutdown_signal};
 use sqlx::PgPool;
 use stampede_client::Client;
 use stampede_client::model::NewCoupon;
-use thiserror::Error;
 
 use crate::args::SaleArgs;
+use crate::error::SaleError;
 use crate::results::figures::{self, Details, Figures};
 use crate::results::snapshot::{Money, Snapshot};
 use crate::results::{summary, table};
@@ -38,32 +38,6 @@ const INTERRUPTED: u8 = 130;
 const CODES_TO_TRY: u64 = 100;
 /// Its hold: time enough to type.
 const HOLD_TO_TRY_SECONDS: u64 = 900;
-
-/// Why there are no figures.
-#[derive(Debug, Error)]
-pub enum SaleError {
-    /// The stack.
-    #[error(transparent)]
-    Stack(#[from] StackError),
-    /// A coupon.
-    #[error("the coupon: {0}")]
-    Coupon(#[from] CouponError),
-    /// A token could not be signed.
-    #[error("no token: {0}")]
-    Token(#[from] jsonwebtoken::errors::Error),
-    /// The figures could not be read.
-    #[error("Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
-    /// The checker could not run.
-    #[error("the checker: {0}")]
-    Check(#[from] CheckError),
-    /// A task panicked.
-    #[error("a task of the sale panicked")]
-    TaskFailed,
-    /// Standard output cannot be written, or signals cannot be received.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// The results of a sale.
 struct Results {

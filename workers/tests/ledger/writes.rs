@@ -81,11 +81,7 @@ async fn a_code_is_in_one_live_claim_only() {
         matches!(rejected(&owner, &taken).await, WriteResult::Mismatch(reason) if reason.contains("claims_live"))
     );
     owner.run("update claims set state = 4").await;
-    assert_eq!(
-        owner.try_write(&taken).await,
-        WriteResult::Written,
-        "a returned code may be claimed again"
-    );
+    assert_eq!(owner.try_write(&taken).await, WriteResult::Written, "a returned code may be claimed again");
 }
 
 #[tokio::test]

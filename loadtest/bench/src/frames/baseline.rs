@@ -16,8 +16,7 @@ use crate::host::environment::{Environment, used};
 /// Fewer requests give no meaningful figure.
 const LEAST: u64 = 500;
 
-/// Work that is ready to start; returns the time of each call, or none where there are no calls.
-pub type Work = LocalBoxFuture<'static, Result<Vec<Duration>, BenchError>>;
+pub use crate::load::closed_loop::Work;
 
 /// An arm: direct calls of a server.
 pub struct BaselineArm {

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::{BoxFuture, LocalBoxFuture, try_join_all};
 use sqlx::PgConnection;
 
 use crate::BenchError;
-use crate::frames::baseline::Work;
 use crate::host::environment::Environment;
+
+/// Work that is ready to start; returns the time of each call, or none where there are no calls.
+pub type Work = LocalBoxFuture<'static, Result<Vec<Duration>, BenchError>>;
 
 /// Takes claim number `n` over a connection.
 pub type Claim = for<'a> fn(&'a mut PgConnection, u64) -> BoxFuture<'a, Result<(), sqlx::Error>>;

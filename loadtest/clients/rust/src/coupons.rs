@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::exchange::{Exchange, Safety};
+use crate::client::exchange::{Exchange, Safety};
 use crate::model::{Coupon, GenerateCodes, Job, JobState, NewCoupon};
 use crate::observer::Step;
 use crate::transport::{HttpRequest, path_segment};

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Reading order
-//! [`Client`] and [`RequestBuilder`] (what a caller uses) · [`Operation`] (the requests) · [`exchange`] (the retry
+//! [`Client`] and [`RequestBuilder`] (what a caller uses) · [`Operation`] (the requests) · `client::exchange` (the retry
 //! loop: one idempotency key over all attempts) · [`RetryPolicy`] · [`Error`] · [`Observer`] · [`model`] (the JSON
 //! types) · [`transport`] (one HTTP/1.1 exchange, pooled connections).
 
@@ -10,21 +10,18 @@ mod coupons;
 #[doc(hidden)]
 pub mod deed;
 mod error;
-mod exchange;
 #[doc(hidden)]
 pub mod http;
 pub mod model;
 mod observer;
 mod operation;
 mod queries;
-mod request;
 mod retry;
 pub mod transport;
 
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, Polling, RequestBuilder};
 pub use error::{Cause, Error, FieldError, Problem};
 pub use model::{Outcome, Status};
 pub use observer::{Attempt, Observer, Step};
 pub use operation::{Operation, Order};
-pub use request::{Polling, RequestBuilder};
 pub use retry::RetryPolicy;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::exchange::{Exchange, Safety};
+use crate::client::exchange::{Exchange, Safety};
 use crate::model::{Outcome, OwnedCode, Page, PageQuery, Validation};
 use crate::observer::Step;
 use crate::transport::{HttpRequest, path_segment};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use load_support::tokens::Tokens;
 use local_stack::Stack;
 
-use crate::sale::SaleError;
+use crate::error::SaleError;
 
 /// The coupons that the commands name.
 pub struct Coupons<'a> {

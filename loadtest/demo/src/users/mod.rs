@@ -19,7 +19,7 @@ use local_stack::{Child, Stack};
 use tokio::task::JoinSet;
 
 use crate::args::Share;
-use crate::sale::SaleError;
+use crate::error::SaleError;
 use user::{CheckoutResult, ClaimResult, ReturnReason, Sale, User, UserRecord, name};
 
 /// Longer than the longest sale.

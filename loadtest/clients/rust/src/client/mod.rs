@@ -1,5 +1,10 @@
 //! The client: servers, connections, token and defaults.
 
+pub(crate) mod exchange;
+mod request;
+
+pub use request::{Polling, RequestBuilder};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,7 +12,6 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::model::Outcome;
 use crate::operation::{Operation, Order};
-use crate::request::{Polling, RequestBuilder};
 use crate::retry::RetryPolicy;
 use crate::transport::{HttpRequest, HttpResponse, Server, TransportError};
 

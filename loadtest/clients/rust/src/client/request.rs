@@ -8,9 +8,9 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::client::Client;
+use super::Client;
+use super::exchange::{Exchange, Safety};
 use crate::error::{Cause, Error};
-use crate::exchange::{Exchange, Safety};
 use crate::model::Outcome;
 use crate::observer::{Observer, Step};
 use crate::operation::Operation;

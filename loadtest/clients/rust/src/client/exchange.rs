@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::client::Client;
+use super::Client;
 use crate::error::{Cause, Error};
 use crate::observer::{Attempt, Observer, Step};
 use crate::retry::{Backoff, Next, RetryPolicy, next};

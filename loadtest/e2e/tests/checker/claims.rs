@@ -199,11 +199,11 @@ async fn responses_to_clients_that_differ_from_postgres_are_found() {
     let fixture = claims_fixture().await;
     let history = History::new();
     let receive = |user: &str, id: RequestId, outcome: &str| {
-        let handle = history.sent(user, COUPON, None);
+        let handle = history.record_sent(user, COUPON, None);
         let body = format!(
             r#"{{"request_id":"{id}.tag","kind":"claim","coupon_id":"{COUPON}",{outcome},"decided_at":"2025-11-21T04:40:00Z"}}"#
         );
-        history.heard(handle, Heard::Answer { status: 200, body });
+        history.record_received(handle, Received::Response { status: 200, body });
     };
     let accepted = r#""status":"accepted","code":"AAA",
                  "claim":{"coupon_id":"spring","code":"AAA","state":"CLAIMED","claimed_at":"2025-11-21T04:40:00Z"}"#;
@@ -214,9 +214,9 @@ async fn responses_to_clients_that_differ_from_postgres_are_found() {
 
     receive("bob", id(2, 0), accepted);
     receive("dora", id(7, 0), r#""status":"rejected","reason":"expired""#);
-    let lost = history.sent("zoe", COUPON, None);
+    let lost = history.record_sent("zoe", COUPON, None);
     let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(4_711, 0));
-    history.heard(lost, Heard::Answer { status: 202, body });
+    history.record_received(lost, Received::Response { status: 202, body });
     let report = check(&fixture.config, Some(&history)).await.unwrap();
     expect_broken(&report, &[Invariant::I2, Invariant::I3, Invariant::I4], "is not in the log");
     assert_eq!((report.given_twice, report.unresolved), (1, 1));
@@ -236,7 +236,7 @@ async fn planted_records_in_the_topics_are_found() {
 
     let unknown = response_of(1234, 0, "unknown-user", 7, Decision::Rejected("sold_out")).unwrap();
     fixture.publish(&unknown).await;
-    expect_broken(&fixture.check().await, &[Invariant::I4, Invariant::I5], "tells what no row holds");
+    expect_broken(&fixture.check().await, &[Invariant::I4, Invariant::I5], "has no row in Postgres");
 
     let rubbish = Record { value: Some(b"rubbish".to_vec()), ..Record::default() };
     fixture.producer.produce(RESPONSES, &rubbish).await;

@@ -41,7 +41,7 @@ async fn a_group_that_is_ahead_of_postgres_is_found() {
     let report = committed(&fixture, "as-far", NEXT, "write_no=3").await;
     assert!(report.is_clean() && report.line(Invariant::I10).checked == 1, "\n{report}");
     let report = committed(&fixture, "ahead", NEXT + 1, "").await;
-    expect_broken(&report, &[Invariant::I10], "the group has committed 9, Postgres has 8");
+    expect_broken(&report, &[Invariant::I10], "the group has committed 9, but Postgres is at 8");
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn a_row_at_an_earlier_write_than_the_group_has_committed_is_found() {
     assert_eq!(WRITE_NO, 3, "as in the fixture");
     let fixture = claims_fixture().await;
     let report = committed(&fixture, "has-committed-more", NEXT, "write_no=4").await;
-    expect_broken(&report, &[Invariant::I7], "write 4 is committed by the group, and its row is at 3");
+    expect_broken(&report, &[Invariant::I7], "the group has committed write 4, but the row is at write 3");
 }
 
 #[tokio::test]
@@ -57,8 +57,8 @@ async fn an_epoch_that_decreases_is_found_by_the_watch() {
     let fixture = claims_fixture().await;
     let watch = Watch::begin(&fixture.config.postgres_url);
     let more_samples = async |more: usize| {
-        let wanted = watch.looks() + more;
-        while watch.looks() < wanted {
+        let wanted = watch.samples() + more;
+        while watch.samples() < wanted {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -76,14 +76,14 @@ async fn an_epoch_that_decreases_is_found_by_the_watch() {
 async fn a_duplicate_with_a_different_response_is_found() {
     let fixture = claims_fixture().await;
     let history = History::new();
-    let handle = history.sent("dora", COUPON, Some("k"));
+    let handle = history.record_sent("dora", COUPON, Some("k"));
     let receive = |reason: &str| {
         let body = format!(
             r#"{{"request_id":"{}.tag","kind":"claim","coupon_id":"{COUPON}","status":"rejected","reason":"{reason}",
                  "decided_at":"2025-11-21T04:40:00Z"}}"#,
             id(7, 0)
         );
-        history.heard(handle, Heard::Answer { status: 200, body });
+        history.record_received(handle, Received::Response { status: 200, body });
     };
     receive("sold_out");
     receive("sold_out");
@@ -91,16 +91,16 @@ async fn a_duplicate_with_a_different_response_is_found() {
     assert!(report.is_clean(), "\n{report}");
     receive("expired");
     let report = check(&fixture.config, Some(&history)).await.unwrap();
-    expect_broken(&report, &[Invariant::I4, Invariant::I8], "before it was told otherwise");
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "an earlier response was different");
 
     // One key with two request ids.
-    let other = history.sent("dora", COUPON, Some("l"));
+    let other = history.record_sent("dora", COUPON, Some("l"));
     for identity in [7, 1] {
         let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(identity, 0));
         history.record_received(other, Received::Response { status: 202, body });
     }
     let report = check(&fixture.config, Some(&history)).await.unwrap();
-    expect_broken(&report, &[Invariant::I4, Invariant::I8], "and got several request ids");
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "and received several request ids");
 }
 
 /// A server that returns these metrics for any request.
@@ -136,7 +136,7 @@ async fn a_gauge_beyond_its_bound_is_found_and_an_unreachable_probe_is_reported(
         api_probes: vec![beyond_bound],
         ..fixture.config.clone()
     };
-    expect_broken(&check(&config, None).await.unwrap(), &[Invariant::I12], "is to stay below 60000");
+    expect_broken(&check(&config, None).await.unwrap(), &[Invariant::I12], "must stay below 60000");
 
     let config =
         CheckConfig { worker_probes: vec!["http://127.0.0.1:1".to_owned()], ..fixture.config.clone() };

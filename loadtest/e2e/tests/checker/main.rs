@@ -15,6 +15,6 @@ fn expect_broken(report: &Report, broken: &[Invariant], named: &str) {
     let found: Vec<Invariant> =
         report.lines.iter().filter(|line| line.violations > 0).map(|line| line.invariant).collect();
     assert_eq!(found, broken, "\n{report}");
-    let offenders = || report.lines.iter().flat_map(|line| &line.first);
+    let offenders = || report.lines.iter().flat_map(|line| &line.offenders);
     assert!(offenders().any(|offender| offender.contains(named)), "no offender contains {named:?}\n{report}");
 }

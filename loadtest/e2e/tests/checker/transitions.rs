@@ -221,8 +221,8 @@ async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
     let (fixture, times) = transitions_fixture().await;
     let history = History::new();
     let receive = |user: &str, body: &Value| {
-        let handle = history.sent(user, "any", None);
-        history.heard(handle, Heard::Answer { status: 200, body: body.to_string() });
+        let handle = history.record_sent(user, "any", None);
+        history.record_received(handle, Received::Response { status: 200, body: body.to_string() });
     };
     let offsets = (3..3 + RECORDS.len()).filter(|offset| *offset != 16);
     offsets.clone().for_each(|offset| receive("any-user", &shown(offset, &times)));
@@ -245,7 +245,7 @@ async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
         receive("any-user", &body);
     }
     let report = check(&fixture.config, Some(&history)).await.unwrap();
-    expect_broken(&report, &[Invariant::I4, Invariant::I8], "its row says otherwise");
+    expect_broken(&report, &[Invariant::I4, Invariant::I8], "its row differs");
     assert_eq!(report.line(Invariant::I4).violations, count, "\n{report}");
     assert_eq!(report.line(Invariant::I8).violations, count, "\n{report}");
 }
@@ -269,11 +269,11 @@ async fn planted_lapses_in_the_topic_are_found() {
     expect_broken(&report, &[Invariant::I5, Invariant::I11], "when the partition's time was");
 
     fixture.publish_event(&lapsed(true, 17, "H4", "ann", 7)).await;
-    expect_broken(&fixture.check().await, &[Invariant::I5, Invariant::I11], "and no row says so");
+    expect_broken(&fixture.check().await, &[Invariant::I5, Invariant::I11], "but no row shows it");
 
     fixture.publish_event(&lapsed(true, 16, "H1", "eve", times[3] + 1_000)).await;
     let broken = [Invariant::I4, Invariant::I5, Invariant::I11];
-    expect_broken(&fixture.check().await, &broken, "was told before as");
+    expect_broken(&fixture.check().await, &broken, "was published before as");
 
     fixture.publish_event(&lapsed(true, 16, "H9", "eve", 7)).await;
     expect_broken(&fixture.check().await, &broken, "there is no such code");

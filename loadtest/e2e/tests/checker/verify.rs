@@ -58,7 +58,7 @@ async fn verify_exits_with_2_and_the_reason_if_it_cannot_check() {
             "the lists in Redis",
         ),
         // A record is pending, and no worker runs.
-        (&["--postgres", postgres, "--kafka", kafka, "--patience", "1"], "and nothing has moved for 1s"),
+        (&["--postgres", postgres, "--kafka", kafka, "--settle-timeout", "1"], "without progress for 1s"),
     ] {
         let result = verify(args).await;
         assert_eq!((result.code, &result.json["violations"]), (2, &Value::from(0)), "{}", result.table);

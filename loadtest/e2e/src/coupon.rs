@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use schemas::topics::EVENTS;
 use schemas::{CouponEvent, Decoder, Subject};
 use serde_json::{Value, json};
-use stampede_client::deed::{AMOUNT, CURRENCY, Deed};
+use stampede_client::deed::{AMOUNT, CURRENCY, Deed as Operation};
 use tokio::time::{Instant, sleep};
 
 use crate::kafka::{records, schema_id};
@@ -196,6 +196,11 @@ pub fn rules(fields: &Value) -> Value {
 }
 
 /// What a user may do with their own code.
-pub fn operations_of_a_user(code: &str) -> [Deed<'_>; 4] {
-    [Deed::Lock(code), Deed::Unlock(code), Deed::Return(code), Deed::Redeem(code, "order-1")]
+pub fn operations_of_a_user(code: &str) -> [Operation<'_>; 4] {
+    [
+        Operation::Lock(code),
+        Operation::Unlock(code),
+        Operation::Return(code),
+        Operation::Redeem(code, "order-1"),
+    ]
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use stampede_client::deed::Deed;
+use stampede_client::deed::Deed as Operation;
 use tokio::time::sleep;
 
 use crate::coupon::rules;
@@ -92,7 +92,7 @@ impl<'e> MixedLoad<'e> {
         }
     }
 
-    async fn send(&self, user: &str, n: usize, kind: &str, operation: Deed<'_>) -> Value {
+    async fn send(&self, user: &str, n: usize, kind: &str, operation: Operation<'_>) -> Value {
         let outcome = self.env.decide(Request::new(user, operation).at(n % 2).wait(2)).await;
         let result = format!("{kind} {}", result_of(&outcome));
         *self.outcomes.lock().unwrap().entry(result).or_default() += 1;
@@ -103,36 +103,36 @@ impl<'e> MixedLoad<'e> {
     async fn round(&self, user: &str, n: usize) {
         let name = &self.names[n % self.names.len()];
         tokio::join!(
-            self.send(user, n, "claim of plenty", Deed::Claim(&self.plenty.id)),
-            self.send(user, n, "claim of plenty by name", Deed::ClaimNamed(&self.plenty.id, name)),
+            self.send(user, n, "claim of plenty", Operation::Claim(&self.plenty.id)),
+            self.send(user, n, "claim of plenty by name", Operation::ClaimNamed(&self.plenty.id, name)),
         );
         let coupon = &self.coupons[n % self.coupons.len()].id;
-        let claimed = self.send(user, n, "claim", Deed::Claim(coupon)).await;
+        let claimed = self.send(user, n, "claim", Operation::Claim(coupon)).await;
         let Some(code) = claimed["code"].as_str() else {
             // Sold out until a hold lapses or a redemption is rolled back.
             sleep(Duration::from_millis(100)).await;
             return;
         };
-        let send = async |kind: &str, operation: Deed<'_>| self.send(user, n, kind, operation).await;
+        let send = async |kind: &str, operation: Operation<'_>| self.send(user, n, kind, operation).await;
         match n / 3 % 8 {
-            0 => drop(send("redeem", Deed::Redeem(code, "order")).await),
+            0 => drop(send("redeem", Operation::Redeem(code, "order")).await),
             1 | 2 => {
-                send("lock", Deed::LockFor(code, "order")).await;
-                let redeemed = send("redeem", Deed::Redeem(code, "order")).await;
+                send("lock", Operation::LockFor(code, "order")).await;
+                let redeemed = send("redeem", Operation::Redeem(code, "order")).await;
                 if let Some(id) = redeemed["redemption"]["redemption_id"].as_str() {
-                    self.send(SHOP, n, "rollback", Deed::RollBack(id)).await;
+                    self.send(SHOP, n, "rollback", Operation::RollBack(id)).await;
                 }
             }
             3 => {
-                send("lock", Deed::Lock(code)).await;
-                send("unlock", Deed::Unlock(code)).await;
-                send("return", Deed::Return(code)).await;
+                send("lock", Operation::Lock(code)).await;
+                send("unlock", Operation::Unlock(code)).await;
+                send("return", Operation::Return(code)).await;
             }
-            4 => drop(send("lock", Deed::Lock(code)).await),
+            4 => drop(send("lock", Operation::Lock(code)).await),
             5 => {
-                send("return", Deed::Return(code)).await;
-                send("claim by name", Deed::ClaimNamed(coupon, code)).await;
-                send("return", Deed::Return(code)).await;
+                send("return", Operation::Return(code)).await;
+                send("claim by name", Operation::ClaimNamed(coupon, code)).await;
+                send("return", Operation::Return(code)).await;
             }
             // The hold lapses.
             _ => {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use checker::{ApiResponse, RequestHandle};
 use serde_json::{Value, json};
-use stampede_client::deed::Deed;
+use stampede_client::deed::Deed as Operation;
 use tokio::time::{Instant, sleep};
 
 use crate::wait::TIMEOUT;
@@ -94,7 +94,7 @@ impl Environment {
     }
 
     /// Sends a request and expects an accepted outcome, which every endpoint shows.
-    pub async fn accepted(&self, user: &str, operation: Deed<'_>) -> Value {
+    pub async fn accepted(&self, user: &str, operation: Operation<'_>) -> Value {
         let request = Request::new(user, operation);
         let reply = self.submit(request).await;
         let outcome = reply.json();
@@ -114,7 +114,7 @@ impl Environment {
     }
 
     /// Sends a request and expects a rejected outcome, which every endpoint shows; returns the reason.
-    pub async fn rejected(&self, user: &str, operation: Deed<'_>) -> String {
+    pub async fn rejected(&self, user: &str, operation: Operation<'_>) -> String {
         let request = Request::new(user, operation);
         let reply = self.submit(request).await;
         let outcome = reply.json();

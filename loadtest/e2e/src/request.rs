@@ -5,12 +5,14 @@ use std::time::Duration;
 use checker::{ApiResponse, Received, RequestHandle};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use stampede_client::deed::Deed;
+use stampede_client::deed::Deed as Operation;
 use tokio::time::{Instant, sleep};
 
 use crate::Environment;
 use crate::wait::TIMEOUT;
 
+/// As the API requests with `Retry-After`.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Rolls redemptions back, with the role `service`.
 pub const SHOP: &str = "shop";
 /// Revokes codes, with the role `admin`.
@@ -22,7 +24,7 @@ pub struct Request<'a> {
     /// Who sends it.
     pub user: &'a str,
     /// What it requests.
-    pub operation: Deed<'a>,
+    pub operation: Operation<'a>,
     /// Its Idempotency-Key.
     pub key: Option<&'a str>,
     /// Index of the API instance that it is sent to.
@@ -33,13 +35,13 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// To the first API, without a key, waiting ten seconds for the outcome.
-    pub const fn new(user: &'a str, operation: Deed<'a>) -> Self {
+    pub const fn new(user: &'a str, operation: Operation<'a>) -> Self {
         Self { user, operation, key: None, api: 0, wait: 10 }
     }
 
     /// A claim of any code of a coupon.
     pub const fn claim(user: &'a str, coupon: &'a str) -> Self {
-        Self::new(user, Deed::Claim(coupon))
+        Self::new(user, Operation::Claim(coupon))
     }
 
     /// With this Idempotency-Key.
@@ -103,9 +105,22 @@ impl Environment {
         Reply::of(request.send().await).await
     }
 
-    /// `GET`.
-    pub async fn get(&self, api: usize, path: &str, token: &str) -> Reply {
+    /// `GET`, once.
+    pub async fn get_once(&self, api: usize, path: &str, token: &str) -> Reply {
         self.send_http(self.http.get(self.url(api, path)).bearer_auth(token)).await.unwrap()
+    }
+
+    /// `GET`, repeated after a 503.
+    pub async fn get(&self, api: usize, path: &str, token: &str) -> Reply {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let reply = self.get_once(api, path, token).await;
+            if reply.status != 503 {
+                return reply;
+            }
+            assert!(Instant::now() < deadline, "{path}: {}", reply.body);
+            sleep(RETRY_AFTER).await;
+        }
     }
 
     /// `POST`.
@@ -157,18 +172,23 @@ impl Environment {
         self.send_once(self.record_sent(&request), request).await.unwrap()
     }
 
-    /// Sends a request and expects a response other than 503. Tests that run side by side overload a small machine, and
-    /// a 503 that states that the request was not submitted may be followed by the same request even without a key.
+    /// Sends a request and expects a response other than 503, see [`Self::submit_recorded`].
     pub async fn submit(&self, request: Request<'_>) -> Reply {
-        let handle = self.record_sent(&request);
+        self.submit_recorded(self.record_sent(&request), request).await
+    }
+
+    /// Sends a recorded request and expects a response other than 503. Tests that run side by side can overload a small
+    /// machine. A 503 that states that the request was not submitted may be followed by the same request even without a
+    /// key.
+    pub async fn submit_recorded(&self, handle: RequestHandle, request: Request<'_>) -> Reply {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let reply = self.send_once(handle, request).await.unwrap();
-            if reply.status != 503 || !reply.body.contains("the request was not submitted") {
+            if reply.status != 503 || !reply.body.contains("not submitted") {
                 return reply;
             }
             assert!(Instant::now() < deadline, "{request:?}: {}", reply.body);
-            sleep(Duration::from_secs(1)).await;
+            sleep(RETRY_AFTER).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The checker sees what is planted: a forged world is found clean, and then broken in one place after another.
+//! Violations in the fixture of claims: stock, codes, outcomes, offsets, responses.
 
 use checker::{CheckConfig, History, Invariant, Received, check};
 use coupon_core::ids::RequestId;
@@ -6,19 +6,19 @@ use local_stack::{Stack, StackConfig};
 use schemas::topics::{DEAD_LETTERS, RESPONSES};
 
 use crate::expect_broken;
-use crate::fixtures::{ASKED, Became, COUPON, copy_of_the_forged, forge, id, partition, response_of};
+use crate::fixtures::{COUPON, Decision, LOG, claims_fixture, create_claims, id, partition, response_of};
 use e2e::kafka::Record;
 
-/// The forged world with one thing changed: these invariants, and no others, are broken, and the offender is named.
+/// Changes one thing in the fixture: these invariants and no others are broken, and an offender is named.
 async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
-    let world = copy_of_the_forged().await;
-    world.sql(sql).await;
-    expect_broken(&world.check().await, broken, named);
+    let fixture = claims_fixture().await;
+    fixture.sql(sql).await;
+    expect_broken(&fixture.check().await, broken, named);
 }
 
 #[tokio::test]
 async fn the_fixture_of_claims_is_clean() {
-    let report = copy_of_the_forged().await.check().await;
+    let report = claims_fixture().await.check().await;
     assert!(report.is_clean(), "\n{report}");
     assert_eq!((report.claims, report.outcomes, report.given_twice), (3, 2, 0));
     assert_eq!((report.requests, report.responses, report.dead_letters), (9, 10, 1));
@@ -31,18 +31,18 @@ async fn the_fixture_of_claims_is_clean() {
 
 #[tokio::test]
 async fn an_unsettled_stack_that_should_be_settled_is_reported() {
-    let world = copy_of_the_forged().await;
-    let config = CheckConfig { settled: true, ..world.config.clone() };
+    let fixture = claims_fixture().await;
+    let config = CheckConfig { settled: true, ..fixture.config.clone() };
     let report = check(&config, None).await.unwrap();
     expect_broken(&report, &[Invariant::I3, Invariant::I7], "1 records were not consumed");
 }
 
 #[tokio::test]
 async fn a_code_in_two_claims_is_found() {
-    let world = copy_of_the_forged().await;
-    world.sql("set search_path = stampede; drop index claims_live; update claims set number = 1 where number = 2").await;
-    let report = world.check().await;
-    // The second of them was told of another code, too.
+    let fixture = claims_fixture().await;
+    fixture.sql("set search_path = stampede; drop index claims_live; update claims set number = 1 where number = 2").await;
+    let report = fixture.check().await;
+    // The response to the second of them contains another code.
     expect_broken(&report, &[Invariant::I2, Invariant::I4], "code 1 of spring");
     assert_eq!(report.given_twice, 1);
 }
@@ -136,16 +136,16 @@ async fn an_unpublished_outcome_is_found_unless_it_is_in_the_outbox() {
                'unprocessable', user_id from stampede.outcomes where reason = 'sold_out'";
     planted(add, &[Invariant::I5, Invariant::I7], "was decided, but no response was published").await;
 
-    let world = copy_of_the_forged().await;
-    world.sql(add).await;
-    world
+    let fixture = claims_fixture().await;
+    fixture.sql(add).await;
+    fixture
         .sql(
             "set search_path = stampede; update partitions set next_emit_seq = 5;
              insert into outbox select partition, 4, 8, array_agg(identity), null from outcomes where \"offset\" = 4
              group by partition",
         )
         .await;
-    let report = world.check().await;
+    let report = fixture.check().await;
     assert_eq!(report.line(Invariant::I5).violations, 0, "\n{report}");
     assert!(report.notes.iter().any(|note| note.contains("1 responses are in the outbox")), "\n{report}");
 }
@@ -196,28 +196,28 @@ async fn sold_out_while_a_code_is_available_is_found() {
 
 #[tokio::test]
 async fn responses_to_clients_that_differ_from_postgres_are_found() {
-    let world = copy_of_the_forged().await;
+    let fixture = claims_fixture().await;
     let history = History::new();
-    let hear = |user: &str, id: RequestId, outcome: &str| {
-        let asked = history.record_sent(user, COUPON, None);
+    let receive = |user: &str, id: RequestId, outcome: &str| {
+        let handle = history.record_sent(user, COUPON, None);
         let body = format!(
             r#"{{"request_id":"{id}.tag","kind":"claim","coupon_id":"{COUPON}",{outcome},"decided_at":"2025-11-21T04:40:00Z"}}"#
         );
-        history.record_received(asked, Received::Response { status: 200, body });
+        history.record_received(handle, Received::Response { status: 200, body });
     };
-    let won = r#""status":"accepted","code":"AAA",
+    let accepted = r#""status":"accepted","code":"AAA",
                  "claim":{"coupon_id":"spring","code":"AAA","state":"CLAIMED","claimed_at":"2025-11-21T04:40:00Z"}"#;
-    hear("ann", id(1, 0), won);
-    let report = check(&world.config, Some(&history)).await.unwrap();
+    receive("ann", id(1, 0), accepted);
+    let report = check(&fixture.config, Some(&history)).await.unwrap();
     assert!(report.is_clean(), "\n{report}");
     assert_eq!(report.unresolved, 0);
 
-    hear("bob", id(2, 0), won);
-    hear("dora", id(7, 0), r#""status":"rejected","reason":"expired""#);
+    receive("bob", id(2, 0), accepted);
+    receive("dora", id(7, 0), r#""status":"rejected","reason":"expired""#);
     let lost = history.record_sent("zoe", COUPON, None);
     let body = format!(r#"{{"request_id":"{}.tag","status":"pending"}}"#, id(4_711, 0));
     history.record_received(lost, Received::Response { status: 202, body });
-    let report = check(&world.config, Some(&history)).await.unwrap();
+    let report = check(&fixture.config, Some(&history)).await.unwrap();
     expect_broken(&report, &[Invariant::I2, Invariant::I3, Invariant::I4], "is not in the log");
     assert_eq!((report.given_twice, report.unresolved), (1, 1));
     assert_eq!(report.line(Invariant::I4).violations, 2, "\n{report}");
@@ -226,28 +226,28 @@ async fn responses_to_clients_that_differ_from_postgres_are_found() {
 #[tokio::test]
 async fn planted_records_in_the_topics_are_found() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
-    let world = forge(&stack, "forged").await;
-    assert!(world.check().await.is_clean());
+    let fixture = create_claims(&stack, "claims").await;
+    assert!(fixture.check().await.is_clean());
 
-    let (identity, body, user, _) = ASKED[6];
-    let other = response_of(identity, body, user, 7, Became::Rejected("expired")).unwrap();
-    world.tell(&other).await;
-    expect_broken(&world.check().await, &[Invariant::I4], "rejected expired");
+    let (identity, body, user, _) = LOG[6];
+    let other = response_of(identity, body, user, 7, Decision::Rejected("expired")).unwrap();
+    fixture.publish(&other).await;
+    expect_broken(&fixture.check().await, &[Invariant::I4], "rejected expired");
 
-    let nobody = response_of(1234, 0, "nobody", 7, Became::Rejected("sold_out")).unwrap();
-    world.tell(&nobody).await;
-    expect_broken(&world.check().await, &[Invariant::I4, Invariant::I5], "has no row in Postgres");
+    let unknown = response_of(1234, 0, "unknown-user", 7, Decision::Rejected("sold_out")).unwrap();
+    fixture.publish(&unknown).await;
+    expect_broken(&fixture.check().await, &[Invariant::I4, Invariant::I5], "has no row in Postgres");
 
     let rubbish = Record { value: Some(b"rubbish".to_vec()), ..Record::default() };
-    world.producer.produce(RESPONSES, &rubbish).await;
-    let report = world.check().await;
+    fixture.producer.produce(RESPONSES, &rubbish).await;
+    let report = fixture.check().await;
     expect_broken(&report, &[Invariant::I4, Invariant::I5], "cannot be read");
     assert_eq!(report.line(Invariant::I5).violations, 2, "\n{report}");
 
     // A dead letter for a record that was not consumed.
     let headers = vec![("partition", partition().to_string()), ("offset", "8".to_owned())];
-    world.producer.produce(DEAD_LETTERS, &Record { headers, ..Record::default() }).await;
-    let report = world.check().await;
+    fixture.producer.produce(DEAD_LETTERS, &Record { headers, ..Record::default() }).await;
+    let report = fixture.check().await;
     expect_broken(&report, &[Invariant::I4, Invariant::I5, Invariant::I7], "was never consumed");
     stack.stop().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The checker finds what is planted: a fixture in order is clean, and is then broken in one place after another.
+//! The checker finds planted violations: each fixture is clean, and a test breaks it in one place.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -16,5 +16,5 @@ fn expect_broken(report: &Report, broken: &[Invariant], named: &str) {
         report.lines.iter().filter(|line| line.violations > 0).map(|line| line.invariant).collect();
     assert_eq!(found, broken, "\n{report}");
     let offenders = || report.lines.iter().flat_map(|line| &line.offenders);
-    assert!(offenders().any(|offender| offender.contains(named)), "nobody says {named:?}\n{report}");
+    assert!(offenders().any(|offender| offender.contains(named)), "no offender contains {named:?}\n{report}");
 }

@@ -1,18 +1,18 @@
-//! The same for a world in which codes have a life: each test breaks one thing that only a checker of lives can see.
+//! Violations in the fixture of transitions: locks, redemptions, roll backs, revocations, lapses, shared codes, prices.
 
 use checker::{History, Invariant, Received, check};
 use local_stack::{Stack, StackConfig};
 use serde_json::{Value, json};
 
 use crate::expect_broken;
-use crate::fixtures::transitions::{LINES, copy_of_the_lives, forge_lives, lapsed, response_of_line};
+use crate::fixtures::transitions::{RECORDS, create_transitions, lapsed, response_at, transitions_fixture};
 
-/// The forged lives with one thing changed.
+/// Changes one thing in the fixture: these invariants and no others are broken, and an offender is named.
 async fn planted(sql: &'static str, broken: &[Invariant], named: &str) {
-    let (world, _) = copy_of_the_lives().await;
-    world.sql("set search_path = stampede; alter table claims drop constraint claim_deadline; alter table stock drop constraint stock_adds_up").await;
-    world.sql(sql).await;
-    expect_broken(&world.check().await, broken, named);
+    let (fixture, _) = transitions_fixture().await;
+    fixture.sql("set search_path = stampede; alter table claims drop constraint claim_deadline; alter table stock drop constraint stock_adds_up").await;
+    fixture.sql(sql).await;
+    expect_broken(&fixture.check().await, broken, named);
 }
 
 macro_rules! planted {
@@ -27,7 +27,7 @@ macro_rules! planted {
     };
 }
 
-/// What a request leaves when it was rejected.
+/// Turns the outcome at an offset into a rejection.
 macro_rules! rejected {
     ($offset:literal, $reason:literal) => {
         concat!(
@@ -43,8 +43,8 @@ macro_rules! rejected {
 
 #[tokio::test]
 async fn the_fixture_of_transitions_is_clean() {
-    let (world, _) = copy_of_the_lives().await;
-    let report = world.check().await;
+    let (fixture, _) = transitions_fixture().await;
+    let report = fixture.check().await;
     assert!(report.is_clean(), "\n{report}");
     assert_eq!((report.claims, report.given_twice), (9, 0));
     assert!(report.line(Invariant::I11).checked > 20, "\n{report}");
@@ -191,16 +191,16 @@ planted! {
 
 #[tokio::test]
 async fn a_passed_deadline_without_a_lapse_is_found_on_a_settled_stack() {
-    let (world, _) = copy_of_the_lives().await;
-    world.sql("update stampede.partitions set time_ms = time_ms + 1000000").await;
-    let config = checker::CheckConfig { settled: true, ..world.config.clone() };
+    let (fixture, _) = transitions_fixture().await;
+    fixture.sql("update stampede.partitions set time_ms = time_ms + 1000000").await;
+    let config = checker::CheckConfig { settled: true, ..fixture.config.clone() };
     let report = check(&config, None).await.unwrap();
     expect_broken(&report, &[Invariant::I11], "but nothing has lapsed");
 }
 
-/// What the API shows of a line of the forged log.
+/// The response of the API for a record of the log.
 fn shown(offset: usize, times: &[i64]) -> Value {
-    let response = response_of_line(offset, times);
+    let response = response_at(offset, times);
     let at = |ms: i64| chrono::DateTime::from_timestamp_millis(ms).unwrap().to_rfc3339();
     let claim = response.claim_state.as_ref().map(|state| {
         json!({"state": state, "claimed_at": response.claimed_at_ms.map(at), "hold_until": response.hold_until_ms.map(at),
@@ -218,16 +218,16 @@ fn shown(offset: usize, times: &[i64]) -> Value {
 
 #[tokio::test]
 async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
-    let (world, times) = copy_of_the_lives().await;
+    let (fixture, times) = transitions_fixture().await;
     let history = History::new();
-    let hear = |user: &str, body: &Value| {
-        let asked = history.record_sent(user, "any", None);
-        history.record_received(asked, Received::Response { status: 200, body: body.to_string() });
+    let receive = |user: &str, body: &Value| {
+        let handle = history.record_sent(user, "any", None);
+        history.record_received(handle, Received::Response { status: 200, body: body.to_string() });
     };
-    let lines = (3..3 + LINES.len()).filter(|offset| *offset != 16);
-    lines.clone().for_each(|offset| hear("somebody", &shown(offset, &times)));
-    let report = check(&world.config, Some(&history)).await.unwrap();
-    // Codes that came back were told to several, and given to one at a time.
+    let offsets = (3..3 + RECORDS.len()).filter(|offset| *offset != 16);
+    offsets.clone().for_each(|offset| receive("any-user", &shown(offset, &times)));
+    let report = check(&fixture.config, Some(&history)).await.unwrap();
+    // Codes that returned to stock were given to several users, one at a time.
     assert!(report.is_clean() && report.given_twice == 0, "\n{report}");
 
     let changes: [(usize, &str, &str, Value); 6] = [
@@ -242,9 +242,9 @@ async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
     for (offset, part, field, value) in changes {
         let mut body = shown(offset, &times);
         body[part][field] = value;
-        hear("somebody", &body);
+        receive("any-user", &body);
     }
-    let report = check(&world.config, Some(&history)).await.unwrap();
+    let report = check(&fixture.config, Some(&history)).await.unwrap();
     expect_broken(&report, &[Invariant::I4, Invariant::I8], "its row differs");
     assert_eq!(report.line(Invariant::I4).violations, count, "\n{report}");
     assert_eq!(report.line(Invariant::I8).violations, count, "\n{report}");
@@ -253,29 +253,29 @@ async fn responses_of_any_kind_that_differ_from_postgres_are_found() {
 #[tokio::test]
 async fn planted_lapses_in_the_topic_are_found() {
     let stack = Stack::start(StackConfig::servers_only()).await.unwrap();
-    let (world, times) = forge_lives(&stack, "lives").await;
-    assert!(world.check().await.is_clean());
+    let (fixture, times) = create_transitions(&stack, "transitions").await;
+    assert!(fixture.check().await.is_clean());
 
-    world.happen(&lapsed(false, 28, "H1", "cara", 7)).await;
-    let report = world.check().await;
+    fixture.publish_event(&lapsed(false, 28, "H1", "cara", 7)).await;
+    let report = fixture.check().await;
     expect_broken(&report, &[Invariant::I11], "its lock lapsed at 7, when it was REDEEMED");
 
-    world.happen(&lapsed(true, 17, "H1", "ann", times[3] + 1_000)).await;
-    expect_broken(&world.check().await, &[Invariant::I11], "for the second time");
+    fixture.publish_event(&lapsed(true, 17, "H1", "ann", times[3] + 1_000)).await;
+    expect_broken(&fixture.check().await, &[Invariant::I11], "for the second time");
 
-    // Told before the snapshot, so its row should be there by now, wherever it says that it happened.
-    world.happen(&lapsed(true, 29, "H3", "erin", times[28] + 1)).await;
-    let report = world.check().await;
+    // Published before the snapshot, so its row must exist, at whatever offset the event claims.
+    fixture.publish_event(&lapsed(true, 29, "H3", "erin", times[28] + 1)).await;
+    let report = fixture.check().await;
     expect_broken(&report, &[Invariant::I5, Invariant::I11], "when the partition's time was");
 
-    world.happen(&lapsed(true, 17, "H4", "ann", 7)).await;
-    expect_broken(&world.check().await, &[Invariant::I5, Invariant::I11], "but no row shows it");
+    fixture.publish_event(&lapsed(true, 17, "H4", "ann", 7)).await;
+    expect_broken(&fixture.check().await, &[Invariant::I5, Invariant::I11], "but no row shows it");
 
-    world.happen(&lapsed(true, 16, "H1", "eve", times[3] + 1_000)).await;
+    fixture.publish_event(&lapsed(true, 16, "H1", "eve", times[3] + 1_000)).await;
     let broken = [Invariant::I4, Invariant::I5, Invariant::I11];
-    expect_broken(&world.check().await, &broken, "was published before as");
+    expect_broken(&fixture.check().await, &broken, "was published before as");
 
-    world.happen(&lapsed(true, 16, "H9", "eve", 7)).await;
-    expect_broken(&world.check().await, &broken, "there is no such code");
+    fixture.publish_event(&lapsed(true, 16, "H9", "eve", 7)).await;
+    expect_broken(&fixture.check().await, &broken, "there is no such code");
     stack.stop().await.unwrap();
 }

@@ -26,8 +26,8 @@ async fn the_api_responds_in_time_while_postgres_is_frozen_and_no_accepted_claim
     let path = format!("/v1/coupons/{}", coupon.id);
     let (claimed, read, wallet) = tokio::join!(
         env.send(Request::claim("eve", &coupon.id).key("k").wait(2)),
-        env.get(0, &path, &ann),
-        env.get(1, "/v1/users/me/codes", &ann),
+        env.get_once(0, &path, &ann),
+        env.get_once(1, "/v1/users/me/codes", &ann),
     );
     expect_unavailable(&read);
     expect_unavailable(&wallet);
@@ -35,12 +35,12 @@ async fn the_api_responds_in_time_while_postgres_is_frozen_and_no_accepted_claim
     assert_eq!(claimed.status, 202, "{}", claimed.body);
     let location = format!("{}?wait=2", claimed.header("location").unwrap());
     // The API that sent the claim has it among its pending requests; the other one needs Postgres.
-    let (sender, other) = tokio::join!(env.get(0, &location, &eve), env.get(1, &location, &eve));
+    let (sender, other) = tokio::join!(env.get_once(0, &location, &eve), env.get_once(1, &location, &eve));
     assert_eq!((sender.status, sender.json()["status"].as_str()), (200, Some("pending")));
     expect_unavailable(&other);
     env.stack.resume(Child::Postgres).unwrap();
     until("the claim is decided", async || {
-        let reply = env.get(1, &location, &eve).await;
+        let reply = env.get_once(1, &location, &eve).await;
         reply.status == 200 && reply.json()["status"] == "accepted"
     })
     .await;

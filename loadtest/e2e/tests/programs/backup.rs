@@ -1,4 +1,4 @@
-//! Fault 21: Postgres is restored to an older backup, as `deploy/docs/operations.md` tells it.
+//! Fault 21: Postgres is restored to an older backup, with the commands of `deploy/docs/operations.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use e2e::foreign_producer::ForeignProducer;
 use e2e::operator::{partition, partitions, repair, repairs, until_ready, until_stopped};
 use e2e::{ApiResponse, Environment, Request, StackKind};
 
-/// Codes by the users who received them.
+/// Claims for so many users; returns their codes.
 async fn claims(env: &Environment, coupon: &str, prefix: &str, count: usize) -> Vec<String> {
     let mut codes = Vec::new();
     for n in 0..count {
@@ -23,7 +23,7 @@ async fn claims(env: &Environment, coupon: &str, prefix: &str, count: usize) -> 
     codes
 }
 
-/// A cold copy, with owners and modes kept: Postgres is down meanwhile.
+/// Copies a directory with owners and modes. Postgres does not run meanwhile.
 async fn copy(from: PathBuf, to: PathBuf) {
     let copied = spawn_blocking(move || {
         if to.exists() {
@@ -58,39 +58,42 @@ async fn fault_21_postgres_restored_to_an_older_backup_stops_its_partitions_unti
     until_ready(&env).await;
     let after = claims(&env, &coupon.id, "after", 4).await;
     producer.until_decided().await;
-    let knew = partition(&env, number).await;
-    // Under running workers: the worst way to do it, and noticed even so.
+    let before_restore = partition(&env, number).await;
+    // While the workers run, which is the worst case.
     with_postgres_down(&env, copy(backup, data)).await;
-    // Its owner has nothing to write, and notices when it has.
+    // The owner notices when it writes the next batch.
     producer.send(&producer.request("claim", "later", None)).await;
     let text = until_stopped(&env, &[&format!("partition {number}"), "restored to an older backup"]).await;
     assert!(text.contains("workers repair"), "{text}");
-    let knows = partition(&env, number).await;
-    assert!(knows["next_offset"].as_i64() < knew["next_offset"].as_i64(), "{knows} {knew}");
-    // A worker that knows nothing of it is response by Kafka.
+    let restored = partition(&env, number).await;
+    assert!(
+        restored["next_offset"].as_i64() < before_restore["next_offset"].as_i64(),
+        "{restored} {before_restore}"
+    );
+    // A worker that starts now finds it in the metadata of the committed offset.
     for worker in WORKERS {
         env.stack.stop_child(worker).await.unwrap();
         env.stack.start_child(worker).await.unwrap();
     }
     until_stopped(&env, &[&format!("partition {number}"), "restored to an older backup"]).await;
-    let said = repair(&env, number, "recorded").await;
-    assert!(said.succeeded && said.stdout.contains("nothing is skipped"), "{said:?}");
+    let output = repair(&env, number, "recorded").await;
+    assert!(output.succeeded && output.stdout.contains("nothing is skipped"), "{output:?}");
     for api in APIS {
         env.restart_with(api, &[]).await;
     }
-    // Other partitions may have had something to lose as well, and are repaired the same way.
+    // Other partitions may have lost something as well, and are repaired the same way.
     for (other, state) in (0..PARTITIONS).zip(partitions(&env).await) {
         if state["healthy"] == false {
             assert!(repair(&env, other, "recorded").await.succeeded);
         }
     }
     until_ready(&env).await;
-    // The log still has every request, in its order: each is decided again, here as it was the first time.
+    // The log still has every request in order: each is decided again, here with the same outcome.
     assert_eq!(claims(&env, &coupon.id, "before", 3).await, before);
     assert_eq!(claims(&env, &coupon.id, "after", 4).await, after);
     claims(&env, &coupon.id, "new", 2).await;
     assert_eq!(env.counts(&coupon.id).await["claimed"], 10);
     let recorded = repairs(&env, number).await;
     assert!(recorded.len() == 1 && recorded[0].2.contains("older backup"), "{recorded:?}");
-    assert!(partition(&env, number).await["write_no"].as_i64() > knew["write_no"].as_i64());
+    assert!(partition(&env, number).await["write_no"].as_i64() > before_restore["write_no"].as_i64());
 }

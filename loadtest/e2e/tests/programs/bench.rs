@@ -1,4 +1,5 @@
-//! The benchmark, small: every arm runs, is counted and checked, and has a row. No figure is asserted: machines differ.
+//! The benchmark with few claims: every arm runs, is counted and checked, and has figures. No figure is asserted, because
+//! machines differ.
 
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ use sqlx::{Executor as _, PgConnection};
 use e2e::stacks;
 
 const CLAIMS: u64 = 2_000;
-/// They differ from another arm by one number, and would only take time.
+/// Arms that differ from another one by a number only.
 const LIKE_ANOTHER: [&str; 5] =
     ["coupons-100", "stock-10000", "stock-100000", "scaling-4", "takeover-million"];
-/// The seventh code goes to somebody who never asked.
+/// The seventh code goes to a user who never claimed.
 const THEFT: &str = "
     create function stampede.theft() returns trigger language plpgsql as $$
     begin
@@ -29,7 +30,7 @@ const THEFT: &str = "
     end $$;
     create trigger theft before insert on stampede.claims for each row execute function stampede.theft()";
 
-/// `hot-drain` on a ledger that was tampered with.
+/// `hot-drain` with a violation in Postgres.
 struct Robbed;
 
 impl Arm for Robbed {
@@ -56,7 +57,7 @@ impl Arm for Robbed {
     }
 }
 
-/// As soon as there are tables, and long before there are claims: the codes have to be loaded first.
+/// As soon as the tables exist, which is before the first claim: the codes are generated first.
 async fn rob(mut connection: PgConnection) {
     let made = "select to_regclass('stampede.redemptions') is not null";
     while !sqlx::query_scalar::<_, bool>(made).fetch_one(&mut connection).await.unwrap() {

@@ -1,4 +1,4 @@
-//! Fault runs: a short one that must end clean, and one in which somebody breaks an invariant.
+//! Fault runs: a short one that ends without violations, and one with a planted violation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use e2e::kafka::{Producer, Record, schema_id};
 use e2e::stacks;
 
-/// Nothing here depends on how fast the machine is: a run is over when every scenario had its turn.
+/// Independent of the speed of the machine: a run ends when every scenario was injected.
 const SETTINGS: Settings = Settings {
     under_fire: Duration::from_secs(1),
     calm: Duration::from_secs(2),
@@ -76,23 +76,23 @@ async fn a_short_fault_run_ends_without_unresolved_requests_and_violations() {
     assert!(json["throughput_kept"].as_f64().is_some(), "{json}");
 }
 
-/// Where this run's history may be written.
+/// A file for the history of the run.
 fn tempfile_path() -> std::path::PathBuf {
     let name = format!("fire-{}-{:x}.jsonl", std::process::id(), rand::random::<u64>());
     std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Tells somebody a second outcome, and another one than the first.
-async fn forge_a_response(field: &Burning, _: &mut Rng) -> Result<(), FaultError> {
+/// Publishes a second response to a request, with another outcome.
+async fn publish_a_second_response(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
     let mut postgres = field.postgres().await?;
-    let told = "select c.identity, c.body, c.user_id, u.coupon_id from stampede.claims c
+    let sql = "select c.identity, c.body, c.user_id, u.coupon_id from stampede.claims c
                   join stampede.coupons u using (coupon_no) where c.user_id like 'probe-%' limit 1";
-    let told: Option<(uuid::Uuid, i64, String, String)> =
-        sqlx::query_as(told).fetch_optional(&mut postgres).await?;
-    let (identity, body, user_id, coupon_id) = told.ok_or("nobody was told anything")?;
+    let claim: Option<(uuid::Uuid, i64, String, String)> =
+        sqlx::query_as(sql).fetch_optional(&mut postgres).await?;
+    let (identity, body, user_id, coupon_id) = claim.ok_or("no request has an outcome")?;
     let own = schema_id(&mut postgres, Subject::Response).await;
     let partition = partition_for(user_id.as_bytes(), field.partitions);
-    let forged = CouponResponse {
+    let second = CouponResponse {
         request_id: RequestId { identity: identity.as_u128(), body }.to_string(),
         kind: "claim".to_owned(),
         coupon_id,
@@ -102,7 +102,7 @@ async fn forge_a_response(field: &Burning, _: &mut Rng) -> Result<(), FaultError
         decided_at_ms: 1,
         ..CouponResponse::default()
     };
-    let value = Encoder::new(own).encode_to_vec(&forged)?;
+    let value = Encoder::new(own).encode_to_vec(&second)?;
     let planted =
         Record { partition, key: Some(user_id.into_bytes()), value: Some(value), ..Record::default() };
     Producer::to(&field.endpoints.kafka).produce(RESPONSES, &planted).await;
@@ -111,18 +111,18 @@ async fn forge_a_response(field: &Burning, _: &mut Rng) -> Result<(), FaultError
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_run_with_a_planted_second_response_ends_with_a_violation() {
-    let forgery = Scenario {
-        name: "forgery",
+    let planted = Scenario {
+        name: "planted",
         faults: &[],
         needs: &[],
-        inject: |field, dice| Box::pin(forge_a_response(field, dice)),
+        inject: |field, dice| Box::pin(publish_a_second_response(field, dice)),
     };
-    // One fault before it and its probe: somebody has been told something by then.
+    // After one fault and its probe, which has an outcome.
     let settings = Settings { calm: Duration::ZERO, ..SETTINGS };
-    let verdict = fire(&settings, &[named(&["flush-redis"]), vec![forgery]].concat()).await;
+    let verdict = fire(&settings, &[named(&["flush-redis"]), vec![planted]].concat()).await;
     assert!(!verdict.is_clean(), "{verdict}");
     let report = verdict.report();
-    assert_eq!(report.line(Invariant::I4).violations, verdict.scenarios["forgery"], "\n{report}");
+    assert_eq!(report.line(Invariant::I4).violations, verdict.scenarios["planted"], "\n{report}");
     let json = serde_json::to_value(&verdict).unwrap();
     assert!(json["violations"].as_u64().is_some_and(|count| count > 0), "{json}");
     assert_eq!(json["throughput_kept"], Value::Null, "there was no time without faults");

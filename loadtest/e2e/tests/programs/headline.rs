@@ -1,4 +1,4 @@
-//! The large runs, small: what they count and how they judge, not how fast anything is.
+//! The headline run and the memory run with few claims: what they count and assert, not how fast they are.
 
 use benchmark::headline::{HeadlineArgs, headline};
 use benchmark::memory::{MemoryArgs, measure};

@@ -1,5 +1,5 @@
-//! Clear stops, and the commands that get over them: faults 12 (topic recreated) and 14 (retention overtakes the
-//! offset; the log was cut and grew again). Backups are in `backup.rs`.
+//! Partitions that stop, and the command that repairs them: faults 12 (topic recreated) and 14 (retention overtakes the
+//! offset; the log was truncated and written again). Backups are in `backup.rs`.
 
 use std::fs::OpenOptions;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use e2e::foreign_producer::ForeignProducer;
 use e2e::operator::{partition, repair, repairs, until_ready, until_stopped, workers};
 use e2e::{ApiResponse, Environment, Request, StackKind};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn admin(env: &Environment) -> Admin {
     Admin::new(&env.stack.endpoints().kafka).unwrap()
@@ -40,20 +40,21 @@ async fn fault_14_retention_that_overtakes_a_running_owner_stops_its_partition_u
     let number = producer.partition;
     claims(&env, &coupon.id, "before", 3).await;
     producer.until_decided().await;
-    // In order, so nothing is to be repaired.
+    // A healthy partition is not repaired.
     assert_eq!(partition(&env, number).await["healthy"], true);
-    let said = repair(&env, number, "latest").await;
-    assert!(!said.succeeded && said.stderr.contains("in order"), "{said:?}");
-    // The owner sleeps for a moment, shorter than its session; what comes meanwhile is gone before it looks.
+    let output = repair(&env, number, "latest").await;
+    assert!(!output.succeeded && output.stderr.contains("no fault found"), "{output:?}");
+    // The owner is frozen for less than its session. Records that are appended meanwhile are removed before it reads
+    // them.
     for worker in WORKERS {
         env.stack.freeze(worker).unwrap();
     }
-    // Longer than the broker holds an answer back: what was asked for before is answered, with nothing.
+    // Longer than the broker delays a fetch: the fetch under way is complete, and empty.
     sleep(Duration::from_secs(2)).await;
     for user in ["lost-1", "lost-2"] {
         producer.send(&producer.request("claim", user, None)).await;
     }
-    // As retention does.
+    // As retention removes records.
     admin(&env).delete_records(REQUESTS, number).await.unwrap();
     for worker in WORKERS {
         env.stack.resume(worker).unwrap();
@@ -62,25 +63,29 @@ async fn fault_14_retention_that_overtakes_a_running_owner_stops_its_partition_u
         until_stopped(&env, &[&format!("partition {number} of {REQUESTS}"), "retention has removed 2"]).await;
     assert!(text.contains("workers repair"), "{text}");
     let (next_offset, _) = position(&env, number).await;
-    let seen = partition(&env, number).await;
-    assert_eq!((&seen["healthy"], &seen["log_start"]), (&false.into(), &(next_offset + 2).into()), "{seen}");
-    // It says what it would do, and does it only when that is confirmed.
+    let shown = partition(&env, number).await;
+    assert_eq!(
+        (&shown["healthy"], &shown["log_start"]),
+        (&false.into(), &(next_offset + 2).into()),
+        "{shown}"
+    );
+    // Without --confirm the command only states what it would do.
     let name = number.to_string();
-    let asked = ["repair", "--partition", &name, "--resume-from", "earliest", "--reason", "why"];
-    let said = workers(&env, &asked).await;
-    assert!(!said.succeeded && said.stdout.contains("2 offsets are skipped"), "{said:?}");
-    let said = repair(&env, number, "recorded").await;
-    assert!(!said.succeeded && said.stderr.contains("cannot go on"), "{said:?}");
-    assert_eq!(position(&env, number).await.0, next_offset, "nothing has changed");
-    let said = repair(&env, number, "earliest").await;
-    assert!(said.succeeded, "{said:?}");
+    let unconfirmed = ["repair", "--partition", &name, "--resume-from", "earliest", "--reason", "why"];
+    let output = workers(&env, &unconfirmed).await;
+    assert!(!output.succeeded && output.stdout.contains("2 offsets are skipped"), "{output:?}");
+    let output = repair(&env, number, "recorded").await;
+    assert!(!output.succeeded && output.stderr.contains("cannot resume"), "{output:?}");
+    assert_eq!(position(&env, number).await.0, next_offset, "nothing is changed");
+    let output = repair(&env, number, "earliest").await;
+    assert!(output.succeeded, "{output:?}");
     until_ready(&env).await;
     claims(&env, &coupon.id, "after", 3).await;
     let recorded = repairs(&env, number).await;
-    let [(who, why, finding, from, to)] = &recorded[..] else { panic!("{recorded:?}") };
-    assert_eq!((who.as_str(), why.as_str(), *from, *to), ("olga", "a test", next_offset, next_offset + 2));
+    let [(who, reason, finding, from, to)] = &recorded[..] else { panic!("{recorded:?}") };
+    assert_eq!((who.as_str(), reason.as_str(), *from, *to), ("olga", "a test", next_offset, next_offset + 2));
     assert!(finding.contains("retention"), "{finding}");
-    assert_eq!(env.counts(&coupon.id).await["claimed"], 6, "the two that were lost are not among them");
+    assert_eq!(env.counts(&coupon.id).await["claimed"], 6, "the two lost requests are not among them");
 }
 
 #[tokio::test]
@@ -92,12 +97,12 @@ async fn fault_14_a_log_that_was_truncated_and_written_again_stops_its_partition
     claims(&env, &coupon.id, "before", 4).await;
     producer.until_decided().await;
     let (next_offset, _) = position(&env, number).await;
-    // A broker that lost the end of its log: killed, and the file cut in the middle of the last records.
+    // A broker that lost the end of its log: killed, and the file truncated in the middle of the last records.
     for child in [Child::Api(0), Child::Api(1), WORKERS[0], WORKERS[1]] {
         env.stack.stop_child(child).await.unwrap();
     }
     env.stack.kill(Child::Kafka).unwrap();
-    env.stack.wait_exit(Child::Kafka, PATIENCE).await.unwrap();
+    env.stack.wait_exit(Child::Kafka, TIMEOUT).await.unwrap();
     let segment = format!("kafka/logs/{REQUESTS}-{number}/00000000000000000000.log");
     let file = OpenOptions::new().write(true).open(env.stack.data_dir().join(segment)).unwrap();
     file.set_len(file.metadata().unwrap().len() - 300).unwrap();
@@ -106,7 +111,7 @@ async fn fault_14_a_log_that_was_truncated_and_written_again_stops_its_partition
     let cut = partition(&env, number).await;
     assert_eq!(cut["healthy"], false, "{cut}");
     assert!(cut["stopped_because"].as_str().unwrap().contains("truncated or recreated"), "{cut}");
-    // Others write where it was: the offsets are there again, and the records are not the same.
+    // New records take the same offsets.
     let mut grown = cut["log_end"].as_i64().unwrap();
     while grown < next_offset + 2 {
         let request = producer.request("claim", &format!("new-{grown}"), None);
@@ -117,20 +122,16 @@ async fn fault_14_a_log_that_was_truncated_and_written_again_stops_its_partition
     }
     let text = until_stopped(&env, &["is not the one that Postgres consumed last"]).await;
     assert!(text.contains("written again"), "{text}");
-    assert_eq!(position(&env, number).await.0, next_offset, "nothing is decided, and nothing is skipped");
-    // From the first record that Postgres does not know: what it knows of the others keeps its outcome.
-    let said = repair(&env, number, &cut["log_end"].to_string()).await;
-    assert!(said.succeeded && said.stdout.contains("read again"), "{said:?}");
+    assert_eq!(position(&env, number).await.0, next_offset, "nothing is decided and nothing is skipped");
+    // From the first new record on: requests before it keep their outcome.
+    let output = repair(&env, number, &cut["log_end"].to_string()).await;
+    assert!(output.succeeded && output.stdout.contains("read again"), "{output:?}");
     until_ready(&env).await;
     env.heal().await;
     claims(&env, &coupon.id, "after", 2).await;
     assert_eq!(repairs(&env, number).await.len(), 1);
     let claimed = usize::try_from(grown - cut["log_end"].as_i64().unwrap()).unwrap() + 4 + 2;
-    assert_eq!(
-        env.counts(&coupon.id).await["claimed"],
-        claimed,
-        "every record that is there was decided once"
-    );
+    assert_eq!(env.counts(&coupon.id).await["claimed"], claimed, "every record is decided once");
 }
 
 #[tokio::test]
@@ -142,12 +143,12 @@ async fn fault_12_a_recreated_topic_stops_its_partitions_until_a_repair() {
     claims(&env, &coupon.id, "before", 3).await;
     producer.until_decided().await;
     let (next_offset, write_no) = position(&env, number).await;
-    // The same name, the same number of partitions, another topic.
+    // The same name and number of partitions, but another topic.
     let settings = [("message.timestamp.type", "LogAppendTime")];
     admin(&env).recreate_topic(REQUESTS, PARTITIONS, 1, &settings).await.unwrap();
     let of = format!("partition {number} of {REQUESTS} was recreated: its topic id is ");
     until_stopped(&env, &[&of, "workers repair"]).await;
-    // It grows past the old offsets: by bounds alone it looks like the old log.
+    // It grows past the old offsets, so that its bounds are like those of the old log.
     for n in 0..next_offset + 5 {
         producer.send(&producer.request("claim", &format!("new-{n}"), None)).await;
     }
@@ -156,19 +157,19 @@ async fn fault_12_a_recreated_topic_stops_its_partitions_until_a_repair() {
         env.stack.start_child(worker).await.unwrap();
     }
     until_stopped(&env, &[&of]).await;
-    let seen = workers(&env, &["partitions"]).await;
-    assert!(seen.stdout.lines().skip(1).all(|line| line.contains("STOPPED: ")), "{}", seen.stdout);
-    assert_eq!(position(&env, number).await.0, next_offset, "nothing is decided, and nothing is skipped");
+    let shown = workers(&env, &["partitions"]).await;
+    assert!(shown.stdout.lines().skip(1).all(|line| line.contains("STOPPED: ")), "{}", shown.stdout);
+    assert_eq!(position(&env, number).await.0, next_offset, "nothing is decided and nothing is skipped");
     let all: Vec<String> = (0..PARTITIONS).map(|number| number.to_string()).collect();
     let all = all.join(",");
-    let said = workers(
+    let output = workers(
         &env,
         &["repair", "--partition", &all, "--resume-from", "earliest", "--reason", "recreated", "--confirm"],
     )
     .await;
-    assert!(said.succeeded, "{said:?}");
+    assert!(output.succeeded, "{output:?}");
     until_ready(&env).await;
-    // What an instance of the API remembers of the old offsets says nothing about the new ones.
+    // The outcome caches of the APIs refer to the old offsets.
     for n in 0..2 {
         env.restart_with(Child::Api(n), &[]).await;
     }
@@ -176,6 +177,6 @@ async fn fault_12_a_recreated_topic_stops_its_partitions_until_a_repair() {
     let claimed = usize::try_from(next_offset).unwrap() + 5 + 3 + 3;
     assert_eq!(env.counts(&coupon.id).await["claimed"], claimed);
     assert!(position(&env, number).await.1 > write_no, "write numbers only grow");
-    let seen = workers(&env, &["partitions"]).await;
-    assert!(!seen.stdout.contains("STOPPED"), "{}", seen.stdout);
+    let shown = workers(&env, &["partitions"]).await;
+    assert!(!shown.stdout.contains("STOPPED"), "{}", shown.stdout);
 }

@@ -13,43 +13,47 @@ async fn a_sequence_of_transitions_of_one_code_is_decided_in_the_order_of_the_lo
     let coupon = env.stocked(1, rules(&json!({"requires_lock": true}))).await;
     let producer = ForeignProducer::of(env, &coupon.id).await;
     let code = coupon.code(1).await;
-    let ask = |kind: &str, user: &str| producer.request(kind, user, Some(&code));
+    let request_of = |kind: &str, user: &str| producer.request(kind, user, Some(&code));
     let redeem = |user: &str, order: &str| CouponRequest {
         order_id: Some(order.to_owned()),
         order_amount: Some("10.00".to_owned()),
         currency: Some("EUR".to_owned()),
-        ..ask("redeem", user)
+        ..request_of("redeem", user)
     };
     let paid = redeem("bob", "order-1");
-    let undo = CouponRequest { redemption_id: Some(paid.request_id.clone()), ..ask("rollback", SHOP) };
-    let life = [
+    let roll_back =
+        CouponRequest { redemption_id: Some(paid.request_id.clone()), ..request_of("rollback", SHOP) };
+    let sequence = [
         (redeem("ann", "order-1"), "not_claimed"),
-        (ask("claim", "ann"), "accepted"),
-        (ask("claim", "bob"), "code_taken"),
+        (request_of("claim", "ann"), "accepted"),
+        (request_of("claim", "bob"), "code_taken"),
         (redeem("ann", "order-1"), "not_locked"),
-        (ask("lock", "ann"), "accepted"),
-        (ask("return", "ann"), "already_locked"),
-        (ask("unlock", "ann"), "accepted"),
-        (ask("return", "ann"), "accepted"),
-        (ask("lock", "ann"), "not_claimed"),
-        (ask("claim", "bob"), "accepted"),
-        (ask("lock", "ann"), "not_your_code"),
-        (ask("lock", "bob"), "accepted"),
+        (request_of("lock", "ann"), "accepted"),
+        (request_of("return", "ann"), "already_locked"),
+        (request_of("unlock", "ann"), "accepted"),
+        (request_of("return", "ann"), "accepted"),
+        (request_of("lock", "ann"), "not_claimed"),
+        (request_of("claim", "bob"), "accepted"),
+        (request_of("lock", "ann"), "not_your_code"),
+        (request_of("lock", "bob"), "accepted"),
         (paid, "accepted"),
-        (undo.clone(), "accepted"),
-        (CouponRequest { request_id: ask("rollback", SHOP).request_id, ..undo }, "already_rolled_back"),
-        (ask("revoke", "admin"), "accepted"),
-        (ask("claim", "ann"), "code_revoked"),
-        (ask("revoke", "admin"), "code_revoked"),
+        (roll_back.clone(), "accepted"),
+        (
+            CouponRequest { request_id: request_of("rollback", SHOP).request_id, ..roll_back },
+            "already_rolled_back",
+        ),
+        (request_of("revoke", "admin"), "accepted"),
+        (request_of("claim", "ann"), "code_revoked"),
+        (request_of("revoke", "admin"), "code_revoked"),
     ];
-    // All in the log before the first is decided, as far as one can: what becomes of a code in one batch is one row.
-    let appended = life.iter().map(|(request, _)| producer.record(request));
+    // As fast as possible, so that several are decided in one batch: then one row holds their result.
+    let appended = sequence.iter().map(|(request, _)| producer.record(request));
     let appended: Vec<Record> = appended.collect();
     for record in &appended {
         producer.produce(record).await;
     }
     producer.until_decided().await;
-    for (n, (request, wanted)) in life.iter().enumerate() {
+    for (n, (request, wanted)) in sequence.iter().enumerate() {
         let found = producer.result(request).await;
         assert_eq!(found.as_deref(), Some(*wanted), "request {n}, a {}", request.kind);
     }
@@ -76,7 +80,7 @@ async fn fault_15_invalid_requests_of_a_foreign_producer_are_rejected_or_become_
         redemption_id: redemption.map(str::to_owned),
         ..producer.request("rollback", SHOP, None)
     };
-    let asked = [
+    let requests = [
         (redeem(|request| request.order_amount = None), "unprocessable"),
         (redeem(|request| request.order_id = None), "unprocessable"),
         (redeem(|request| request.currency = None), "unprocessable"),
@@ -97,22 +101,22 @@ async fn fault_15_invalid_requests_of_a_foreign_producer_are_rejected_or_become_
         (producer.request("revoke", "bob", None), "code_unknown"),
         (producer.request("return", "bob", Some(&free)), "not_claimed"),
     ];
-    for (request, _) in &asked {
+    for (request, _) in &requests {
         producer.send(request).await;
     }
     producer.until_decided().await;
-    for (n, (request, wanted)) in asked.iter().enumerate() {
+    for (n, (request, wanted)) in requests.iter().enumerate() {
         let found = producer.result(request).await;
         assert_eq!(found.as_deref(), Some(*wanted), "request {n}: {}", request.kind);
     }
-    // Too long for its field, or with control characters: nobody's request.
-    let refused = [
+    // Longer than the field allows, or with control characters.
+    let invalid = [
         redeem(|request| request.order_id = Some("x".repeat(129))),
         redeem(|request| request.order_id = Some("a\0b".to_owned())),
         redeem(|request| request.currency = Some("E\nR".to_owned())),
     ];
     let mut positions = Vec::new();
-    for request in &refused {
+    for request in &invalid {
         positions.push(producer.send(request).await);
     }
     // A lock in a partition that is not its own.
@@ -135,26 +139,26 @@ async fn fault_15_a_request_of_any_kind_that_is_appended_again_keeps_its_first_o
         currency: Some("EUR".to_owned()),
         ..producer.request("redeem", "ann", Some(&code))
     };
-    let undo = CouponRequest {
+    let roll_back = CouponRequest {
         redemption_id: Some(redeem.request_id.clone()),
         ..producer.request("rollback", SHOP, None)
     };
-    let [lock, unlock, give_back] =
+    let [lock, unlock, return_code] =
         ["lock", "unlock", "return"].map(|kind| producer.request(kind, "ann", Some(&code)));
     let revoke = producer.request("revoke", "admin", Some(&code));
-    let life = [&lock, &unlock, &redeem, &undo, &give_back, &revoke];
-    for request in life {
-        // Twice in a row, so that it may be in one batch; and all of them once more afterwards.
+    let sequence = [&lock, &unlock, &redeem, &roll_back, &return_code, &revoke];
+    for request in sequence {
+        // Twice in a row, so that both may be in one batch; all of them once more afterwards.
         producer.send(request).await;
         producer.send(request).await;
     }
-    for request in life {
+    for request in sequence {
         producer.send(request).await;
-        // Its id for another user and another code: it is decided all the same.
+        // The same id for another user: it is decided already.
         producer.send(&CouponRequest { user_id: env.user("eve"), ..request.clone() }).await;
     }
     producer.until_decided().await;
-    for request in life {
+    for request in sequence {
         assert_eq!(producer.result(request).await.as_deref(), Some("accepted"), "{}", request.kind);
     }
     assert_eq!(coupon.counts().await, [1, 0, 0, 0, 1]);

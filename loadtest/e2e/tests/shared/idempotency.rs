@@ -4,37 +4,37 @@ use serde_json::{Value, json};
 
 use e2e::coupon::rules;
 use e2e::request::SHOP;
-use e2e::{Deed, Environment, Reply, Request};
+use e2e::{Environment, Operation, Reply, Request};
 
 async fn a_request_of_any_kind_keeps_its_outcome_under_its_key(env: &Environment) {
     let coupon = env.stocked(2, rules(&json!({}))).await;
     let code = coupon.code(2).await;
-    let thrice = async |user: &str, deed: Deed<'_>| -> Value {
-        let request = Request::new(user, deed).key("k");
+    let three_times = async |user: &str, operation: Operation<'_>| -> Value {
+        let request = Request::new(user, operation).key("k");
         let handle = env.record_sent(&request);
-        let first = env.send_once(handle, request).await.unwrap();
-        assert_eq!(first.json()["status"], "accepted", "{deed:?}: {}", first.body);
+        let first = env.submit_recorded(handle, request).await;
+        assert_eq!(first.json()["status"], "accepted", "{operation:?}: {}", first.body);
         for api in [1, 0] {
-            let again = env.send_once(handle, request.at(api)).await.unwrap();
-            assert_eq!(again.header("idempotent-replayed"), Some("true"), "{deed:?}: {}", again.body);
+            let again = env.submit_recorded(handle, request.at(api)).await;
+            assert_eq!(again.header("idempotent-replayed"), Some("true"), "{operation:?}: {}", again.body);
             let (mut replayed, mut outcome) = (again.json(), first.json());
-            // The suffix tells an id's age.
+            // The suffix of an id encodes its age.
             (replayed["request_id"], outcome["request_id"]) = (json!(""), json!(""));
-            assert_eq!(replayed, outcome, "{deed:?}");
+            assert_eq!(replayed, outcome, "{operation:?}");
         }
         first.json()
     };
-    // One after another undoes what the one before did; then the first is asked for once more, and nothing happens.
-    thrice("ann", Deed::ClaimNamed(&coupon.id, &code)).await;
-    thrice("ann", Deed::Lock(&code)).await;
-    thrice("ann", Deed::Unlock(&code)).await;
-    let redeemed = thrice("ann", Deed::Redeem(&code, "order-1")).await;
-    thrice(SHOP, Deed::RollBack(redeemed["redemption"]["redemption_id"].as_str().unwrap())).await;
-    thrice("ann", Deed::Return(&code)).await;
-    let replayed = thrice("ann", Deed::Redeem(&code, "order-1")).await;
+    // Each operation reverses the one before. A repeated request returns its outcome and changes nothing.
+    three_times("ann", Operation::ClaimNamed(&coupon.id, &code)).await;
+    three_times("ann", Operation::Lock(&code)).await;
+    three_times("ann", Operation::Unlock(&code)).await;
+    let redeemed = three_times("ann", Operation::Redeem(&code, "order-1")).await;
+    three_times(SHOP, Operation::RollBack(redeemed["redemption"]["redemption_id"].as_str().unwrap())).await;
+    three_times("ann", Operation::Return(&code)).await;
+    let replayed = three_times("ann", Operation::Redeem(&code, "order-1")).await;
     assert_eq!(replayed["redemption"], redeemed["redemption"]);
-    thrice("admin", Deed::Revoke(&code)).await;
-    thrice("ann", Deed::Lock(&code)).await;
+    three_times("admin", Operation::Revoke(&code)).await;
+    three_times("ann", Operation::Lock(&code)).await;
     assert_eq!(coupon.counts().await, [1, 0, 0, 0, 1]);
 }
 
@@ -43,36 +43,38 @@ async fn idempotency_key_reused_rejects_another_body_under_the_same_key_but_not_
 ) {
     let coupon = env.stocked(3, rules(&json!({}))).await;
     let codes = [coupon.claim("ann").await, coupon.claim("ann").await, coupon.claim("ann").await];
-    let act = |deed| env.send(Request::new("ann", deed).key("k"));
-    let redeemed = act(Deed::Pay(&codes[0], "order-1", ["10.00", "EUR"])).await.json();
+    let send = |operation| env.submit(Request::new("ann", operation).key("k"));
+    let redeemed = send(Operation::Pay(&codes[0], "order-1", ["10.00", "EUR"])).await.json();
     assert_eq!(redeemed["status"], "accepted", "{redeemed}");
     for other in [
-        Deed::Pay(&codes[0], "order-2", ["10.00", "EUR"]),
-        Deed::Pay(&codes[0], "order-1", ["10.01", "EUR"]),
-        Deed::Pay(&codes[0], "order-1", ["10.00", "USD"]),
+        Operation::Pay(&codes[0], "order-2", ["10.00", "EUR"]),
+        Operation::Pay(&codes[0], "order-1", ["10.01", "EUR"]),
+        Operation::Pay(&codes[0], "order-1", ["10.00", "USD"]),
     ] {
-        let refused = act(other).await;
+        let rejected = send(other).await;
         assert_eq!(
-            (refused.status, &refused.json()["code"]),
+            (rejected.status, &rejected.json()["code"]),
             (422, &json!("idempotency_key_reused")),
             "{other:?}"
         );
     }
-    // The same body, however it is written.
+    // The same body in another spelling.
     let lower = codes[0].to_lowercase();
-    let same = act(Deed::Pay(&lower, "order-1", ["10.0000", "EUR"])).await;
+    let same = send(Operation::Pay(&lower, "order-1", ["10.0000", "EUR"])).await;
     assert_eq!(same.header("idempotent-replayed"), Some("true"), "{}", same.body);
-    // The same key for another code, and for another deed with the same code, are requests of their own.
-    for deed in
-        [Deed::Pay(&codes[1], "order-1", ["10.00", "EUR"]), Deed::Lock(&codes[2]), Deed::Unlock(&codes[2])]
-    {
-        assert_eq!(act(deed).await.json()["status"], "accepted", "{deed:?}");
+    // The same key for another code, and for another operation on the same code, makes other requests.
+    for operation in [
+        Operation::Pay(&codes[1], "order-1", ["10.00", "EUR"]),
+        Operation::Lock(&codes[2]),
+        Operation::Unlock(&codes[2]),
+    ] {
+        assert_eq!(send(operation).await.json()["status"], "accepted", "{operation:?}");
     }
-    // Both bodies at once: one is the first, the other one hears so, as a problem or as an outcome.
+    // Both bodies concurrently: one is the first, and the other one is rejected, by a problem or by its outcome.
     for round in 0..5 {
         let key = format!("round {round}");
         let lock = |order: &'static str, api| {
-            env.send(Request::new("ann", Deed::LockFor(&codes[2], order)).key(&key).at(api))
+            env.submit(Request::new("ann", Operation::LockFor(&codes[2], order)).key(&key).at(api))
         };
         let (one, other) = tokio::join!(lock("order-1", 0), lock("order-2", 1));
         let reused = |reply: &Reply| {
@@ -80,7 +82,7 @@ async fn idempotency_key_reused_rejects_another_body_under_the_same_key_but_not_
             body["reason"] == "idempotency_key_reused" || body["code"] == "idempotency_key_reused"
         };
         assert!(reused(&one) != reused(&other), "{} and {}", one.body, other.body);
-        env.accepted("ann", Deed::Unlock(&codes[2])).await;
+        env.accepted("ann", Operation::Unlock(&codes[2])).await;
     }
     assert_eq!(coupon.counts().await, [0, 1, 0, 2, 0]);
 }

@@ -1,11 +1,11 @@
-//! Limits of redemptions and of claims, each wanted by more than may have it, all at once.
+//! Limits of redemptions and claims, with more concurrent requests than each limit allows.
 
 use futures::future::join_all;
 use serde_json::json;
 
 use e2e::outcome::{count, order, result_of};
 use e2e::request::SHOP;
-use e2e::{Deed, Environment, Request};
+use e2e::{Environment, Operation, Request};
 
 async fn usage_limit_reached_rejects_more_redemptions_than_a_user_is_allowed(env: &Environment) {
     let limits = json!({"limits": {"claims_per_user": 10, "redemptions_per_user": 2}});
@@ -13,25 +13,30 @@ async fn usage_limit_reached_rejects_more_redemptions_than_a_user_is_allowed(env
     let codes = join_all((0..8).map(|_| coupon.claim("ann"))).await;
     let others = join_all((0..2).map(|_| coupon.claim("bob"))).await;
     let redeem = async |user: &'static str, n: usize, code: &str| {
-        env.decide(Request::new(user, Deed::Redeem(code, &order(n))).at(n % 2)).await
+        env.decide(Request::new(user, Operation::Redeem(code, &order(n))).at(n % 2)).await
     };
-    let told = join_all(codes.iter().enumerate().map(|(n, code)| redeem("ann", n, code))).await;
-    assert_eq!((count(&told, "accepted"), count(&told, "usage_limit_reached")), (2, 6), "{told:?}");
-    // A limit of each user, not of all.
-    let told_bob = join_all(others.iter().enumerate().map(|(n, code)| redeem("bob", n, code))).await;
-    assert_eq!(count(&told_bob, "accepted"), 2, "{told_bob:?}");
-    let left = told
+    let outcomes = join_all(codes.iter().enumerate().map(|(n, code)| redeem("ann", n, code))).await;
+    assert_eq!(
+        (count(&outcomes, "accepted"), count(&outcomes, "usage_limit_reached")),
+        (2, 6),
+        "{outcomes:?}"
+    );
+    // The limit applies to each user.
+    let outcomes_of_bob = join_all(others.iter().enumerate().map(|(n, code)| redeem("bob", n, code))).await;
+    assert_eq!(count(&outcomes_of_bob, "accepted"), 2, "{outcomes_of_bob:?}");
+    let left = outcomes
         .iter()
         .zip(&codes)
-        .find(|(told, _)| result_of(told) != "accepted")
+        .find(|(outcomes, _)| result_of(outcomes) != "accepted")
         .map(|(_, code)| code)
         .unwrap();
     assert_eq!(coupon.validation("ann", left).await, "usage_limit_reached");
-    // One that is undone counts no longer.
-    let undone = told.iter().find_map(|told| told["redemption"]["redemption_id"].as_str()).unwrap();
-    env.accepted(SHOP, Deed::RollBack(undone)).await;
+    // A redemption that is rolled back no longer counts.
+    let redemption =
+        outcomes.iter().find_map(|outcomes| outcomes["redemption"]["redemption_id"].as_str()).unwrap();
+    env.accepted(SHOP, Operation::RollBack(redemption)).await;
     assert_eq!(coupon.validation("ann", left).await, "valid");
-    env.accepted("ann", Deed::Redeem(left, "the last")).await;
+    env.accepted("ann", Operation::Redeem(left, "the last")).await;
     assert_eq!(coupon.counts().await, [10, 6, 0, 4, 0]);
 }
 
@@ -41,15 +46,20 @@ async fn usage_limit_reached_rejects_more_redemptions_than_the_coupon_allows(env
     let users: Vec<String> = (0..30).map(|n| format!("user-{n}")).collect();
     let codes = join_all(users.iter().map(|user| coupon.claim(user))).await;
     let redeem = async |n: usize| {
-        env.decide(Request::new(&users[n], Deed::Redeem(&codes[n], "order")).at(n % 2)).await
+        env.decide(Request::new(&users[n], Operation::Redeem(&codes[n], "order")).at(n % 2)).await
     };
-    let told = join_all((0..30).map(redeem)).await;
-    assert_eq!((count(&told, "accepted"), count(&told, "usage_limit_reached")), (7, 23), "{told:?}");
-    let undone = told.iter().find_map(|told| told["redemption"]["redemption_id"].as_str()).unwrap();
-    env.accepted(SHOP, Deed::RollBack(undone)).await;
+    let outcomes = join_all((0..30).map(redeem)).await;
+    assert_eq!(
+        (count(&outcomes, "accepted"), count(&outcomes, "usage_limit_reached")),
+        (7, 23),
+        "{outcomes:?}"
+    );
+    let redemption =
+        outcomes.iter().find_map(|outcomes| outcomes["redemption"]["redemption_id"].as_str()).unwrap();
+    env.accepted(SHOP, Operation::RollBack(redemption)).await;
     let again = join_all((0..30).map(async |n| {
         let order = order(n);
-        env.decide(Request::new(&users[n], Deed::Redeem(&codes[n], &order)).at(n % 2)).await
+        env.decide(Request::new(&users[n], Operation::Redeem(&codes[n], &order)).at(n % 2)).await
     }));
     let again = again.await;
     assert_eq!((count(&again, "accepted"), count(&again, "already_redeemed")), (1, 6), "{again:?}");
@@ -61,36 +71,36 @@ async fn the_limit_of_all_redemptions_holds_across_several_shared_codes(env: &En
         json!({"limits": {"redemptions_per_code": 4, "redemptions_total": 6, "redemptions_per_user": 2}});
     let coupon = env.stocked(2, limits).await;
     let codes = [coupon.code(1).await, coupon.code(2).await];
-    // Four users, five times each, by turns with one code and the other: nobody more than twice, six in all.
+    // Four users, five redemptions each, alternately of both codes: two accepted for each user, six in all.
     let users = ["ann", "bob", "carl", "dora"];
     let redeem = async |n: usize| {
         let order = order(n);
-        let act = Request::new(users[n % 4], Deed::Redeem(&codes[n / 4 % 2], &order)).at(n % 2);
-        (n % 4, result_of(&env.decide(act).await).to_owned())
+        let request = Request::new(users[n % 4], Operation::Redeem(&codes[n / 4 % 2], &order)).at(n % 2);
+        (n % 4, result_of(&env.decide(request).await).to_owned())
     };
-    let told = join_all((0..20).map(redeem)).await;
-    let accepted = |user: usize| told.iter().filter(|(n, word)| *n == user && word == "accepted").count();
-    assert!((0..4).all(|user| accepted(user) <= 2), "{told:?}");
-    assert_eq!((0..4).map(accepted).sum::<usize>(), 6, "{told:?}");
+    let outcomes = join_all((0..20).map(redeem)).await;
+    let accepted = |user: usize| outcomes.iter().filter(|(n, word)| *n == user && word == "accepted").count();
+    assert!((0..4).all(|user| accepted(user) <= 2), "{outcomes:?}");
+    assert_eq!((0..4).map(accepted).sum::<usize>(), 6, "{outcomes:?}");
 }
 
 async fn a_user_who_returns_and_claims_codes_concurrently_never_exceeds_the_limit(env: &Environment) {
     let coupon = env.stocked(30, json!({"limits": {"claims_per_user": 3}})).await;
-    // Twenty hands of one user, each claims and gives back what it got, five times.
-    let hand = async |n: usize| {
+    // Twenty tasks of one user; each claims a code and returns it, five times.
+    let task = async |n: usize| {
         for _ in 0..5 {
-            let outcome = env.decide(Request::new("ann", Deed::Claim(&coupon.id)).at(n % 2)).await;
+            let outcome = env.decide(Request::new("ann", Operation::Claim(&coupon.id)).at(n % 2)).await;
             if let Some(code) = outcome["code"].as_str() {
-                let returned = env.decide(Request::new("ann", Deed::Return(code)).at(n % 2)).await;
+                let returned = env.decide(Request::new("ann", Operation::Return(code)).at(n % 2)).await;
                 assert_eq!(result_of(&returned), "accepted", "{returned}");
             } else {
                 assert_eq!(result_of(&outcome), "user_limit_reached", "{outcome}");
             }
         }
     };
-    join_all((0..20).map(hand)).await;
+    join_all((0..20).map(task)).await;
     assert_eq!(coupon.counts().await, [30, 0, 0, 0, 0]);
-    let last = join_all((0..5).map(|_| env.decide(Request::new("ann", Deed::Claim(&coupon.id))))).await;
+    let last = join_all((0..5).map(|_| env.decide(Request::new("ann", Operation::Claim(&coupon.id))))).await;
     assert_eq!((count(&last, "accepted"), count(&last, "user_limit_reached")), (3, 2), "{last:?}");
 }
 

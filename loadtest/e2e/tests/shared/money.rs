@@ -1,4 +1,4 @@
-//! Orders: every amount and currency at its edges, what a code takes off, and that a validation says the same before.
+//! Amounts and currencies of orders: invalid ones, limits, discounts and prices. A validation shows the same price.
 
 use coupon_core::money::minor_unit;
 use schemas::topics::REQUESTS;
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use e2e::coupon::rules;
 use e2e::kafka::{count_with_key, records};
-use e2e::{Deed, Environment, Reply, Request};
+use e2e::{Environment, Operation, Reply, Request};
 
-/// A redeem with a body of this test's own.
+/// A redemption with any body.
 async fn redeem(env: &Environment, code: &str, body: &Value) -> Reply {
     let url = env.url(0, &format!("/v1/codes/{code}/redemptions?wait=10"));
     env.send_http(env.http.post(url).bearer_auth(env.token("ann")).json(body)).await.unwrap()
@@ -20,8 +20,8 @@ async fn validate(env: &Environment, code: &str, amount: &str, currency: &str) -
     env.send_http(env.http.get(url).query(&query).bearer_auth(env.token("ann"))).await.unwrap()
 }
 
-/// 422, and the field at fault is named.
-fn expect_refused(reply: &Reply, field: &str, what: &Value) {
+/// 422, and the problem names the invalid field.
+fn expect_invalid(reply: &Reply, field: &str, what: &Value) {
     assert_eq!(reply.status, 422, "{what}: {}", reply.body);
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{what}: {}", reply.body);
     assert!(reply.body.contains(&format!("\"{field}\"")), "{what}: {}", reply.body);
@@ -30,7 +30,7 @@ fn expect_refused(reply: &Reply, field: &str, what: &Value) {
 async fn fault_37_an_invalid_amount_is_rejected_by_field_and_the_code_is_unchanged(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({}))).await;
     let code = coupon.claim("ann").await;
-    let no_text = [
+    let not_text = [
         json!(129.9),
         json!(1),
         json!(0),
@@ -41,7 +41,7 @@ async fn fault_37_an_invalid_amount_is_rejected_by_field_and_the_code_is_unchang
         json!(["1"]),
         json!({}),
     ];
-    let no_amount = [
+    let not_an_amount = [
         "-1",
         "-0.01",
         "-0",
@@ -75,19 +75,21 @@ async fn fault_37_an_invalid_amount_is_rejected_by_field_and_the_code_is_unchang
         "1/2",
         "--1",
     ];
-    let too_fine = ["0.001", "129.999", "1.0001"];
-    for amount in no_text.into_iter().chain(no_amount.into_iter().chain(too_fine).map(|text| json!(text))) {
+    let too_precise = ["0.001", "129.999", "1.0001"];
+    for amount in
+        not_text.into_iter().chain(not_an_amount.into_iter().chain(too_precise).map(|text| json!(text)))
+    {
         let body = json!({"order_id": "order-1", "order_amount": amount, "currency": "EUR"});
-        expect_refused(&redeem(env, &code, &body).await, "order_amount", &body);
+        expect_invalid(&redeem(env, &code, &body).await, "order_amount", &body);
         if let Some(text) = amount.as_str() {
-            let said = validate(env, &code, text, "EUR").await;
-            assert_eq!(said.status, 422, "{text:?}: {}", said.body);
+            let validated = validate(env, &code, text, "EUR").await;
+            assert_eq!(validated.status, 422, "{text:?}: {}", validated.body);
         }
     }
     let missing = json!({"order_id": "order-1", "currency": "EUR"});
-    expect_refused(&redeem(env, &code, &missing).await, "order_amount", &missing);
+    expect_invalid(&redeem(env, &code, &missing).await, "order_amount", &missing);
     let endless = json!({"order_id": "order-1", "order_amount": "9".repeat(60_000), "currency": "EUR"});
-    expect_refused(&redeem(env, &code, &endless).await, "order_amount", &json!("endless"));
+    expect_invalid(&redeem(env, &code, &endless).await, "order_amount", &json!("endless"));
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
 }
 
@@ -111,40 +113,41 @@ async fn fault_37_an_invalid_currency_or_order_is_rejected_by_field(env: &Enviro
         json!(null),
     ] {
         let body = with("currency", currency);
-        expect_refused(&redeem(env, &code, &body).await, "currency", &body);
+        expect_invalid(&redeem(env, &code, &body).await, "currency", &body);
     }
     for order in [json!(""), json!("a\nb"), json!("a\u{0}"), json!("x".repeat(129)), json!(5), json!(null)] {
         let body = with("order_id", order);
-        expect_refused(&redeem(env, &code, &body).await, "order_id", &body);
+        expect_invalid(&redeem(env, &code, &body).await, "order_id", &body);
     }
     let odd = with("discount", json!("100.00"));
-    expect_refused(&redeem(env, &code, &odd).await, "discount", &odd);
-    // Every fault at once.
-    let worst = redeem(env, &code, &json!({"order_id": "", "order_amount": "-1", "currency": "x"})).await;
+    expect_invalid(&redeem(env, &code, &odd).await, "discount", &odd);
+    // All fields invalid.
+    let all_invalid =
+        redeem(env, &code, &json!({"order_id": "", "order_amount": "-1", "currency": "x"})).await;
     for name in ["order_id", "order_amount", "currency"] {
-        expect_refused(&worst, name, &json!("everything"));
+        expect_invalid(&all_invalid, name, &json!("everything"));
     }
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
     let longest = with("order_id", json!("x".repeat(128)));
     assert_eq!(redeem(env, &code, &longest).await.json()["status"], "accepted");
 }
 
-/// Redeems one order after another with the codes of one coupon: what was taken off, what is left to pay, and that a
-/// validation said so before.
+/// Redeems one order after another with the codes of one coupon, and expects discount and price. A validation before
+/// shows the same.
 async fn prices(env: &Environment, discount: Value, orders: &[(&str, &str, [&str; 2])]) {
     let coupon = env.stocked(orders.len() as u64, rules(&json!({"discount": discount}))).await;
     for (n, (amount, currency, wanted)) in orders.iter().enumerate() {
         let code = coupon.claim("ann").await;
-        let said = validate(env, &code, amount, currency).await.json();
+        let validated = validate(env, &code, amount, currency).await.json();
         let order = format!("order-{n}");
         let outcome =
-            env.send(Request::new("ann", Deed::Pay(&code, &order, [amount, currency]))).await.json();
+            env.submit(Request::new("ann", Operation::Pay(&code, &order, [amount, currency]))).await.json();
         let what = format!("{amount} {currency} less {discount}");
         let redemption = &outcome["redemption"];
         let found = (redemption["discount"].as_str(), redemption["final_price"].as_str());
         assert_eq!(found, (Some(wanted[0]), Some(wanted[1])), "{what}: {outcome}");
         for name in ["order_amount", "discount", "final_price", "currency"] {
-            assert_eq!(said[name], redemption[name], "{name} of {what}, as a validation said it");
+            assert_eq!(validated[name], redemption[name], "{name} of {what}, as a validation shows it");
         }
         let digits =
             |text: &Value| text.as_str().and_then(|text| text.split_once('.')).map_or(0, |(_, d)| d.len());
@@ -155,7 +158,7 @@ async fn prices(env: &Environment, discount: Value, orders: &[(&str, &str, [&str
                 "{name} of {what}: {outcome}"
             );
         }
-        // What is shown later is what was stored, and it is the same to the digit.
+        // The stored redemption is shown with the same digits.
         let id = outcome["request_id"].as_str().unwrap();
         let shown = env.get(1, &format!("/v1/requests/{id}"), &env.token("ann")).await.json();
         assert_eq!(shown, outcome);
@@ -214,14 +217,18 @@ async fn minimum_order_not_met_rejects_an_order_one_cent_too_small_after_currenc
         ("9999", "JPY", "currency_mismatch"),
         ("9999.999", "KWD", "currency_mismatch"),
     ] {
-        let said = validate(env, &code, amount, currency).await.json();
-        assert_eq!((&said["valid"], &said["reason"]), (&json!(false), &json!(reason)), "{amount} {currency}");
-        let deed = Deed::Pay(&code, "order-1", [amount, currency]);
-        assert_eq!(env.rejected("ann", deed).await, reason, "{amount} {currency}");
+        let validated = validate(env, &code, amount, currency).await.json();
+        assert_eq!(
+            (&validated["valid"], &validated["reason"]),
+            (&json!(false), &json!(reason)),
+            "{amount} {currency}"
+        );
+        let operation = Operation::Pay(&code, "order-1", [amount, currency]);
+        assert_eq!(env.rejected("ann", operation).await, reason, "{amount} {currency}");
     }
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
-    let just = env.accepted("ann", Deed::Pay(&code, "order-1", ["50.00", "EUR"])).await;
-    assert_eq!(just["redemption"]["final_price"], "45.00");
+    let accepted = env.accepted("ann", Operation::Pay(&code, "order-1", ["50.00", "EUR"])).await;
+    assert_eq!(accepted["redemption"]["final_price"], "45.00");
 }
 
 async fn a_validation_appends_no_request_and_changes_nothing(env: &Environment) {

@@ -1,4 +1,5 @@
-//! Claims of a code by its name, wherever that code lies at the moment.
+//! Claims of one named code, wherever the owner has it: ahead of the cursor, in the list in Redis, in its read-ahead
+//! buffer, or returned.
 
 use futures::future::join_all;
 use redis::AsyncCommands as _;
@@ -7,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::coupon::rules;
 use e2e::outcome::{count, result_of};
-use e2e::{Coupon, Deed, Environment, Request};
+use e2e::{Coupon, Environment, Operation, Request};
 
-/// Everybody who is left claims any code: all that are left are given, each once, and none of these.
-async fn give_the_rest(env: &Environment, coupon: &Coupon<'_>, taken: &[&str], left: u64) {
+/// Claims every code that is left: each is given once, and none of them is among `taken`.
+async fn claim_the_rest(env: &Environment, coupon: &Coupon<'_>, taken: &[&str], left: u64) {
     let users: Vec<String> = (0..left).map(|n| format!("rest-{n}")).collect();
     let given = join_all(users.iter().map(|user| coupon.claim(user))).await;
     let distinct: BTreeSet<&str> = given.iter().map(String::as_str).collect();
@@ -24,46 +25,47 @@ async fn a_named_code_far_above_the_cursor_is_claimed_before_any_other_code(env:
     let coupon = env.stocked(40, rules(&json!({}))).await;
     let (last, second) = (coupon.code(40).await, coupon.code(2).await);
     for code in [&last, &second] {
-        let claimed = env.accepted("ann", Deed::ClaimNamed(&coupon.id, code)).await;
+        let claimed = env.accepted("ann", Operation::ClaimNamed(&coupon.id, code)).await;
         assert_eq!(claimed["code"], **code);
-        assert_eq!(env.rejected("bob", Deed::ClaimNamed(&coupon.id, code)).await, "code_taken");
+        assert_eq!(env.rejected("bob", Operation::ClaimNamed(&coupon.id, code)).await, "code_taken");
     }
-    give_the_rest(env, &coupon, &[&last, &second], 38).await;
+    claim_the_rest(env, &coupon, &[&last, &second], 38).await;
 }
 
 async fn a_named_code_in_the_list_in_redis_is_not_given_to_another_claim(env: &Environment) {
     let coupon = env.stocked(120, rules(&json!({}))).await;
-    // Enough claims for the window to be filled; what follows lies in it.
+    // Enough claims for a list to be filled in Redis.
     let users: Vec<String> = (0..30).map(|n| format!("user-{n}")).collect();
     join_all(users.iter().map(|user| coupon.claim(user))).await;
     let mut redis = env.redis().await;
-    let mut window = Vec::new();
+    let mut entries = Vec::new();
     for list in coupon.lists(&mut redis).await {
-        window.extend(redis.lrange::<_, Vec<String>>(list, 0, -1).await.unwrap());
+        entries.extend(redis.lrange::<_, Vec<String>>(list, 0, -1).await.unwrap());
     }
-    let listed = |at: usize| window[at].split('|').nth(1).map(str::to_owned).unwrap();
-    let wanted = [listed(0), listed(1), listed(window.len() / 2), listed(window.len() - 1)];
+    let listed = |at: usize| entries[at].split('|').nth(1).map(str::to_owned).unwrap();
+    let wanted = [listed(0), listed(1), listed(entries.len() / 2), listed(entries.len() - 1)];
     for code in &wanted {
-        let claimed = env.accepted("ann", Deed::ClaimNamed(&coupon.id, code)).await;
+        let claimed = env.accepted("ann", Operation::ClaimNamed(&coupon.id, code)).await;
         assert_eq!(claimed["code"], **code);
     }
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    give_the_rest(env, &coupon, &wanted, 86).await;
+    claim_the_rest(env, &coupon, &wanted, 86).await;
 }
 
 async fn a_named_code_in_the_read_ahead_buffer_of_the_owner_is_given_once(env: &Environment) {
     let coupon = env.stocked(60, json!({"limits": {"claims_per_user": 1}})).await;
-    // The owner takes more than one in hand, and for each of these there is one, and none is given.
+    // The owner reads ahead codes for these claims, and all of them are rejected.
     coupon.claim("ann").await;
-    let greedy =
-        join_all((0..20).map(|n| env.decide(Request::new("ann", Deed::Claim(&coupon.id)).at(n % 2)))).await;
-    assert_eq!(count(&greedy, "user_limit_reached"), 20, "{greedy:?}");
+    let rejected =
+        join_all((0..20).map(|n| env.decide(Request::new("ann", Operation::Claim(&coupon.id)).at(n % 2))))
+            .await;
+    assert_eq!(count(&rejected, "user_limit_reached"), 20, "{rejected:?}");
     let (next, third) = (coupon.code(2).await, coupon.code(4).await);
     for (user, code) in [("bob", &next), ("carl", &third)] {
-        let claimed = env.accepted(user, Deed::ClaimNamed(&coupon.id, code)).await;
+        let claimed = env.accepted(user, Operation::ClaimNamed(&coupon.id, code)).await;
         assert_eq!(claimed["code"], **code);
     }
-    give_the_rest(env, &coupon, &[&next, &third], 57).await;
+    claim_the_rest(env, &coupon, &[&next, &third], 57).await;
 }
 
 async fn a_named_code_that_was_returned_is_given_to_the_claim_that_names_it(env: &Environment) {
@@ -73,23 +75,23 @@ async fn a_named_code_that_was_returned_is_given_to_the_claim_that_names_it(env:
         codes.push(coupon.claim("ann").await);
     }
     for code in [&codes[0], &codes[2]] {
-        env.accepted("ann", Deed::Return(code)).await;
+        env.accepted("ann", Operation::Return(code)).await;
     }
-    let claimed = env.accepted("bob", Deed::ClaimNamed(&coupon.id, &codes[2])).await;
+    let claimed = env.accepted("bob", Operation::ClaimNamed(&coupon.id, &codes[2])).await;
     assert_eq!(claimed["code"], codes[2]);
-    // What came back is given first.
+    // Returned codes are given first.
     assert_eq!(coupon.claim("carl").await, codes[0]);
-    give_the_rest(env, &coupon, &codes.iter().map(String::as_str).collect::<Vec<_>>(), 2).await;
+    claim_the_rest(env, &coupon, &codes.iter().map(String::as_str).collect::<Vec<_>>(), 2).await;
 }
 
 async fn code_unknown_rejects_a_code_of_another_coupon_which_stays_available(env: &Environment) {
     let (one, other) = (env.stocked(1, rules(&json!({}))).await, env.stocked(1, rules(&json!({}))).await);
     let (own, foreign) = (one.code(1).await, other.code(1).await);
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&one.id, &foreign)).await, "code_unknown");
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&other.id, &own)).await, "code_unknown");
-    env.accepted("ann", Deed::ClaimNamed(&other.id, &foreign)).await;
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&one.id, &foreign)).await, "code_unknown");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&other.id, &own)).await, "code_unknown");
+    env.accepted("ann", Operation::ClaimNamed(&other.id, &foreign)).await;
     assert_eq!(
-        env.rejected("bob", Deed::ClaimNamed(&one.id, &foreign)).await,
+        env.rejected("bob", Operation::ClaimNamed(&one.id, &foreign)).await,
         "code_unknown",
         "not even that it is taken"
     );
@@ -98,7 +100,7 @@ async fn code_unknown_rejects_a_code_of_another_coupon_which_stays_available(env
 
 async fn code_unknown_rejects_a_code_of_a_load_until_the_load_is_applied(env: &Environment) {
     let coupon = env.stocked(2, rules(&json!({}))).await;
-    // A load as its maker leaves it while it is filling it.
+    // A load that its owner is still filling.
     let mut postgres = env.postgres().await;
     let code = format!("EARTHY{:08}", std::process::id());
     let load: i64 = sqlx::query_scalar(
@@ -112,18 +114,22 @@ async fn code_unknown_rejects_a_code_of_a_load_until_the_load_is_applied(env: &E
     .unwrap();
     let insert = "insert into stampede.codes (load_id, idx, code, code_key) values ($1, 1, $2, $2)";
     sqlx::query(insert).bind(load).bind(&code).execute(&mut postgres).await.unwrap();
-    for deed in [Deed::ClaimNamed(&coupon.id, &code), Deed::Lock(&code), Deed::Redeem(&code, "order-1")] {
-        assert_eq!(env.rejected("ann", deed).await, "code_unknown", "{deed:?}");
+    for operation in [
+        Operation::ClaimNamed(&coupon.id, &code),
+        Operation::Lock(&code),
+        Operation::Redeem(&code, "order-1"),
+    ] {
+        assert_eq!(env.rejected("ann", operation).await, "code_unknown", "{operation:?}");
     }
     assert_eq!(coupon.validation("ann", &code).await, "code_unknown");
-    // Its maker dies: what is there is sealed, announced, and becomes stock.
+    // The lease of its owner expires: the load is sealed with what it has, announced, and becomes stock.
     let seal = "update stampede.loads set lease_until = now() - interval '1 second' where load_id = $1";
     sqlx::query(seal).bind(load).execute(&mut postgres).await.unwrap();
     coupon.until_counts([3, 0, 0, 0, 0]).await;
-    let claimed = env.accepted("ann", Deed::ClaimNamed(&coupon.id, &code)).await;
+    let claimed = env.accepted("ann", Operation::ClaimNamed(&coupon.id, &code)).await;
     assert_eq!(claimed["code"], code);
-    // At the instance that was asked too early: it remembers of no code that it is unknown.
-    env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    // At the API that looked it up too early: unknown codes are not cached.
+    env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
 }
 
 async fn code_taken_rejects_claims_of_a_code_that_is_claimed_also_by_its_holder(env: &Environment) {
@@ -131,13 +137,17 @@ async fn code_taken_rejects_claims_of_a_code_that_is_claimed_also_by_its_holder(
     let code = coupon.claim("ann").await;
     let expect_taken = async || {
         for user in ["ann", "bob"] {
-            assert_eq!(env.rejected(user, Deed::ClaimNamed(&coupon.id, &code)).await, "code_taken", "{user}");
+            assert_eq!(
+                env.rejected(user, Operation::ClaimNamed(&coupon.id, &code)).await,
+                "code_taken",
+                "{user}"
+            );
         }
     };
     expect_taken().await;
-    env.accepted("ann", Deed::Lock(&code)).await;
+    env.accepted("ann", Operation::Lock(&code)).await;
     expect_taken().await;
-    env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     expect_taken().await;
     assert_eq!(coupon.counts().await, [1, 0, 0, 1, 0]);
 }
@@ -146,21 +156,21 @@ async fn user_limit_reached_is_the_last_reason_of_a_named_claim(env: &Environmen
     let coupon = env.stocked(3, json!({"limits": {"claims_per_user": 1}})).await;
     let (free, taken) = (coupon.code(3).await, coupon.claim("bob").await);
     coupon.claim("ann").await;
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, &taken)).await, "code_taken");
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, "NEVERMADE")).await, "code_unknown");
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, &free)).await, "user_limit_reached");
-    env.accepted("carl", Deed::ClaimNamed(&coupon.id, &free)).await;
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, &taken)).await, "code_taken");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, "NEVERMADE")).await, "code_unknown");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, &free)).await, "user_limit_reached");
+    env.accepted("carl", Operation::ClaimNamed(&coupon.id, &free)).await;
 }
 
 async fn of_a_hundred_concurrent_claims_of_one_named_code_one_is_accepted(env: &Environment) {
     let coupon = env.stocked(3, rules(&json!({}))).await;
     let code = coupon.code(2).await;
     let users: Vec<String> = (0..100).map(|n| format!("user-{n}")).collect();
-    let asks = users.iter().enumerate();
-    let asks =
-        asks.map(|(n, user)| env.decide(Request::new(user, Deed::ClaimNamed(&coupon.id, &code)).at(n % 2)));
-    let told = join_all(asks).await;
-    assert_eq!((count(&told, "accepted"), count(&told, "code_taken")), (1, 99), "{told:?}");
+    let claims = users.iter().enumerate();
+    let claims = claims
+        .map(|(n, user)| env.decide(Request::new(user, Operation::ClaimNamed(&coupon.id, &code)).at(n % 2)));
+    let outcomes = join_all(claims).await;
+    assert_eq!((count(&outcomes, "accepted"), count(&outcomes, "code_taken")), (1, 99), "{outcomes:?}");
     assert_eq!(coupon.counts().await, [2, 1, 0, 0, 0]);
 }
 
@@ -172,16 +182,16 @@ async fn concurrent_named_claims_other_claims_and_returns_give_every_code_to_one
     }
     let users: Vec<String> = (0..120).map(|n| format!("user-{n}")).collect();
     let each = async |n: usize, user: &str| -> Option<Value> {
-        let deed = if n.is_multiple_of(3) {
-            Deed::Claim(&coupon.id)
+        let operation = if n.is_multiple_of(3) {
+            Operation::Claim(&coupon.id)
         } else {
-            Deed::ClaimNamed(&coupon.id, &codes[n % 60])
+            Operation::ClaimNamed(&coupon.id, &codes[n % 60])
         };
-        let outcome = env.decide(Request::new(user, deed).at(n % 2)).await;
+        let outcome = env.decide(Request::new(user, operation).at(n % 2)).await;
         let won = result_of(&outcome) == "accepted";
         if won && n.is_multiple_of(5) {
             let code = outcome["code"].as_str().unwrap_or_default().to_owned();
-            let returned = env.decide(Request::new(user, Deed::Return(&code)).at((n + 1) % 2)).await;
+            let returned = env.decide(Request::new(user, Operation::Return(&code)).at((n + 1) % 2)).await;
             assert_eq!(result_of(&returned), "accepted", "{returned}");
             return None;
         }
@@ -192,11 +202,11 @@ async fn concurrent_named_claims_other_claims_and_returns_give_every_code_to_one
         .into_iter()
         .flatten()
         .collect();
-    let mut holders: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut claims_of: BTreeMap<&str, usize> = BTreeMap::new();
     for outcome in &won {
-        *holders.entry(outcome["code"].as_str().unwrap_or_default()).or_default() += 1;
+        *claims_of.entry(outcome["code"].as_str().unwrap_or_default()).or_default() += 1;
     }
-    assert!(holders.values().all(|count| *count == 1), "{holders:?}");
+    assert!(claims_of.values().all(|count| *count == 1), "{claims_of:?}");
     let [available, claimed, ..] = coupon.counts().await;
     assert_eq!((available + claimed, claimed), (60, won.len() as u64));
 }

@@ -1,13 +1,12 @@
-//! Why a request about a code is rejected: one test for each reason that belongs to the life of a code, and the order
-//! in which the reasons are looked for. What has to do with money is in `money.rs`, with limits in `life_limits.rs`,
-//! with deadlines in `lapses.rs`.
+//! Reasons of rejection, one test for each, and the order in which they are checked. Reasons that concern money are in
+//! `money.rs`, limits in `limits.rs`, deadlines in `lapses.rs`.
 
 use serde_json::{Value, json};
 
 use e2e::coupon::{operations_of_a_user, rules};
 use e2e::group::TAKEOVER_PARTITION;
 use e2e::request::{ADMIN, SHOP};
-use e2e::{Coupon, Deed, Environment, Reply, Request};
+use e2e::{Coupon, Environment, Operation, Reply, Request};
 
 /// A coupon in the partition that no other test uses, because redefining it causes takeovers.
 async fn stocked_for_takeovers(env: &Environment, codes: u64, mut fields: Value) -> Coupon<'_> {
@@ -18,11 +17,11 @@ async fn stocked_for_takeovers(env: &Environment, codes: u64, mut fields: Value)
 async fn code_unknown_rejects_a_code_that_does_not_exist(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({}))).await;
     for unknown in ["NEVERMADE", "never made 2", "23456789"] {
-        for deed in operations_of_a_user(unknown) {
-            assert_eq!(env.rejected("ann", deed).await, "code_unknown", "{deed:?}");
+        for operation in operations_of_a_user(unknown) {
+            assert_eq!(env.rejected("ann", operation).await, "code_unknown", "{operation:?}");
         }
-        assert_eq!(env.rejected(ADMIN, Deed::Revoke(unknown)).await, "code_unknown");
-        assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, unknown)).await, "code_unknown");
+        assert_eq!(env.rejected(ADMIN, Operation::Revoke(unknown)).await, "code_unknown");
+        assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, unknown)).await, "code_unknown");
         assert_eq!(coupon.validation("ann", unknown).await, "code_unknown");
     }
     assert_eq!(coupon.counts().await, [1, 0, 0, 0, 0]);
@@ -32,13 +31,15 @@ async fn fault_38_the_code_of_another_user_is_indistinguishable_from_an_unknown_
     let coupon = env.stocked(3, rules(&json!({}))).await;
     let (claimed, locked, redeemed) =
         (coupon.claim("ann").await, coupon.claim("ann").await, coupon.claim("ann").await);
-    env.accepted("ann", Deed::Lock(&locked)).await;
-    env.accepted("ann", Deed::Redeem(&redeemed, "order-1")).await;
+    env.accepted("ann", Operation::Lock(&locked)).await;
+    env.accepted("ann", Operation::Redeem(&redeemed, "order-1")).await;
     for code in [&claimed, &locked, &redeemed] {
-        for (deed, unknown) in operations_of_a_user(code).into_iter().zip(operations_of_a_user("NEVERMADE")) {
-            let outcome = |deed| env.send(Request::new("eve", deed));
-            let (theirs, nobodys) = (outcome(deed).await, outcome(unknown).await);
-            // All but what names the request: status, headers, every field of the body.
+        for (operation, unknown) in
+            operations_of_a_user(code).into_iter().zip(operations_of_a_user("NEVERMADE"))
+        {
+            let outcome = |operation| env.submit(Request::new("eve", operation));
+            let (of_another_user, unknown_code) = (outcome(operation).await, outcome(unknown).await);
+            // Everything except id and time: status, headers, every field of the body.
             let blank = |reply: &Reply| {
                 let mut body = reply.json();
                 body["request_id"] = json!("");
@@ -48,18 +49,18 @@ async fn fault_38_the_code_of_another_user_is_indistinguishable_from_an_unknown_
                 headers.sort_unstable();
                 (reply.status, body, format!("{headers:?}"))
             };
-            assert_eq!(blank(&theirs), blank(&nobodys), "{deed:?}");
-            assert_eq!(theirs.json()["reason"], "code_unknown");
-            assert_eq!(env.rejected("eve", deed).await, "code_unknown", "and so in every list");
+            assert_eq!(blank(&of_another_user), blank(&unknown_code), "{operation:?}");
+            assert_eq!(of_another_user.json()["reason"], "code_unknown");
+            assert_eq!(env.rejected("eve", operation).await, "code_unknown", "as every list shows it");
         }
         let path = |code: &str| format!("/v1/codes/{code}/validation");
         let token = env.token("eve");
-        let (mut theirs, mut nobodys) = (
+        let (mut of_another_user, mut unknown_code) = (
             env.get(0, &path(code), &token).await.json(),
             env.get(0, &path("NEVERMADE"), &token).await.json(),
         );
-        (theirs["code"], nobodys["code"]) = (json!(""), json!(""));
-        assert_eq!(theirs, nobodys);
+        (of_another_user["code"], unknown_code["code"]) = (json!(""), json!(""));
+        assert_eq!(of_another_user, unknown_code);
     }
     assert_eq!(coupon.counts().await, [0, 1, 1, 1, 0]);
 }
@@ -67,13 +68,13 @@ async fn fault_38_the_code_of_another_user_is_indistinguishable_from_an_unknown_
 async fn fault_39_not_claimed_rejects_requests_before_the_claim_and_after_the_return(env: &Environment) {
     let coupon = env.stocked(2, rules(&json!({}))).await;
     let code = coupon.code(2).await;
-    for deed in operations_of_a_user(&code) {
-        assert_eq!(env.rejected("ann", deed).await, "not_claimed", "{deed:?}");
+    for operation in operations_of_a_user(&code) {
+        assert_eq!(env.rejected("ann", operation).await, "not_claimed", "{operation:?}");
     }
-    env.accepted("ann", Deed::ClaimNamed(&coupon.id, &code)).await;
-    env.accepted("ann", Deed::Return(&code)).await;
-    for deed in operations_of_a_user(&code) {
-        assert_eq!(env.rejected("ann", deed).await, "not_claimed", "{deed:?}");
+    env.accepted("ann", Operation::ClaimNamed(&coupon.id, &code)).await;
+    env.accepted("ann", Operation::Return(&code)).await;
+    for operation in operations_of_a_user(&code) {
+        assert_eq!(env.rejected("ann", operation).await, "not_claimed", "{operation:?}");
     }
     assert_eq!(coupon.counts().await, [2, 0, 0, 0, 0]);
 }
@@ -81,38 +82,42 @@ async fn fault_39_not_claimed_rejects_requests_before_the_claim_and_after_the_re
 async fn fault_39_already_redeemed_rejects_every_request_after_the_redemption(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({}))).await;
     let code = coupon.claim("ann").await;
-    env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
-    for deed in [Deed::Lock(&code), Deed::Unlock(&code), Deed::Return(&code), Deed::Redeem(&code, "order-2")]
-    {
-        assert_eq!(env.rejected("ann", deed).await, "already_redeemed", "{deed:?}");
+    env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
+    for operation in [
+        Operation::Lock(&code),
+        Operation::Unlock(&code),
+        Operation::Return(&code),
+        Operation::Redeem(&code, "order-2"),
+    ] {
+        assert_eq!(env.rejected("ann", operation).await, "already_redeemed", "{operation:?}");
     }
-    assert_eq!(env.rejected(ADMIN, Deed::Revoke(&code)).await, "already_redeemed");
+    assert_eq!(env.rejected(ADMIN, Operation::Revoke(&code)).await, "already_redeemed");
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [0, 0, 0, 1, 0])).await;
 }
 
 async fn order_already_used_rejects_the_same_order_with_the_same_code(env: &Environment) {
     let coupon = env.stocked(2, rules(&json!({}))).await;
     let (code, other) = (coupon.claim("ann").await, coupon.claim("ann").await);
-    env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
-    assert_eq!(env.rejected("ann", Deed::Redeem(&code, "order-1")).await, "order_already_used");
-    // Of another amount it is the same order; with another code it is another redemption.
-    let dearer = Deed::Pay(&code, "order-1", ["999.00", "EUR"]);
+    env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
+    assert_eq!(env.rejected("ann", Operation::Redeem(&code, "order-1")).await, "order_already_used");
+    // With another amount it is the same order; with another code it is another redemption.
+    let dearer = Operation::Pay(&code, "order-1", ["999.00", "EUR"]);
     assert_eq!(env.rejected("ann", dearer).await, "order_already_used");
-    env.accepted("ann", Deed::Redeem(&other, "order-1")).await;
+    env.accepted("ann", Operation::Redeem(&other, "order-1")).await;
     assert_eq!(coupon.counts().await, [0, 0, 0, 2, 0]);
 }
 
 async fn already_locked_rejects_a_second_lock_and_the_return_of_a_locked_code(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({}))).await;
     let code = coupon.claim("ann").await;
-    env.accepted("ann", Deed::LockFor(&code, "order-1")).await;
-    for deed in [
-        Deed::Lock(&code),
-        Deed::LockFor(&code, "order-1"),
-        Deed::LockFor(&code, "order-2"),
-        Deed::Return(&code),
+    env.accepted("ann", Operation::LockFor(&code, "order-1")).await;
+    for operation in [
+        Operation::Lock(&code),
+        Operation::LockFor(&code, "order-1"),
+        Operation::LockFor(&code, "order-2"),
+        Operation::Return(&code),
     ] {
-        assert_eq!(env.rejected("ann", deed).await, "already_locked", "{deed:?}");
+        assert_eq!(env.rejected("ann", operation).await, "already_locked", "{operation:?}");
     }
     coupon.expect("ann", &code, ("LOCKED", "valid", [0, 0, 1, 0, 0])).await;
 }
@@ -120,13 +125,13 @@ async fn already_locked_rejects_a_second_lock_and_the_return_of_a_locked_code(en
 async fn not_locked_rejects_an_unlock_without_a_lock_and_a_redemption_that_requires_one(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({"requires_lock": true}))).await;
     let code = coupon.claim("ann").await;
-    assert_eq!(env.rejected("ann", Deed::Unlock(&code)).await, "not_locked");
-    assert_eq!(env.rejected("ann", Deed::Redeem(&code, "order-1")).await, "not_locked");
-    env.accepted("ann", Deed::Lock(&code)).await;
-    env.accepted("ann", Deed::Unlock(&code)).await;
-    // A lock that was released is none, and no lapsed one.
-    assert_eq!(env.rejected("ann", Deed::Unlock(&code)).await, "not_locked");
-    assert_eq!(env.rejected("ann", Deed::Redeem(&code, "order-1")).await, "not_locked");
+    assert_eq!(env.rejected("ann", Operation::Unlock(&code)).await, "not_locked");
+    assert_eq!(env.rejected("ann", Operation::Redeem(&code, "order-1")).await, "not_locked");
+    env.accepted("ann", Operation::Lock(&code)).await;
+    env.accepted("ann", Operation::Unlock(&code)).await;
+    // A released lock is not a lapsed one.
+    assert_eq!(env.rejected("ann", Operation::Unlock(&code)).await, "not_locked");
+    assert_eq!(env.rejected("ann", Operation::Redeem(&code, "order-1")).await, "not_locked");
     coupon.expect("ann", &code, ("CLAIMED", "not_locked", [0, 1, 0, 0, 0])).await;
 }
 
@@ -134,146 +139,168 @@ async fn code_revoked_rejects_every_request_for_a_revoked_code(env: &Environment
     let coupon = env.stocked(3, rules(&json!({}))).await;
     let (own, free) = (coupon.claim("ann").await, coupon.code(3).await);
     for code in [&own, &free] {
-        env.accepted(ADMIN, Deed::Revoke(code)).await;
-        for deed in operations_of_a_user(code) {
-            assert_eq!(env.rejected("ann", deed).await, "code_revoked", "{deed:?}");
+        env.accepted(ADMIN, Operation::Revoke(code)).await;
+        for operation in operations_of_a_user(code) {
+            assert_eq!(env.rejected("ann", operation).await, "code_revoked", "{operation:?}");
         }
-        assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, code)).await, "code_revoked");
-        assert_eq!(env.rejected(ADMIN, Deed::Revoke(code)).await, "code_revoked");
+        assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, code)).await, "code_revoked");
+        assert_eq!(env.rejected(ADMIN, Operation::Revoke(code)).await, "code_revoked");
     }
-    // A claim that was withdrawn is still somebody's: to others there is no such code.
-    assert_eq!(env.rejected("bob", Deed::Redeem(&own, "order-1")).await, "code_unknown");
-    assert_eq!(env.rejected("bob", Deed::Redeem(&free, "order-1")).await, "code_revoked");
+    // A revoked claim still belongs to its user: for other users the code does not exist.
+    assert_eq!(env.rejected("bob", Operation::Redeem(&own, "order-1")).await, "code_unknown");
+    assert_eq!(env.rejected("bob", Operation::Redeem(&free, "order-1")).await, "code_revoked");
     assert_eq!(coupon.counts().await, [1, 0, 0, 0, 2]);
 }
 
 async fn paused_ended_not_started_and_expired_reject_claims_locks_and_redemptions(env: &Environment) {
     let coupon = stocked_for_takeovers(env, 3, rules(&json!({}))).await;
     let (code, locked) = (coupon.claim("ann").await, coupon.claim("ann").await);
-    env.accepted("ann", Deed::Lock(&locked)).await;
+    env.accepted("ann", Operation::Lock(&locked)).await;
     let free = coupon.code(3).await;
-    let far = "4102444800000";
-    for (set, reason, of_held) in [
+    let far_future = "4102444800000";
+    for (set, reason, reason_for_held) in [
         ("status = 'paused'".to_owned(), "paused", "paused"),
         ("status = 'ended'".to_owned(), "ended", "ended"),
-        (format!("status = 'active', starts_at_ms = {far}"), "not_started", "not_started"),
+        (format!("status = 'active', starts_at_ms = {far_future}"), "not_started", "not_started"),
         ("starts_at_ms = null, expires_at_ms = 1000".to_owned(), "expired", "code_expired"),
     ] {
         env.redefine(&coupon.id, &set).await;
-        let asks = [
-            Deed::Claim(&coupon.id),
-            Deed::ClaimNamed(&coupon.id, &free),
-            Deed::ClaimNamed(&coupon.id, "NEVERMADE"),
+        let claims = [
+            Operation::Claim(&coupon.id),
+            Operation::ClaimNamed(&coupon.id, &free),
+            Operation::ClaimNamed(&coupon.id, "NEVERMADE"),
         ];
-        for deed in asks {
-            assert_eq!(env.rejected("ann", deed).await, reason, "{deed:?}");
+        for operation in claims {
+            assert_eq!(env.rejected("ann", operation).await, reason, "{operation:?}");
         }
-        for deed in [Deed::Lock(&code), Deed::Redeem(&code, "order-1"), Deed::Redeem(&locked, "order-1")] {
-            assert_eq!(env.rejected("ann", deed).await, of_held, "{deed:?}");
+        for operation in [
+            Operation::Lock(&code),
+            Operation::Redeem(&code, "order-1"),
+            Operation::Redeem(&locked, "order-1"),
+        ] {
+            assert_eq!(env.rejected("ann", operation).await, reason_for_held, "{operation:?}");
         }
-        assert_eq!(coupon.validation("ann", &code).await, of_held);
-        assert_eq!(coupon.validation("ann", &locked).await, of_held);
-        // Who asks comes first.
-        assert_eq!(env.rejected("bob", Deed::Redeem(&code, "order-1")).await, "code_unknown");
+        assert_eq!(coupon.validation("ann", &code).await, reason_for_held);
+        assert_eq!(coupon.validation("ann", &locked).await, reason_for_held);
+        // The check of the user comes first.
+        assert_eq!(env.rejected("bob", Operation::Redeem(&code, "order-1")).await, "code_unknown");
     }
-    // Nobody has to keep what they cannot use: a release and a return are not of the window.
+    // Unlock and return do not depend on the window.
     let expired = env.counts(&coupon.id).await;
     assert_eq!((expired["expired"].as_u64(), expired["generated"].as_u64()), (Some(3), Some(3)));
     assert_eq!(coupon.in_wallet("ann", &code).await["state"], "EXPIRED");
-    env.accepted("ann", Deed::Unlock(&locked)).await;
-    env.accepted("ann", Deed::Return(&locked)).await;
+    env.accepted("ann", Operation::Unlock(&locked)).await;
+    env.accepted("ann", Operation::Return(&locked)).await;
     env.redefine(&coupon.id, "expires_at_ms = null").await;
-    env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     assert_eq!(coupon.counts().await, [2, 0, 0, 1, 0]);
 }
 
 async fn code_expired_rejects_requests_when_the_window_ends_during_the_hold(env: &Environment) {
-    let ends = chrono::Utc::now() + chrono::Duration::seconds(3);
+    let ends = chrono::Utc::now() + chrono::Duration::seconds(6);
     let coupon = env.stocked(2, rules(&json!({"expires_at": ends.to_rfc3339()}))).await;
     let code = coupon.claim("ann").await;
     coupon.until_validation("ann", &code, "code_expired").await;
-    assert_eq!(env.rejected("ann", Deed::Lock(&code)).await, "code_expired");
-    assert_eq!(env.rejected("ann", Deed::Redeem(&code, "order-1")).await, "code_expired");
-    assert_eq!(env.rejected("bob", Deed::ClaimNamed(&coupon.id, &coupon.code(2).await)).await, "expired");
+    assert_eq!(env.rejected("ann", Operation::Lock(&code)).await, "code_expired");
+    assert_eq!(env.rejected("ann", Operation::Redeem(&code, "order-1")).await, "code_expired");
+    assert_eq!(
+        env.rejected("bob", Operation::ClaimNamed(&coupon.id, &coupon.code(2).await)).await,
+        "expired"
+    );
     assert_eq!(coupon.in_wallet("ann", &code).await["state"], "EXPIRED");
 }
 
 async fn redemption_unknown_rejects_an_id_that_belongs_to_no_redemption(env: &Environment) {
     let coupon = env.stocked(2, rules(&json!({}))).await;
     let code = coupon.claim("ann").await;
-    let redeemed = env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    let redeemed = env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     let id = redeemed["redemption"]["redemption_id"].as_str().unwrap();
-    // Well formed, and nobody's; a claim's; a rejected redeem's.
-    let claimed = env.accepted("bob", Deed::Claim(&coupon.id)).await;
-    let refused = env.send(Request::new("ann", Deed::Redeem(&code, "order-2"))).await.json();
+    // Well formed and unknown; the id of a claim; the id of a rejected redemption.
+    let claimed = env.accepted("bob", Operation::Claim(&coupon.id)).await;
+    let rejected = env.submit(Request::new("ann", Operation::Redeem(&code, "order-2"))).await.json();
     let of_request = |outcome: &serde_json::Value| {
         outcome["request_id"].as_str().unwrap().split('.').next().unwrap().to_owned()
     };
-    for forged in ["AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), of_request(&claimed), of_request(&refused)] {
-        assert_eq!(env.rejected(SHOP, Deed::RollBack(&forged)).await, "redemption_unknown", "{forged}");
+    for id_of_another_kind in
+        ["AAAAAAAAAAAAAAAAAAAAAQ".to_owned(), of_request(&claimed), of_request(&rejected)]
+    {
+        assert_eq!(
+            env.rejected(SHOP, Operation::RollBack(&id_of_another_kind)).await,
+            "redemption_unknown",
+            "{id_of_another_kind}"
+        );
     }
-    // No id at all: refused at the door.
-    for garbage in [
+    // Not an id: rejected by the API.
+    for not_an_id in [
         "x",
         "%00",
         "order-1",
         &"A".repeat(5_000),
         &redeemed["request_id"].as_str().unwrap().replace('.', ""),
     ] {
-        let reply = env.send(Request::new(SHOP, Deed::RollBack(garbage))).await;
-        assert!(matches!(reply.status, 404 | 422), "{garbage}: {} {}", reply.status, reply.body);
+        let reply = env.submit(Request::new(SHOP, Operation::RollBack(not_an_id))).await;
+        assert!(matches!(reply.status, 404 | 422), "{not_an_id}: {} {}", reply.status, reply.body);
     }
     assert_eq!(coupon.counts().await, [0, 1, 0, 1, 0]);
-    env.accepted(SHOP, Deed::RollBack(id)).await;
-    assert_eq!(env.rejected(SHOP, Deed::RollBack(id)).await, "already_rolled_back");
+    env.accepted(SHOP, Operation::RollBack(id)).await;
+    assert_eq!(env.rejected(SHOP, Operation::RollBack(id)).await, "already_rolled_back");
 }
 
 async fn unprocessable_rejects_locks_unlocks_and_returns_of_a_shared_code(env: &Environment) {
     let coupon = env.stocked(1, json!({"limits": {"redemptions_per_code": 2}})).await;
     let code = coupon.code(1).await;
-    for deed in [Deed::Lock(&code), Deed::Unlock(&code), Deed::Return(&code)] {
-        assert_eq!(env.rejected("ann", deed).await, "unprocessable", "{deed:?}");
+    for operation in [Operation::Lock(&code), Operation::Unlock(&code), Operation::Return(&code)] {
+        assert_eq!(env.rejected("ann", operation).await, "unprocessable", "{operation:?}");
     }
 }
 
 async fn reasons_are_checked_in_their_documented_order(env: &Environment) {
-    // Everything is wrong with this redeem but what was put right one after another.
+    // Everything is wrong with this redemption. One fault after another is repaired.
     let limits = json!({"claims_per_user": 100, "redemptions_total": 1});
     let discount =
         json!({"type": "FIXED_AMOUNT", "value": "5.00", "currency": "EUR", "minimum_order": "50.00"});
     let over = json!({"requires_lock": true, "limits": limits, "discount": discount});
     let coupon = stocked_for_takeovers(env, 3, rules(&over)).await;
     let (code, used) = (coupon.claim("ann").await, coupon.claim("bob").await);
-    env.accepted("bob", Deed::Lock(&used)).await;
-    env.accepted("bob", Deed::Redeem(&used, "order-1")).await;
+    env.accepted("bob", Operation::Lock(&used)).await;
+    env.accepted("bob", Operation::Redeem(&used, "order-1")).await;
     env.redefine(&coupon.id, "status = 'paused'").await;
 
-    let cheap_and_foreign = Deed::Pay(&code, "order-1", ["1.00", "USD"]);
-    assert_eq!(env.rejected("eve", cheap_and_foreign).await, "code_unknown");
-    assert_eq!(env.rejected("ann", cheap_and_foreign).await, "paused");
+    let cheap_in_dollars = Operation::Pay(&code, "order-1", ["1.00", "USD"]);
+    assert_eq!(env.rejected("eve", cheap_in_dollars).await, "code_unknown");
+    assert_eq!(env.rejected("ann", cheap_in_dollars).await, "paused");
     env.redefine(&coupon.id, "status = 'active'").await;
-    assert_eq!(env.rejected("ann", cheap_and_foreign).await, "not_locked");
-    env.accepted("ann", Deed::LockFor(&code, "order-2")).await;
-    assert_eq!(env.rejected("ann", cheap_and_foreign).await, "already_locked");
-    assert_eq!(env.rejected("ann", Deed::Pay(&code, "order-2", ["1.00", "USD"])).await, "currency_mismatch");
+    assert_eq!(env.rejected("ann", cheap_in_dollars).await, "not_locked");
+    env.accepted("ann", Operation::LockFor(&code, "order-2")).await;
+    assert_eq!(env.rejected("ann", cheap_in_dollars).await, "already_locked");
     assert_eq!(
-        env.rejected("ann", Deed::Pay(&code, "order-2", ["1.00", "EUR"])).await,
+        env.rejected("ann", Operation::Pay(&code, "order-2", ["1.00", "USD"])).await,
+        "currency_mismatch"
+    );
+    assert_eq!(
+        env.rejected("ann", Operation::Pay(&code, "order-2", ["1.00", "EUR"])).await,
         "minimum_order_not_met"
     );
     assert_eq!(
-        env.rejected("ann", Deed::Pay(&code, "order-2", ["50.00", "EUR"])).await,
+        env.rejected("ann", Operation::Pay(&code, "order-2", ["50.00", "EUR"])).await,
         "usage_limit_reached"
     );
-    // Of what is redeemed: its order, before that it is; withdrawn comes before the window.
-    assert_eq!(env.rejected("bob", Deed::Pay(&used, "order-1", ["1.00", "USD"])).await, "order_already_used");
-    assert_eq!(env.rejected("bob", Deed::Pay(&used, "order-2", ["1.00", "USD"])).await, "already_redeemed");
-    env.accepted(ADMIN, Deed::Revoke(&code)).await;
+    // For a redeemed code the order is checked first. A revocation is checked before the window.
+    assert_eq!(
+        env.rejected("bob", Operation::Pay(&used, "order-1", ["1.00", "USD"])).await,
+        "order_already_used"
+    );
+    assert_eq!(
+        env.rejected("bob", Operation::Pay(&used, "order-2", ["1.00", "USD"])).await,
+        "already_redeemed"
+    );
+    env.accepted(ADMIN, Operation::Revoke(&code)).await;
     env.redefine(&coupon.id, "status = 'ended'").await;
-    assert_eq!(env.rejected("ann", cheap_and_foreign).await, "code_revoked");
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, &code)).await, "ended");
+    assert_eq!(env.rejected("ann", cheap_in_dollars).await, "code_revoked");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, &code)).await, "ended");
     env.redefine(&coupon.id, "status = 'active'").await;
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, &code)).await, "code_revoked");
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, &used)).await, "code_taken");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, &code)).await, "code_revoked");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, &used)).await, "code_taken");
     assert_eq!(coupon.counts().await, [1, 0, 0, 1, 1]);
 }
 

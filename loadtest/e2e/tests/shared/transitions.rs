@@ -1,13 +1,13 @@
-//! The life of a code, one test for each transition of its table: what the answer says, and what everybody reads of
-//! the code afterwards. Times to live that run out are in `lapses.rs`, reasons in `life_reasons.rs`.
+//! Transitions of a claim, one test for each: what the response contains, and what every endpoint shows afterwards.
+//! Lapses are in `lapses.rs`, rejections in `rejections.rs`.
 
 use serde_json::{Value, json};
 
 use e2e::coupon::rules;
 use e2e::request::{ADMIN, SHOP};
-use e2e::{Deed, Environment, Request};
+use e2e::{Environment, Operation, Request};
 
-/// The coupon has holds and locks that no test outlives.
+/// Holds and locks that last longer than a test.
 fn long() -> Value {
     rules(&json!({"hold_seconds": 600, "lock_seconds": 300}))
 }
@@ -23,7 +23,7 @@ fn seconds(from: &Value, to: &Value) -> i64 {
 
 async fn a_claim_takes_a_code_from_stock_to_the_wallet(env: &Environment) {
     let coupon = env.stocked(2, long()).await;
-    let claimed = env.accepted("ann", Deed::Claim(&coupon.id)).await;
+    let claimed = env.accepted("ann", Operation::Claim(&coupon.id)).await;
     let code = claimed["code"].as_str().unwrap();
     assert_eq!((&claimed["claim"]["state"], &claimed["claim"]["code"]), (&json!("CLAIMED"), &json!(code)));
     assert_eq!(claimed["claim"]["coupon_id"], *coupon.id);
@@ -42,11 +42,11 @@ async fn a_claim_of_a_named_code_takes_that_code_in_any_spelling(env: &Environme
     let coupon = env.stocked(5, long()).await;
     let wanted = coupon.code(4).await;
     coupon.expect("ann", &wanted, ("-", "not_claimed", [5, 0, 0, 0, 0])).await;
-    let written = wanted.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
-    let claimed = env.accepted("ann", Deed::ClaimNamed(&coupon.id, &written)).await;
+    let spelled = wanted.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+    let claimed = env.accepted("ann", Operation::ClaimNamed(&coupon.id, &spelled)).await;
     assert_eq!((&claimed["code"], &claimed["claim"]["state"]), (&json!(wanted), &json!("CLAIMED")));
     coupon.expect("ann", &wanted, ("CLAIMED", "valid", [4, 1, 0, 0, 0])).await;
-    // The others go to the others.
+    // Other claims get the other codes.
     for user in ["bob", "carl", "dora", "eve"] {
         assert_ne!(coupon.claim(user).await, wanted);
     }
@@ -56,26 +56,26 @@ async fn a_claim_of_a_named_code_takes_that_code_in_any_spelling(env: &Environme
 async fn a_lock_without_an_order_lets_any_order_redeem_the_code(env: &Environment) {
     let coupon = env.stocked(2, long()).await;
     let code = coupon.claim("ann").await;
-    let locked = env.accepted("ann", Deed::Lock(&code)).await;
+    let locked = env.accepted("ann", Operation::Lock(&code)).await;
     assert_eq!((&locked["claim"]["state"], &locked["code"]), (&json!("LOCKED"), &json!(code)));
     assert_eq!(seconds(&locked["decided_at"], &locked["claim"]["lock_until"]), 300);
     assert_eq!(seconds(&locked["claim"]["claimed_at"], &locked["claim"]["hold_until"]), 600, "as it was");
     coupon.expect("ann", &code, ("LOCKED", "valid", [1, 0, 1, 0, 0])).await;
     assert_eq!(coupon.in_wallet("ann", &code).await["lock_until"], locked["claim"]["lock_until"]);
     coupon.expect("bob", &code, ("-", "code_unknown", [1, 0, 1, 0, 0])).await;
-    env.accepted("ann", Deed::Redeem(&code, "any order")).await;
+    env.accepted("ann", Operation::Redeem(&code, "any order")).await;
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [1, 0, 0, 1, 0])).await;
 }
 
 async fn a_lock_with_an_order_lets_only_that_order_redeem_the_code(env: &Environment) {
     let coupon = env.stocked(1, long()).await;
     let code = coupon.claim("ann").await;
-    env.accepted("ann", Deed::LockFor(&code, "order-1")).await;
+    env.accepted("ann", Operation::LockFor(&code, "order-1")).await;
     let item = coupon.in_wallet("ann", &code).await;
     assert_eq!((&item["state"], &item["order_id"]), (&json!("LOCKED"), &json!("order-1")));
-    assert_eq!(env.rejected("ann", Deed::Redeem(&code, "order-2")).await, "already_locked");
+    assert_eq!(env.rejected("ann", Operation::Redeem(&code, "order-2")).await, "already_locked");
     coupon.expect("ann", &code, ("LOCKED", "valid", [0, 0, 1, 0, 0])).await;
-    let redeemed = env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    let redeemed = env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     assert_eq!(redeemed["redemption"]["order_id"], "order-1");
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [0, 0, 0, 1, 0])).await;
 }
@@ -83,8 +83,8 @@ async fn a_lock_with_an_order_lets_only_that_order_redeem_the_code(env: &Environ
 async fn an_unlock_takes_a_locked_code_to_claimed_and_it_may_be_locked_again(env: &Environment) {
     let coupon = env.stocked(1, long()).await;
     let code = coupon.claim("ann").await;
-    let locked = env.accepted("ann", Deed::LockFor(&code, "order-1")).await;
-    let released = env.accepted("ann", Deed::Unlock(&code)).await;
+    let locked = env.accepted("ann", Operation::LockFor(&code, "order-1")).await;
+    let released = env.accepted("ann", Operation::Unlock(&code)).await;
     assert_eq!(
         (&released["claim"]["state"], &released["claim"]["lock_until"]),
         (&json!("CLAIMED"), &Value::Null)
@@ -92,22 +92,22 @@ async fn an_unlock_takes_a_locked_code_to_claimed_and_it_may_be_locked_again(env
     assert_eq!(released["claim"]["hold_until"], locked["claim"]["hold_until"]);
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
     assert_eq!(coupon.in_wallet("ann", &code).await["order_id"], Value::Null);
-    // For another order, now that the first lock is gone.
-    env.accepted("ann", Deed::LockFor(&code, "order-2")).await;
-    env.accepted("ann", Deed::Redeem(&code, "order-2")).await;
+    // For another order, after the first lock was released.
+    env.accepted("ann", Operation::LockFor(&code, "order-2")).await;
+    env.accepted("ann", Operation::Redeem(&code, "order-2")).await;
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [0, 0, 0, 1, 0])).await;
 }
 
 async fn a_returned_code_is_stock_again_and_no_longer_counts_for_its_user(env: &Environment) {
     let coupon = env.stocked(1, json!({"hold_seconds": 600})).await;
     let code = coupon.claim("ann").await;
-    let returned = env.accepted("ann", Deed::Return(&code)).await;
+    let returned = env.accepted("ann", Operation::Return(&code)).await;
     assert_eq!((&returned["claim"]["state"], &returned["code"]), (&json!("RETURNED"), &json!(code)));
     assert_eq!(returned["claim"]["hold_until"], Value::Null);
     coupon.expect("ann", &code, ("-", "not_claimed", [1, 0, 0, 0, 0])).await;
-    // She may have one, and has none: the same code again, then it goes to somebody else.
+    // Ann may have one code and has none: she gets the same code again. Then another user gets it.
     assert_eq!(coupon.claim("ann").await, code);
-    env.accepted("ann", Deed::Return(&code)).await;
+    env.accepted("ann", Operation::Return(&code)).await;
     assert_eq!(coupon.claim("bob").await, code);
     coupon.expect("bob", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
     coupon.expect("ann", &code, ("-", "code_unknown", [0, 1, 0, 0, 0])).await;
@@ -118,7 +118,7 @@ async fn a_returned_code_is_stock_again_and_no_longer_counts_for_its_user(env: &
 async fn a_claimed_code_is_redeemed_where_no_lock_is_required(env: &Environment) {
     let coupon = env.stocked(2, long()).await;
     let code = coupon.claim("ann").await;
-    let redeemed = env.accepted("ann", Deed::Pay(&code, "order-1", ["129.90", "EUR"])).await;
+    let redeemed = env.accepted("ann", Operation::Pay(&code, "order-1", ["129.90", "EUR"])).await;
     let redemption = &redeemed["redemption"];
     for (name, wanted) in [
         ("code", &*code),
@@ -132,7 +132,7 @@ async fn a_claimed_code_is_redeemed_where_no_lock_is_required(env: &Environment)
     }
     assert_eq!(redemption["redeemed_at"], redeemed["decided_at"]);
     let own_id = redeemed["request_id"].as_str().unwrap().split('.').next();
-    assert_eq!(redemption["redemption_id"].as_str(), own_id, "known by the request that made it");
+    assert_eq!(redemption["redemption_id"].as_str(), own_id, "the id of the request that made it");
     assert_eq!(
         (&redeemed["claim"]["state"], &redeemed["claim"]["hold_until"]),
         (&json!("REDEEMED"), &Value::Null)
@@ -146,9 +146,9 @@ async fn a_locked_code_is_redeemed_where_a_lock_is_required(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({"requires_lock": true, "lock_seconds": 300}))).await;
     let code = coupon.claim("ann").await;
     coupon.expect("ann", &code, ("CLAIMED", "not_locked", [0, 1, 0, 0, 0])).await;
-    env.accepted("ann", Deed::Lock(&code)).await;
+    env.accepted("ann", Operation::Lock(&code)).await;
     coupon.expect("ann", &code, ("LOCKED", "valid", [0, 0, 1, 0, 0])).await;
-    let redeemed = env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    let redeemed = env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     assert_eq!(
         (&redeemed["claim"]["state"], &redeemed["claim"]["lock_until"]),
         (&json!("REDEEMED"), &Value::Null)
@@ -159,72 +159,72 @@ async fn a_locked_code_is_redeemed_where_a_lock_is_required(env: &Environment) {
 async fn a_redemption_is_rolled_back_once_and_its_user_has_the_code_again_with_a_new_hold(env: &Environment) {
     let coupon = env.stocked(1, long()).await;
     let code = coupon.claim("ann").await;
-    env.accepted("ann", Deed::LockFor(&code, "order-1")).await;
-    let redeemed = env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    env.accepted("ann", Operation::LockFor(&code, "order-1")).await;
+    let redeemed = env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     let id = redeemed["redemption"]["redemption_id"].as_str().unwrap();
-    let undone = env.accepted(SHOP, Deed::RollBack(id)).await;
-    assert_eq!((&undone["claim"]["state"], &undone["code"]), (&json!("CLAIMED"), &json!(code)));
-    assert_eq!(undone["redemption"], redeemed["redemption"], "the whole redemption, as it was");
-    assert_eq!(seconds(&undone["decided_at"], &undone["claim"]["hold_until"]), 600, "a fresh hold");
-    assert_eq!(undone["claim"]["lock_until"], Value::Null);
+    let rolled_back = env.accepted(SHOP, Operation::RollBack(id)).await;
+    assert_eq!((&rolled_back["claim"]["state"], &rolled_back["code"]), (&json!("CLAIMED"), &json!(code)));
+    assert_eq!(rolled_back["redemption"], redeemed["redemption"], "the whole redemption, as it was");
+    assert_eq!(seconds(&rolled_back["decided_at"], &rolled_back["claim"]["hold_until"]), 600, "a new hold");
+    assert_eq!(rolled_back["claim"]["lock_until"], Value::Null);
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
     let item = coupon.in_wallet("ann", &code).await;
-    assert_eq!((&item["hold_until"], &item["order_id"]), (&undone["claim"]["hold_until"], &Value::Null));
+    assert_eq!((&item["hold_until"], &item["order_id"]), (&rolled_back["claim"]["hold_until"], &Value::Null));
 
-    assert_eq!(env.rejected(SHOP, Deed::RollBack(id)).await, "already_rolled_back");
+    assert_eq!(env.rejected(SHOP, Operation::RollBack(id)).await, "already_rolled_back");
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
-    // The order that was cancelled may be paid with it again; what was undone stays undone.
-    let again = env.accepted("ann", Deed::Redeem(&code, "order-1")).await;
+    // The cancelled order may be redeemed again. The redemption that was rolled back stays so.
+    let again = env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
     assert_ne!(again["redemption"]["redemption_id"], redeemed["redemption"]["redemption_id"]);
-    assert_eq!(env.rejected(SHOP, Deed::RollBack(id)).await, "already_rolled_back");
+    assert_eq!(env.rejected(SHOP, Operation::RollBack(id)).await, "already_rolled_back");
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [0, 0, 0, 1, 0])).await;
 }
 
 async fn a_revoked_available_code_leaves_the_stock(env: &Environment) {
     let coupon = env.stocked(3, long()).await;
     let (first, last) = (coupon.code(1).await, coupon.code(3).await);
-    // One that is next in line, one that is not.
+    // The next code to be given, and another one.
     for (code, left) in [(&first, 2), (&last, 1)] {
-        let revoked = env.accepted(ADMIN, Deed::Revoke(code)).await;
+        let revoked = env.accepted(ADMIN, Operation::Revoke(code)).await;
         assert_eq!((&revoked["claim"]["state"], &revoked["code"]), (&json!("REVOKED"), &json!(code)));
-        assert_eq!(revoked["claim"]["claimed_at"], Value::Null, "nobody had it");
+        assert_eq!(revoked["claim"]["claimed_at"], Value::Null, "it was never claimed");
         coupon.expect("ann", code, ("-", "code_revoked", [left, 0, 0, 0, 3 - left])).await;
     }
-    assert_eq!(env.rejected("ann", Deed::ClaimNamed(&coupon.id, &last)).await, "code_revoked");
+    assert_eq!(env.rejected("ann", Operation::ClaimNamed(&coupon.id, &last)).await, "code_revoked");
     assert_eq!(coupon.claim("ann").await, coupon.code(2).await);
-    let key = Request::new("bob", Deed::Claim(&coupon.id)).key("k");
-    assert_eq!(env.send(key).await.json()["reason"], "sold_out");
+    let key = Request::new("bob", Operation::Claim(&coupon.id)).key("k");
+    assert_eq!(env.submit(key).await.json()["reason"], "sold_out");
     assert_eq!(coupon.counts().await, [0, 1, 0, 0, 2]);
 }
 
 async fn a_revoked_claimed_code_cannot_be_used_by_its_user_or_claimed_by_another(env: &Environment) {
     let coupon = env.stocked(2, long()).await;
     let code = coupon.claim("ann").await;
-    let revoked = env.accepted(ADMIN, Deed::Revoke(&code)).await;
+    let revoked = env.accepted(ADMIN, Operation::Revoke(&code)).await;
     assert_eq!(
         (&revoked["claim"]["state"], &revoked["claim"]["hold_until"]),
         (&json!("REVOKED"), &Value::Null)
     );
     coupon.expect("ann", &code, ("REVOKED", "code_revoked", [1, 0, 0, 0, 1])).await;
-    assert_eq!(env.rejected("ann", Deed::Redeem(&code, "order-1")).await, "code_revoked");
-    assert_eq!(env.rejected("bob", Deed::ClaimNamed(&coupon.id, &code)).await, "code_revoked");
+    assert_eq!(env.rejected("ann", Operation::Redeem(&code, "order-1")).await, "code_revoked");
+    assert_eq!(env.rejected("bob", Operation::ClaimNamed(&coupon.id, &code)).await, "code_revoked");
     assert_ne!(coupon.claim("bob").await, code);
 }
 
 async fn a_revoked_locked_code_cannot_be_used_and_its_lock_never_lapses(env: &Environment) {
-    let coupon = env.stocked(2, rules(&json!({"hold_seconds": 2, "lock_seconds": 2}))).await;
+    let coupon = env.stocked(2, rules(&json!({"hold_seconds": 4, "lock_seconds": 4}))).await;
     let (revoked, other) = (coupon.claim("ann").await, coupon.claim("bob").await);
-    env.accepted("ann", Deed::LockFor(&revoked, "order-1")).await;
-    let outcome = env.accepted(ADMIN, Deed::Revoke(&revoked)).await;
+    env.accepted("ann", Operation::LockFor(&revoked, "order-1")).await;
+    let outcome = env.accepted(ADMIN, Operation::Revoke(&revoked)).await;
     assert_eq!(
         (&outcome["claim"]["state"], &outcome["claim"]["lock_until"]),
         (&json!("REVOKED"), &Value::Null)
     );
     assert_eq!(coupon.in_wallet("ann", &revoked).await["state"], "REVOKED");
     assert_eq!(coupon.validation("ann", &revoked).await, "code_revoked");
-    assert_eq!(env.rejected("ann", Deed::Redeem(&revoked, "order-1")).await, "code_revoked");
-    // Another lock of the same age lapses, and it with its hold.
-    env.decide(Request::new("bob", Deed::Lock(&other))).await;
+    assert_eq!(env.rejected("ann", Operation::Redeem(&revoked, "order-1")).await, "code_revoked");
+    // Another lock of the same age lapses, and the hold with it.
+    env.decide(Request::new("bob", Operation::Lock(&other))).await;
     coupon.until_counts([1, 0, 0, 0, 1]).await;
     assert_eq!(coupon.events_of(&revoked).await, Vec::<String>::new());
 }
@@ -245,30 +245,30 @@ async fn a_service_acts_for_the_user_it_names_and_a_user_only_for_itself(env: &E
     coupon.expect("ann", &code, ("LOCKED", "valid", [0, 0, 1, 0, 0])).await;
     let unlocked = send(reqwest::Method::DELETE, format!("{lock}&user_id={ann}"), None, &shop).await;
     assert_eq!(unlocked.json()["claim"]["state"], "CLAIMED", "{}", unlocked.body);
-    let paying = json!({"order_id": "o", "order_amount": "1.00", "currency": "EUR", "user_id": ann});
+    let order = json!({"order_id": "o", "order_amount": "1.00", "currency": "EUR", "user_id": ann});
     let redeem = format!("/v1/codes/{code}/redemptions?wait=10");
-    let redeemed = send(reqwest::Method::POST, redeem.clone(), Some(paying.clone()), &shop).await;
+    let redeemed = send(reqwest::Method::POST, redeem.clone(), Some(order.clone()), &shop).await;
     assert_eq!(redeemed.json()["claim"]["state"], "REDEEMED", "{}", redeemed.body);
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [0, 0, 0, 1, 0])).await;
-    // What it did for her is among her requests, and in her wallet as the shop sees it.
+    // The wallet of the user, as the service sees it.
     let wallet = env.get(0, &format!("/v1/users/{ann}/codes"), &shop).await.json();
     assert_eq!(wallet["items"][0]["state"], "REDEEMED", "{wallet}");
 
     let bob = env.token("bob");
-    let give_back = format!("/v1/codes/{code}/claim?user_id={ann}");
+    let return_path = format!("/v1/codes/{code}/claim?user_id={ann}");
     let id = redeemed.json()["redemption"]["redemption_id"].as_str().unwrap().to_owned();
     for (method, path, body) in [
         (reqwest::Method::POST, lock.clone(), Some(json!({"user_id": ann}))),
         (reqwest::Method::DELETE, format!("{lock}&user_id={ann}"), None),
-        (reqwest::Method::POST, redeem, Some(paying)),
-        (reqwest::Method::DELETE, give_back, None),
+        (reqwest::Method::POST, redeem, Some(order)),
+        (reqwest::Method::DELETE, return_path, None),
         (reqwest::Method::DELETE, format!("/v1/redemptions/{id}"), None),
         (reqwest::Method::DELETE, format!("/v1/codes/{code}"), None),
         (reqwest::Method::GET, format!("/v1/users/{ann}/codes"), None),
         (reqwest::Method::GET, format!("/v1/users/{ann}/requests"), None),
     ] {
-        let refused = send(method.clone(), path.clone(), body, &bob).await;
-        assert_eq!(refused.status, 403, "{method} {path}: {}", refused.body);
+        let rejected = send(method.clone(), path.clone(), body, &bob).await;
+        assert_eq!(rejected.status, 403, "{method} {path}: {}", rejected.body);
     }
     coupon.expect("ann", &code, ("REDEEMED", "already_redeemed", [0, 0, 0, 1, 0])).await;
 }

@@ -15,7 +15,8 @@ use apache_avro::reader::datum::GenericDatumReader;
 use thiserror::Error;
 
 use crate::message::Message;
-use crate::registry::{SchemaError, Subject, check_readable, fingerprint_of, parse};
+use crate::registry::{SchemaError, check_readable, fingerprint_of, parse};
+use crate::subject::Subject;
 
 /// The longest value that is written or read, in bytes, including the frame. Far above the size of real records, and
 /// small enough for a thousand of them in flight.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::flat::{Field, FlatError};
-use crate::registry::Subject;
+use crate::subject::Subject;
 
 /// A record of one subject.
 pub trait Message: Serialize + DeserializeOwned + Send + Sync {

@@ -1,5 +1,7 @@
 //! Every file, function and metric that the README names exists.
 
+#![expect(clippy::panic, reason = "tests")]
+
 use std::path::Path;
 
 const README: &str = include_str!("../README.md");

@@ -1,7 +1,5 @@
 //! Documents lead to files and headings that exist, and the README stays short.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::fmt::Write as _;
 use std::fs;
 

@@ -1,7 +1,5 @@
 //! No file of the repository uses a term that `deploy/docs/terms.txt` replaces.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::fmt::Write as _;
 use std::fs;
 

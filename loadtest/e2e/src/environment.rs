@@ -92,14 +92,17 @@ impl OwnStack {
     pub async fn start_with(&self, child: Child, variables: &[(&str, &str)]) {
         let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.stack.set_env(child, owned.collect()).unwrap();
+        self.note_variables(child, variables.is_empty());
+        self.stack.start_child(child).await.unwrap();
+    }
+
+    fn note_variables(&self, child: Child, usual: bool) {
         let mut changed = self.changed.lock().unwrap();
-        if variables.is_empty() {
+        if usual {
             changed.remove(&child);
         } else {
             changed.insert(child);
         }
-        drop(changed);
-        self.stack.start_child(child).await.unwrap();
     }
 
     /// Everything runs with its usual variables, nothing is frozen.

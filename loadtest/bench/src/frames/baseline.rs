@@ -2,7 +2,7 @@
 //!
 //! CPU is that of the servers and of this process, which is the caller here. p50 and p99 are those of a call.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;

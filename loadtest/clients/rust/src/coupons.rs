@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
-use crate::error::Error;
 use crate::client::exchange::{Exchange, Safety};
+use crate::error::Error;
 use crate::model::{Coupon, GenerateCodes, Job, JobState, NewCoupon};
 use crate::observer::Step;
 use crate::transport::{HttpRequest, path_segment};

@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 
 use crate::client::Client;
-use crate::error::Error;
 use crate::client::exchange::{Exchange, Safety};
+use crate::error::Error;
 use crate::model::{Outcome, OwnedCode, Page, PageQuery, Validation};
 use crate::observer::Step;
 use crate::transport::{HttpRequest, path_segment};

@@ -1,6 +1,6 @@
 //! The checker finds planted violations: each fixture is clean, and a test breaks it in one place.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use checker::{Invariant, Report};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use checker::Invariant;
 use coupon_core::ids::RequestId;
-use fire::environment::{Environment as Burning, FaultError};
+use fire::environment::{Environment as FaultEnvironment, FaultError};
 use fire::rng::Rng;
 use fire::scenarios::{Scenario, all};
 use fire::verdict::Verdict;
@@ -83,15 +83,15 @@ fn tempfile_path() -> std::path::PathBuf {
 }
 
 /// Publishes a second response to a request, with another outcome.
-async fn publish_a_second_response(field: &Field, _: &mut Dice) -> Result<(), Trouble> {
-    let mut postgres = field.postgres().await?;
+async fn publish_a_second_response(environment: &FaultEnvironment, _: &mut Rng) -> Result<(), FaultError> {
+    let mut postgres = environment.postgres().await?;
     let sql = "select c.identity, c.body, c.user_id, u.coupon_id from stampede.claims c
                   join stampede.coupons u using (coupon_no) where c.user_id like 'probe-%' limit 1";
     let claim: Option<(uuid::Uuid, i64, String, String)> =
         sqlx::query_as(sql).fetch_optional(&mut postgres).await?;
     let (identity, body, user_id, coupon_id) = claim.ok_or("no request has an outcome")?;
     let own = schema_id(&mut postgres, Subject::Response).await;
-    let partition = partition_for(user_id.as_bytes(), field.partitions);
+    let partition = partition_for(user_id.as_bytes(), environment.partitions);
     let second = CouponResponse {
         request_id: RequestId { identity: identity.as_u128(), body }.to_string(),
         kind: "claim".to_owned(),
@@ -105,7 +105,7 @@ async fn publish_a_second_response(field: &Field, _: &mut Dice) -> Result<(), Tr
     let value = Encoder::new(own).encode_to_vec(&second)?;
     let planted =
         Record { partition, key: Some(user_id.into_bytes()), value: Some(value), ..Record::default() };
-    Producer::to(&field.endpoints.kafka).produce(RESPONSES, &planted).await;
+    Producer::to(&environment.endpoints.kafka).produce(RESPONSES, &planted).await;
     Ok(())
 }
 
@@ -115,7 +115,7 @@ async fn a_fault_run_with_a_planted_second_response_ends_with_a_violation() {
         name: "planted",
         faults: &[],
         needs: &[],
-        inject: |field, dice| Box::pin(publish_a_second_response(field, dice)),
+        inject: |environment, rng| Box::pin(publish_a_second_response(environment, rng)),
     };
     // After one fault and its probe, which has an outcome.
     let settings = Settings { calm: Duration::ZERO, ..SETTINGS };

@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use schemas::topics::EVENTS;
 use schemas::{CouponEvent, Decoder, Subject};
 use serde_json::{Value, json};
-use stampede_client::deed::{AMOUNT, CURRENCY, Deed as Operation};
+use stampede_client::raw_operation::{AMOUNT, CURRENCY, RawOperation as Operation};
 use tokio::time::{Instant, sleep};
 
 use crate::kafka::{records, schema_id};

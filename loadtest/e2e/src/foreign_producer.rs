@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use coupon_core::ids::RequestId;
 use schemas::topics::{DEAD_LETTERS, REQUESTS};
 use schemas::{CouponRequest, Encoder, SchemaId, Subject};
-use stampede_client::deed::Deed as Operation;
+use stampede_client::raw_operation::RawOperation as Operation;
 
 use crate::kafka::{Producer, Record, header, records, schema_id};
 use crate::outcome::result_of;

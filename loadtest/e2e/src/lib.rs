@@ -39,4 +39,4 @@ pub use coupon::Coupon;
 pub use environment::Environment;
 pub use request::{Reply, Request};
 pub use stacks::StackKind;
-pub use stampede_client::deed::Deed as Operation;
+pub use stampede_client::raw_operation::RawOperation as Operation;

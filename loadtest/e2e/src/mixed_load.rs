@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use stampede_client::deed::Deed as Operation;
+use stampede_client::raw_operation::RawOperation as Operation;
 use tokio::time::sleep;
 
 use crate::coupon::rules;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use checker::{ApiResponse, RequestHandle};
 use serde_json::{Value, json};
-use stampede_client::deed::Deed as Operation;
+use stampede_client::raw_operation::RawOperation as Operation;
 use tokio::time::{Instant, sleep};
 
 use crate::wait::TIMEOUT;

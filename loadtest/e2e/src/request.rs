@@ -5,7 +5,7 @@ use std::time::Duration;
 use checker::{ApiResponse, Received, RequestHandle};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use stampede_client::deed::Deed as Operation;
+use stampede_client::raw_operation::RawOperation as Operation;
 use tokio::time::{Instant, sleep};
 
 use crate::Environment;

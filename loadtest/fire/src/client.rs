@@ -14,8 +14,8 @@ use tokio::time::sleep;
 use super::environment::Environment;
 use super::rng::Rng;
 use checker::{ApiResponse, Received, RequestHandle};
-use stampede_client::deed::Deed;
 use stampede_client::http::{Call, Lost, Reply};
+use stampede_client::raw_operation::RawOperation;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ impl<'f> ClientRequest<'f> {
     pub fn new(
         env: &'f Environment,
         user: &str,
-        operation: Deed<'_>,
+        operation: RawOperation<'_>,
         key: Option<String>,
         mode: WaitMode,
     ) -> Self {

@@ -40,7 +40,7 @@ impl<'a> Recorder<'a> {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Whether a response said that the request was accepted.
+    /// Whether a response reported the request as accepted.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.history.request(self.request).is_some_and(|request| request.request_id.is_some())
@@ -49,13 +49,13 @@ impl<'a> Recorder<'a> {
 
 impl Observer for Recorder<'_> {
     fn received(&self, _: &Attempt<'_>, result: Result<&HttpResponse, &TransportError>) {
-        let heard = match result {
+        let received = match result {
             Ok(response) => {
                 Received::Response { status: response.status.as_u16(), body: response.text().into_owned() }
             }
             Err(_) => Received::Nothing,
         };
-        self.history.record_received(self.request, heard);
+        self.history.record_received(self.request, received);
     }
 
     fn retrying(&self, _: &Attempt<'_>, _: Duration) {

@@ -3,7 +3,7 @@
 //! Two workers, one partition, a claim every ten milliseconds. The owner is killed (SIGKILL) or stopped gracefully
 //! (SIGTERM); the measured time ends with the first response of the next owner to a claim that was sent afterwards. For the
 //! one that is killed, the group's session timeout is subtracted: that is how long the broker waits for it. p50 and p99 are
-//! those of the repetitions.
+//! those of all takeovers in the run.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};

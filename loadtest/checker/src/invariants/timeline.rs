@@ -85,7 +85,7 @@ fn entries(ledger: &Ledger, lapses: &Lapses) -> Vec<Entry> {
             Operation::Rollback => Action::RollBack,
             _ => return None,
         };
-        // A redemption counts for the user who made it, whoever rolled it back.
+        // A redemption counts for the user who made it, no matter which caller rolled it back.
         let user = change.redemption.and_then(|id| ledger.row(id)).unwrap_or(row).user;
         let Row { coupon, offset, .. } = *row;
         Some(Entry { coupon, offset, is_decided: true, action, user, row: Some(change.row) })

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_listening_and_nobody_answering_are_lost() {
+    async fn a_refused_and_a_silent_server_are_lost() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let silent = Connection::to(&base).send(&CALL, Duration::from_millis(50)).await;

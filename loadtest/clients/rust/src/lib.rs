@@ -7,8 +7,6 @@
 
 mod client;
 mod coupons;
-#[doc(hidden)]
-pub mod deed;
 mod error;
 #[doc(hidden)]
 pub mod http;
@@ -16,6 +14,8 @@ pub mod model;
 mod observer;
 mod operation;
 mod queries;
+#[doc(hidden)]
+pub mod raw_operation;
 mod retry;
 pub mod transport;
 

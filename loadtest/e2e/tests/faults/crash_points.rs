@@ -44,7 +44,7 @@ async fn provoke(env: &OwnStack, crash_point: &str) {
                 sqlx::raw_sql(late).execute(&mut postgres).await.unwrap();
                 sleep(Duration::from_millis(300)).await;
             }
-            // Requests advance the time, so ticks come only where there are none. Sooner or later one of these coupons
+            // Requests advance the time, so ticks come only where no request arrives. Sooner or later one of these coupons
             // has a partition to itself.
             Some("before-tick" | "after-tick") => {
                 let coupon = env.stocked(1, rules(&json!({"hold_seconds": 1}))).await;

@@ -5,14 +5,14 @@ use futures::future::join_all;
 use super::User;
 use crate::client::{ClientRequest, WaitMode};
 use crate::fixtures::Kind;
-use stampede_client::deed::Deed;
+use stampede_client::raw_operation::RawOperation;
 
 /// Redeems a shared code.
 pub(super) async fn use_a_shared_code(user: &mut User<'_>) -> Option<()> {
     let code = user.env.fixtures.any_shared_code(&mut user.rng)?;
-    let redeemed = user.send_accepted(Deed::Redeem(&code, "order-1")).await?;
+    let redeemed = user.send_accepted(RawOperation::Redeem(&code, "order-1")).await?;
     if user.rng.percent(20) {
-        user.send(Deed::RollBack(redeemed.redemption()?)).await?;
+        user.send(RawOperation::RollBack(redeemed.redemption()?)).await?;
     }
     Some(())
 }
@@ -21,8 +21,13 @@ pub(super) async fn use_a_shared_code(user: &mut User<'_>) -> Option<()> {
 pub(super) async fn send_several_times_at_once(user: &mut User<'_>) -> Option<()> {
     let coupon = user.env.fixtures.any(Kind::Cool, &mut user.rng)?;
     let key = user.key();
-    let first =
-        ClientRequest::new(user.env, &user.name, Deed::Claim(&coupon), key, WaitMode::any(&mut user.rng));
+    let first = ClientRequest::new(
+        user.env,
+        &user.name,
+        RawOperation::Claim(&coupon),
+        key,
+        WaitMode::any(&mut user.rng),
+    );
     let times = user.rng.between(2, 5);
     let all = (0..times).map(|_| {
         let (mut same, mut rng) = (first.again(WaitMode::any(&mut user.rng)), user.rng.fork());
@@ -34,14 +39,14 @@ pub(super) async fn send_several_times_at_once(user: &mut User<'_>) -> Option<()
         user.env.stats.count_outcome();
     }
     let code = outcomes.iter().flatten().find_map(|outcome| outcome.code())?;
-    user.send_accepted(Deed::Redeem(code, "order-1")).await?;
+    user.send_accepted(RawOperation::Redeem(code, "order-1")).await?;
     Some(())
 }
 
 /// Claims from a coupon that is sold out most of the time.
 pub(super) async fn claim_a_scarce_code(user: &mut User<'_>) -> Option<()> {
     let coupon = user.env.fixtures.any(Kind::Scarce, &mut user.rng)?;
-    let claimed = user.send_accepted(Deed::Claim(&coupon)).await?;
-    user.send_accepted(Deed::Redeem(claimed.code()?, "order-1")).await?;
+    let claimed = user.send_accepted(RawOperation::Claim(&coupon)).await?;
+    user.send_accepted(RawOperation::Redeem(claimed.code()?, "order-1")).await?;
     Some(())
 }

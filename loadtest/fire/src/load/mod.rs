@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::{ClientRequest, Outcome, WaitMode};
 use super::environment::Environment;
 use super::rng::Rng;
-use stampede_client::deed::Deed;
+use stampede_client::raw_operation::RawOperation;
 
 /// Bound on active users; a user beyond it is counted and not started.
 const MAX_USERS: usize = 3_000;
@@ -76,7 +76,7 @@ impl<'f> User<'f> {
     }
 
     /// Sends a request with a new key, waits in a random mode, and returns the outcome.
-    async fn send(&mut self, operation: Deed<'_>) -> Option<Outcome> {
+    async fn send(&mut self, operation: RawOperation<'_>) -> Option<Outcome> {
         let (key, mode) = (self.key(), WaitMode::any(&mut self.rng));
         let name = match operation.role() {
             "service" => "shop",
@@ -88,7 +88,7 @@ impl<'f> User<'f> {
     }
 
     /// The same; `None` unless the outcome is accepted.
-    async fn send_accepted(&mut self, operation: Deed<'_>) -> Option<Outcome> {
+    async fn send_accepted(&mut self, operation: RawOperation<'_>) -> Option<Outcome> {
         self.send(operation).await.filter(Outcome::is_accepted)
     }
 

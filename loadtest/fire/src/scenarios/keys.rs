@@ -6,7 +6,7 @@ use crate::client::{ClientRequest, Outcome, WaitMode};
 use crate::environment::{Environment, FaultError};
 use crate::fixtures::Kind;
 use crate::rng::Rng;
-use stampede_client::deed::Deed;
+use stampede_client::raw_operation::RawOperation;
 
 const AT_ONCE: usize = 100;
 
@@ -28,11 +28,11 @@ pub(super) async fn with_another_body(env: &Environment, rng: &mut Rng) -> Resul
     let [coupon, _] = two_coupons(env, rng)?;
     let user = any_user(rng);
     let key = || Some("one and the same".to_owned());
-    let mut first = ClientRequest::new(env, &user, Deed::Claim(&coupon), key(), WaitMode::quick(rng));
+    let mut first = ClientRequest::new(env, &user, RawOperation::Claim(&coupon), key(), WaitMode::quick(rng));
     let Some(original) = first.until_final(rng).await else {
         return Err("the first body has no outcome".into());
     };
-    let named = Deed::ClaimNamed(&coupon, "NOSUCHCODE");
+    let named = RawOperation::ClaimNamed(&coupon, "NOSUCHCODE");
     const REUSED: &str = "idempotency_key_reused";
     let mut other = ClientRequest::new(env, &user, named, key(), WaitMode::quick(rng)).allow_problem(REUSED);
     if let Some(other) = other.until_final(rng).await.filter(|other| other.word() != REUSED) {
@@ -51,7 +51,7 @@ pub(super) async fn a_hundred_times(env: &Environment, rng: &mut Rng) -> Result<
     let first = ClientRequest::new(
         env,
         &any_user(rng),
-        Deed::Claim(&coupon),
+        RawOperation::Claim(&coupon),
         Some("k".to_owned()),
         WaitMode::Wait(2),
     );
@@ -73,7 +73,13 @@ pub(super) async fn on_two_coupons(env: &Environment, rng: &mut Rng) -> Result<(
     let coupons = two_coupons(env, rng)?;
     let user = any_user(rng);
     let [mut one, mut other] = coupons.each_ref().map(|coupon| {
-        ClientRequest::new(env, &user, Deed::Claim(coupon), Some("the same".to_owned()), WaitMode::quick(rng))
+        ClientRequest::new(
+            env,
+            &user,
+            RawOperation::Claim(coupon),
+            Some("the same".to_owned()),
+            WaitMode::quick(rng),
+        )
     });
     let (mut rng, mut others) = (rng.fork(), rng.fork());
     let (one, other) = join(one.until_final(&mut rng), other.until_final(&mut others)).await;

@@ -9,7 +9,7 @@ use crate::postgres::rows::{claim, millis};
 
 /// One statement, so that no deadline passes between the two results. It returns at least one row, which has the next
 /// deadline. The order is the index's: only the requested rows are read, however many claims have a deadline. (`min` is
-/// planned to read all of them while there are none.)
+/// planned to read all of them while the table is empty.)
 const DUE: &str = "
     select (select n.deadline_ms from stampede.claims n
              where n.partition = $1 and n.deadline_ms is not null and n.deadline_ms > $2

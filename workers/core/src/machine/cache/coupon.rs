@@ -138,7 +138,7 @@ impl Coupon {
         self.users.len()
     }
 
-    /// Evicts the users whom no batch after `settled` changed.
+    /// Evicts the users that no batch after `settled` changed.
     pub(super) fn evict_users(&mut self, settled: u64) {
         self.users.retain(|_, user| user.changed > settled);
     }

@@ -10,7 +10,7 @@ pub const CURRENCY: &str = "EUR";
 
 /// Something that is asked for.
 #[derive(Clone, Copy, Debug)]
-pub enum Deed<'a> {
+pub enum RawOperation<'a> {
     /// Any code of a coupon.
     Claim(&'a str),
     /// This code of a coupon.
@@ -33,7 +33,7 @@ pub enum Deed<'a> {
     Revoke(&'a str),
 }
 
-impl<'a> Deed<'a> {
+impl<'a> RawOperation<'a> {
     /// The kind of request that it makes.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

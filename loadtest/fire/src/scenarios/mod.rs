@@ -134,7 +134,7 @@ scenarios! {
     "code-of-another-user" [38] () misuse::code_of_another_user;
     "redeem-out-of-order" [39] () misuse::redeem_out_of_order;
     "backlog" [42] () overload::backlog;
-    "sold-out-concurrent_claims" [43] () overload::claims_of_a_sold_out_coupon;
+    "sold-out-claims" [43] () overload::claims_of_a_sold_out_coupon;
     "hot-coupon" [44] () overload::hot_coupon;
     "admission-limit" [10] () overload::admission_limit;
 }

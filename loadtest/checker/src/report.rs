@@ -30,7 +30,7 @@ invariants! {
     I1: "counters add up and equal the rows",
     /// No code is in two live claims, and no code is redeemed more often than allowed.
     I2: "no code is held or used twice",
-    /// Every request answered with 202 has exactly one final outcome.
+    /// Every request accepted with 202 has exactly one final outcome.
     I3: "every accepted request has one outcome",
     /// All responses for one request carry the same outcome.
     I4: "all responses of a request are equal",

@@ -72,7 +72,7 @@ impl Claimants {
     pub async fn expect_all_claimed(&self, env: &Environment, tally: Tally, codes: usize) {
         let Tally { won, sold_out, rejected, lost } = tally;
         assert_eq!(won + sold_out + rejected + lost, self.users, "{tally:?}");
-        // Requests whose response was lost may still be undecided.
+        // Requests whose response was lost may still be pending.
         env.settle().await;
         let counts = env.counts(&self.coupon).await;
         let found = (counts["claimed"].as_u64(), counts["available"].as_u64());

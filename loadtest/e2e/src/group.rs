@@ -106,7 +106,7 @@ pub fn run(modules: &[&'static [Test]]) -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Coupons and users are told apart by the test's name, which is shortened.
+/// Coupons and users are distinguished by the test's name, which is shortened.
 fn expect_distinct_labels(tests: &[&'static Test]) {
     let labels: BTreeSet<String> =
         tests.iter().map(|test| crate::environment::label(test.function())).collect();

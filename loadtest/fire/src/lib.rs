@@ -319,7 +319,7 @@ impl Load {
         }
     }
 
-    /// Nobody comes any more; whoever is there is request_id time to get an answer.
+    /// Starts no more users, and lets the active ones finish.
     async fn end(mut self, env: &Environment) {
         self.stop.cancel();
         self.maintainer.abort();

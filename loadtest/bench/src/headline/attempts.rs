@@ -14,7 +14,7 @@ use super::HeadlineError;
 use load_support::tokens::Tokens;
 use stampede_client::http::{Call, Connection};
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A user whose attempt is not received for so long goes away.
 const MAX_DELAY: Duration = Duration::from_secs(180);
 const BREATH: Duration = Duration::from_millis(20);
@@ -91,7 +91,7 @@ async fn attempt(connection: &mut Connection, call: &Call<'_>, score: &Score) {
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
     while started.elapsed() < MAX_DELAY {
-        let pause = match connection.send(call, ANSWER_WITHIN).await {
+        let pause = match connection.send(call, RESPONSE_TIMEOUT).await {
             Ok(reply) if reply.status == StatusCode::ACCEPTED => {
                 count(&score.accepted);
                 return;

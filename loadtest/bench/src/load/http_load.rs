@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_answered_and_counted_by_its_status() {
+    fn every_request_has_a_response_that_is_counted_by_its_status() {
         let address = server(|n| Some(if n.is_multiple_of(2) { OK } else { BUSY }), Duration::ZERO);
         let responses = load(address, Pace::Closed, 100, &requests());
         assert_eq!((responses.received(), responses.without_response, responses.unsent), (100, 0, 0));
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_connection_in_time_is_not_sent_and_what_breaks_has_no_answer() {
+    fn a_request_without_a_connection_is_not_sent_and_a_broken_one_has_no_response() {
         let address = server(|_| Some(OK), Duration::from_millis(50));
         let pace = open(10_000.0, Duration::ZERO);
         let responses = load(address, pace, 50, &requests());
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_complete_when_all_of_its_length_is_there() {
+    fn a_response_is_complete_when_its_whole_length_has_arrived() {
         assert_eq!(complete(OK).ok(), Some(Some(200)));
         for short in 0..OK.len() {
             assert_eq!(complete(&OK[..short]).ok(), Some(None));

@@ -97,7 +97,7 @@ pub fn short(value: f64) -> String {
 pub struct Json {
     /// One of each arm.
     arms: Vec<ArmJson>,
-    /// `one/other`: median of the ratios within a round; of requests per second where no suffix says otherwise.
+    /// `one/other`: median of the ratios within a round; of requests per second where there is no suffix.
     ratios: BTreeMap<String, f64>,
     /// How the goals stand.
     goals: Vec<GoalStatus>,
@@ -152,7 +152,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_does_not_apply_is_null_and_what_is_void_says_why() {
+    fn an_inapplicable_figure_is_null_and_a_void_one_has_its_reason() {
         let wanted = ["hot-drain", "takeover", "echo"];
         let arms: Vec<&'static dyn Arm> =
             ALL.iter().copied().filter(|arm| wanted.contains(&arm.name())).collect();

@@ -68,7 +68,7 @@ Exit codes:
   0  no violation
   1  an invariant is violated
   2  something could not be checked: a server does not respond, the tables have another version, the history cannot be
-     read, or records stay undecided; no violation was found in the rest
+     read, or records stay pending; no violation was found in the rest
 
 Examples:
   loadtest verify                                    the stack that deploy/run has started

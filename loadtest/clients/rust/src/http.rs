@@ -1,7 +1,7 @@
 //! The cheapest honest HTTP client: one keep-alive connection for each caller, opened when it is needed and opened
 //! again after it broke. There is no pool, so nothing is shared or locked between callers.
 //!
-//! A request that got no answer may have been taken all the same: [`Lost`] never says that nothing happened.
+//! A request without a response may have been accepted: [`Lost`] never means that nothing happened.
 
 use std::io;
 use std::time::Duration;
@@ -40,28 +40,28 @@ pub struct Call<'a> {
     pub body: Option<Bytes>,
 }
 
-/// An answer, whatever its status.
+/// A response, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
-    /// When the server wants to be asked again.
+    /// The server's `Retry-After`.
     pub retry_after: Option<Duration>,
     /// The whole body.
     pub body: Bytes,
 }
 
-/// No answer came. The server may have taken the request all the same.
+/// No response arrived. The server may have accepted the request.
 #[derive(Debug, Error)]
 pub enum Lost {
     /// No connection.
     #[error("no connection: {0}")]
     NotConnected(#[from] io::Error),
-    /// The connection ended before the answer did.
+    /// The connection ended before the response was complete.
     #[error("the connection broke: {0}")]
     Broken(#[from] hyper::Error),
     /// Nothing came in time.
-    #[error("no answer within {} s", .0.as_secs())]
+    #[error("no response within {} s", .0.as_secs())]
     Late(Duration),
     /// The request cannot be written as HTTP.
     #[error("not a request: {0}")]
@@ -76,12 +76,12 @@ impl Connection {
         Self { authority, sender: None }
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole response.
     ///
     /// # Errors
     /// [`Lost`] when there is none within `limit`; the next request opens a new connection.
     pub async fn send(&mut self, call: &Call<'_>, limit: Duration) -> Result<Reply, Lost> {
-        // Taken out, and put back only when the answer is complete: a connection in any other state is done with,
+        // Taken out, and put back only when the response is complete: a connection in any other state is closed,
         // also when the caller stops waiting half-way.
         let mut sender = match self.sender.take() {
             Some(sender) if !sender.is_closed() => sender,
@@ -102,7 +102,7 @@ impl Connection {
         let stream = stream.await.map_err(|_| Lost::Late(CONNECT_WITHIN))??;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends when the sender is dropped; what goes wrong on the way is told to the sender.
+        // Ends when the sender is dropped; errors are reported to the sender.
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -152,15 +152,15 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Answers one request on each connection, then closes it.
-    async fn one_answer_each() -> String {
+    async fn one_response_each() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut read = [0_u8; 1024];
                 let _length = stream.read(&mut read).await;
-                let answer = b"HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\nno";
-                stream.write_all(answer).await.expect("the caller reads");
+                let response = b"HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\nno";
+                stream.write_all(response).await.expect("the caller reads");
             }
         });
         format!("http://{address}")
@@ -168,17 +168,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_closed_is_opened_again_for_the_next_request() {
-        let mut connection = Connection::to(&one_answer_each().await);
-        let mut answered = 0;
+        let mut connection = Connection::to(&one_response_each().await);
+        let mut received = 0;
         for _ in 0..6 {
             // The close may be seen before or after the next request has gone out: lost once, never twice.
             if let Ok(reply) = connection.send(&CALL, SECOND).await {
                 assert_eq!((reply.status.as_u16(), reply.retry_after), (503, Some(SECOND * 3)));
                 assert!(reply.may_be_repeated());
-                answered += 1;
+                received += 1;
             }
         }
-        assert!(answered >= 3, "{answered}");
+        assert!(received >= 3, "{received}");
     }
 
     #[tokio::test]

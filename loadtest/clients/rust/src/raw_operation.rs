@@ -1,4 +1,4 @@
-//! What can be asked for, and how it is asked over HTTP.
+//! The operations of the API, and their HTTP requests.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ pub const AMOUNT: &str = "100.00";
 /// Of the same orders.
 pub const CURRENCY: &str = "EUR";
 
-/// Something that is asked for.
+/// An operation.
 #[derive(Clone, Copy, Debug)]
 pub enum RawOperation<'a> {
     /// Any code of a coupon.
@@ -65,7 +65,7 @@ impl<'a> RawOperation<'a> {
         }
     }
 
-    /// The role in which it is asked for.
+    /// The role that it requires.
     #[must_use]
     pub const fn role(&self) -> &'static str {
         match self {

@@ -168,7 +168,7 @@ async fn fault_15_a_record_that_is_appended_again_changes_nothing(env: &Environm
             producer.produce(&again).await;
         }
         misplaced.push(producer.produce(&Record { partition: producer.other_partition(), ..again }).await);
-        // The same id for another user: it is decided whoever sends it.
+        // The same id for another user: it is decided for any sender.
         let mut stolen = producer.request("claim", "eve", None);
         stolen.request_id = header(request, HEADER_REQUEST_ID).unwrap();
         producer.send(&stolen).await;

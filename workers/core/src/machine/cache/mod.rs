@@ -70,7 +70,7 @@ impl Cache {
         self.by_id.get_mut(self.ids.get(&coupon)?)
     }
 
-    /// Counts users whom a batch has added to the coupons.
+    /// Counts users that a batch has added to the coupons.
     pub(super) const fn add_users(&mut self, users: usize) {
         self.users += users;
         self.claimants += users;

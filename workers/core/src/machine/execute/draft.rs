@@ -26,7 +26,7 @@ pub(in crate::machine) struct Draft {
     pub(in crate::machine) fired: usize,
     /// Coupons whose stock rows change.
     pub(super) touched: Vec<CouponNo>,
-    /// Users whom this batch has added to the cache.
+    /// Users that this batch has added to the cache.
     pub(super) new_users: usize,
     pub(super) planted: Planted,
     /// Ids of the first `indexed` decisions; extended when they are needed.

@@ -151,7 +151,7 @@ mod tests {
         Call { method: Method::GET, path: "/", token: "t", key: Some("k"), body: None };
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Answers one request on each connection, then closes it.
+    /// Responds to one request on each connection, then closes it.
     async fn one_response_each() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

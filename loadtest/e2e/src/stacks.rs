@@ -23,6 +23,9 @@ pub enum StackKind {
     Plain,
     /// The same with a session timeout of one second, so that the group notices a dead worker soon.
     ShortSessions,
+    /// As `ShortSessions`, for tests that leave no hold, lock or other deadline: a takeover of its partitions writes nothing
+    /// but the takeover.
+    WithoutDeadlines,
     /// As `ShortSessions`, with a proxy between our programs and each server.
     Proxied,
     /// As `ShortSessions`, with three brokers.
@@ -95,7 +98,7 @@ pub(crate) async fn start(kind: StackKind) -> Arc<Stack> {
     };
     let config = match kind {
         StackKind::Plain | StackKind::Disposable => config,
-        StackKind::ShortSessions => short_sessions(config),
+        StackKind::ShortSessions | StackKind::WithoutDeadlines => short_sessions(config),
         StackKind::Proxied => {
             // Few connections, so that a test can take all of them.
             let postgres_settings = vec![("max_connections".to_owned(), "100".to_owned())];

@@ -22,7 +22,7 @@ use load_support::tokens::Tokens;
 
 /// Connections of the arms that measure the highest rate.
 pub const CONNECTIONS: usize = 256;
-/// Users with a token of their own, at most; they sent again when all have sent.
+/// Users with a token of their own, at most. When all have sent a request, the first sends again.
 const USERS: u64 = 200_000;
 /// Fewer requests give no meaningful figure.
 const LEAST: u64 = 500;
@@ -76,7 +76,7 @@ impl ApiUnderTest {
     /// Creates a coupon with `codes` codes and starts an API with these environment variables. A worker runs.
     ///
     /// # Errors
-    /// When something does not sent to pass.
+    /// When a server does not start, or the coupon cannot be created.
     pub async fn open(
         env: &mut Environment,
         codes: u64,

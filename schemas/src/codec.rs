@@ -12,8 +12,10 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::flat::Datum;
 use crate::message::Message;
 use crate::registry::{SchemaError, check_readable, fingerprint_of, parse};
 use crate::subject::Subject;
@@ -178,6 +180,15 @@ impl<T: Message> Decoder<T> {
 
     /// Decodes a framed value.
     pub fn decode(&self, value: &[u8]) -> Result<T, DecodeError> {
+        self.read(value)
+    }
+
+    /// As [`Self::decode`], but the texts borrow from `value`; those of another version's record are owned.
+    pub fn decode_borrowed<'a>(&self, value: &'a [u8]) -> Result<T::Borrowed<'a>, DecodeError> {
+        self.read(value)
+    }
+
+    fn read<'a, R: Datum<'a> + DeserializeOwned>(&self, value: &'a [u8]) -> Result<R, DecodeError> {
         if value.len() > MAX_VALUE_BYTES {
             return Err(DecodeError::TooLarge { bytes: value.len() });
         }
@@ -216,7 +227,11 @@ impl<T: Message> Decoder<T> {
         self.added.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    fn read_added(&self, id: SchemaId, datum: &mut &[u8]) -> Result<T, DecodeError> {
+    fn read_added<'a, R: Datum<'a> + DeserializeOwned>(
+        &self,
+        id: SchemaId,
+        datum: &mut &'a [u8],
+    ) -> Result<R, DecodeError> {
         match self.writer(id) {
             None => Err(DecodeError::UnknownSchema(id)),
             Some(Writer::Unusable) => Err(DecodeError::UnusableSchema(id)),
@@ -235,14 +250,14 @@ fn unframe(value: &[u8]) -> Result<(SchemaId, &[u8]), DecodeError> {
     }
 }
 
-fn read_own<T: Message>(datum: &mut &[u8]) -> Result<T, DecodeError> {
-    T::read(datum).map_err(|error| DecodeError::Malformed(error.to_string()))
+fn read_own<'a, R: Datum<'a>>(datum: &mut &'a [u8]) -> Result<R, DecodeError> {
+    R::read(datum).map_err(|error| DecodeError::Malformed(error.to_string()))
 }
 
 /// Reads a record of another version by field name: additional fields are skipped, missing ones are null.
 /// [`check_readable`] has verified that no other resolution is needed. (apache-avro's own resolution reads a record that
 /// was truncated before an optional field as if that field were null; this path does not.)
-fn read_resolved<T: Message>(writer: &Schema, datum: &mut &[u8]) -> Result<T, DecodeError> {
+fn read_resolved<R: DeserializeOwned>(writer: &Schema, datum: &mut &[u8]) -> Result<R, DecodeError> {
     // apache-avro allocates up to this bound for a length prefix before it reads the bytes. The setting is global and
     // set once; no other code in Stampede reads Avro.
     apache_avro::util::max_allocation_bytes(MAX_VALUE_BYTES);

@@ -5,6 +5,8 @@
 //! need only this small encoder. `tests/avro_agrees.rs` compares every message with apache-avro byte by byte. Records of
 //! other versions are resolved by apache-avro (see [`crate::codec`]).
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 /// The bytes are not a valid datum.
@@ -27,15 +29,15 @@ pub enum FlatError {
     Branch,
 }
 
-/// One field of a flat record.
-pub trait Field: Sized {
-    /// Appends the encoding of the field.
+/// A flat record or one of its fields. What is read may borrow from the input, which lives for `'a`.
+pub trait Datum<'a>: Sized {
+    /// Appends the encoding.
     fn write(&self, out: &mut Vec<u8>);
-    /// Reads the field, and advances `input` past it.
-    fn read(input: &mut &[u8]) -> Result<Self, FlatError>;
+    /// Reads a datum, and advances `input` past it.
+    fn read(input: &mut &'a [u8]) -> Result<Self, FlatError>;
 }
 
-impl Field for i64 {
+impl Datum<'_> for i64 {
     fn write(&self, out: &mut Vec<u8>) {
         let mut zigzag = ((self << 1) ^ (self >> 63)).cast_unsigned();
         while zigzag > 0x7f {
@@ -63,7 +65,7 @@ impl Field for i64 {
     }
 }
 
-impl Field for i32 {
+impl Datum<'_> for i32 {
     fn write(&self, out: &mut Vec<u8>) {
         i64::from(*self).write(out);
     }
@@ -73,23 +75,37 @@ impl Field for i32 {
     }
 }
 
-impl Field for String {
+impl<'a> Datum<'a> for Cow<'a, str> {
     fn write(&self, out: &mut Vec<u8>) {
         (self.len() as i64).write(out);
         out.extend_from_slice(self.as_bytes());
     }
 
-    fn read(input: &mut &[u8]) -> Result<Self, FlatError> {
-        // Compared with the rest of the input before anything is allocated: a length of 2^60 costs nothing.
-        let length = usize::try_from(i64::read(input)?).map_err(|_| FlatError::Length)?;
-        let (text, rest) = input.split_at_checked(length).ok_or(FlatError::Length)?;
-        *input = rest;
-        Ok(str::from_utf8(text).map_err(|_| FlatError::Utf8)?.to_owned())
+    fn read(input: &mut &'a [u8]) -> Result<Self, FlatError> {
+        read_text(input).map(Cow::Borrowed)
     }
 }
 
+impl Datum<'_> for String {
+    fn write(&self, out: &mut Vec<u8>) {
+        Cow::Borrowed(self.as_str()).write(out);
+    }
+
+    fn read(input: &mut &[u8]) -> Result<Self, FlatError> {
+        read_text(input).map(str::to_owned)
+    }
+}
+
+fn read_text<'a>(input: &mut &'a [u8]) -> Result<&'a str, FlatError> {
+    // Compared with the rest of the input before anything is allocated: a length of 2^60 costs nothing.
+    let length = usize::try_from(i64::read(input)?).map_err(|_| FlatError::Length)?;
+    let (text, rest) = input.split_at_checked(length).ok_or(FlatError::Length)?;
+    *input = rest;
+    str::from_utf8(text).map_err(|_| FlatError::Utf8)
+}
+
 /// `["null", T]`: branch 0, or branch 1 and the value.
-impl<T: Field> Field for Option<T> {
+impl<'a, T: Datum<'a>> Datum<'a> for Option<T> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             None => out.push(0),
@@ -100,7 +116,7 @@ impl<T: Field> Field for Option<T> {
         }
     }
 
-    fn read(input: &mut &[u8]) -> Result<Self, FlatError> {
+    fn read(input: &mut &'a [u8]) -> Result<Self, FlatError> {
         match i64::read(input)? {
             0 => Ok(None),
             1 => T::read(input).map(Some),
@@ -113,7 +129,7 @@ impl<T: Field> Field for Option<T> {
 mod tests {
     use super::*;
 
-    fn read<T: Field>(mut bytes: &[u8]) -> Result<T, FlatError> {
+    fn read<'a, T: Datum<'a>>(mut bytes: &'a [u8]) -> Result<T, FlatError> {
         T::read(&mut bytes)
     }
 

@@ -11,6 +11,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
+use schemas::flat::Datum as _;
 use schemas::{CouponRequest, Decoder, Encoder, MAX_VALUE_BYTES, Message, SchemaId};
 
 const ID: SchemaId = SchemaId(0x0102_0304);
@@ -24,10 +25,19 @@ fn agree<T: Message + PartialEq + Debug + Clone>(message: &T) -> Result<(), Test
     prop_assert_eq!(&ours[..5], &FRAME);
     prop_assert_eq!(&ours[5..], &avro);
 
-    prop_assert_eq!(&Decoder::<T>::new(ID).decode(&ours), &Ok(message.clone()));
+    let decoder = Decoder::<T>::new(ID);
+    prop_assert_eq!(&decoder.decode(&ours), &Ok(message.clone()));
+    prop_assert_eq!(borrowed_and_encoded(&decoder, &ours), avro);
     let reader = GenericDatumReader::builder(&schema).build().unwrap();
     prop_assert_eq!(&reader.read_deser::<T>(&mut &ours[5..]).unwrap(), message);
     Ok(())
+}
+
+/// The datum of a value that is decoded with borrowed texts.
+fn borrowed_and_encoded<T: Message>(decoder: &Decoder<T>, value: &[u8]) -> Vec<u8> {
+    let mut datum = Vec::new();
+    decoder.decode_borrowed(value).unwrap().write(&mut datum);
+    datum
 }
 
 /// If our decoder accepts a corrupted datum, apache-avro decodes it to the same message.
@@ -106,8 +116,11 @@ proptest! {
         let expected = resolving.read_value(&mut &datum[..]).unwrap();
         let decoder = Decoder::<CouponRequest>::new(SchemaId(1));
         decoder.add_schema(ID, newer).unwrap();
-        let ours = decoder.decode(&[&FRAME[..], &datum].concat()).unwrap();
+        let value = [&FRAME[..], &datum].concat();
+        let ours = decoder.decode(&value).unwrap();
         prop_assert_eq!(&ours, &message);
+        let own = Encoder::new(ID).encode_to_vec(&message).unwrap();
+        prop_assert_eq!(&borrowed_and_encoded(&decoder, &value), &own[FRAME.len()..]);
         prop_assert_eq!(&apache_avro::from_value::<CouponRequest>(&expected).unwrap(), &ours);
     }
 }

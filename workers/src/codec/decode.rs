@@ -4,12 +4,15 @@
 //! request satisfies the limits of Postgres and of the contract; a coupon never has two owners, because a record outside
 //! its key's partition is a dead letter. The checks run in the order of the functions below; a table in the tests fixes
 //! it.
+//!
+//! A value is decoded with texts that borrow from it, and each text that the core keeps is allocated once.
 
 use coupon_core::ids::{LoadId, Millis, Offset, Partition, RequestId};
 use coupon_core::money;
 use coupon_core::record::{DeadLetter, Details, Payload, Record, Request, UnreadableRequest};
 use coupon_core::words::Kind;
 use schemas::{CouponRequest, DecodeError, Decoder, SchemaError, SchemaId, kinds, partition_for};
+use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Maximum characters of a user id.
@@ -149,7 +152,7 @@ impl RecordDecoder {
         raw: &RawRecord<'_>,
         headers: impl FnOnce() -> RequestHeaders<'a>,
     ) -> Result<Record, SchemaId> {
-        let payload = match self.decoder.decode(raw.value.unwrap_or_default()) {
+        let payload = match self.decoder.decode_borrowed(raw.value.unwrap_or_default()) {
             Ok(message) => self.payload(partition, raw, message),
             Err(DecodeError::UnknownSchema(id)) => return Err(id),
             Err(error) => Err(self.undecodable(partition, raw, error.label(), error.to_string())),
@@ -189,7 +192,7 @@ impl RecordDecoder {
         &self,
         partition: Partition,
         raw: &RawRecord<'_>,
-        message: CouponRequest,
+        message: CouponRequest<Cow<'_, str>>,
     ) -> Result<Payload, Fault> {
         if message.kind == kinds::TICK {
             return Ok(Payload::Tick);
@@ -199,7 +202,7 @@ impl RecordDecoder {
             return Err(Fault::misplaced("key_mismatch", "the key is not the coupon id".to_owned()));
         }
         text("coupon_id", &message.coupon_id, COUPON_CHARS)?;
-        match message.kind.as_str() {
+        match &*message.kind {
             kinds::STOCK_ADDED => {
                 let load = message.load_id.ok_or_else(|| {
                     Fault::new("no_load", "a stock_added record without a load id".to_owned())
@@ -227,7 +230,7 @@ impl RecordDecoder {
     }
 }
 
-fn request(message: CouponRequest) -> Result<Request, Fault> {
+fn request(message: CouponRequest<Cow<'_, str>>) -> Result<Request, Fault> {
     text("user_id", &message.user_id, USER_CHARS)?;
     optional("code", message.code.as_deref(), CODE_CHARS)?;
     optional("order_id", message.order_id.as_deref(), ORDER_CHARS)?;
@@ -247,10 +250,10 @@ fn request(message: CouponRequest) -> Result<Request, Fault> {
 /// The optional fields of a request. An invalid amount or redemption id is omitted: an operation that needs it rejects the
 /// request, which is an outcome, not a dead letter.
 fn details(
-    order: Option<String>,
-    amount: Option<String>,
-    currency: Option<String>,
-    redemption: Option<String>,
+    order: Option<Cow<'_, str>>,
+    amount: Option<Cow<'_, str>>,
+    currency: Option<Cow<'_, str>>,
+    redemption: Option<Cow<'_, str>>,
 ) -> Option<Box<Details>> {
     if order.is_none() && amount.is_none() && currency.is_none() && redemption.is_none() {
         return None;

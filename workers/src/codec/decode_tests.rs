@@ -74,6 +74,31 @@ fn a_claim_is_decoded_with_all_its_fields() {
     );
 }
 
+#[test]
+fn only_the_texts_that_the_core_keeps_are_allocated() {
+    let claim = claim();
+    let named = CouponRequest { code: Some("ABC".to_owned()), ..claim.clone() };
+    let redeem = CouponRequest {
+        kind: kinds::REDEEM.to_owned(),
+        order_id: Some("order-1".to_owned()),
+        order_amount: Some("129.90".to_owned()),
+        currency: Some("EUR".to_owned()),
+        ..named.clone()
+    };
+    // Coupon and user; the code; the order, its currency and the box of both.
+    for (message, allocations) in [(claim, 2), (named, 3), (redeem, 6)] {
+        let (value, decoder, home) = (value(&message), decoder(), home_of("summer"));
+        let raw =
+            RawRecord { offset: Offset(3), appended: Millis(9), key: Some(b"summer"), value: Some(&value) };
+        let mut record = None;
+        let measured = allocation_counter::measure(|| {
+            record = decoder.record(home, &raw, RequestHeaders::default).ok();
+        });
+        assert!(matches!(record.unwrap().payload, Payload::Request(_)));
+        assert_eq!(measured.count_total, allocations, "{}", message.kind);
+    }
+}
+
 /// The details of a redeem with these fields.
 fn details_of(amount: &str, redemption: &str) -> Details {
     let message = CouponRequest {

@@ -121,14 +121,7 @@ impl Owner {
             self.is_possible_duplicate(record, now)
         };
         let possible_duplicates: Vec<bool> = records.iter().map(is_possible_duplicate).collect();
-        let mut fetched = Fetched::default();
-        if let Some(write) = self.pipeline.write() {
-            let batch = Arc::clone(&write.executed.batch);
-            if possible_duplicates.contains(&true) {
-                fetched.in_flight_ids.extend(&batch.decisions);
-            }
-            fetched.in_flight = Some(batch);
-        }
+        let fetched = self.with_batch_in_flight(&possible_duplicates);
         let changed_claims = fetched.in_flight.as_ref().map_or(0, |batch| batch.claims.len());
         let codes = Codes::new(self.deadlines.time(now, &self.config), requirements::rollbacks(&records));
         Some(Prefetch {
@@ -144,6 +137,19 @@ impl Owner {
             reservation: None,
             rounds: 0,
         })
+    }
+
+    /// The batch that is being written, with its ids if a record may be a duplicate; nothing is read yet.
+    fn with_batch_in_flight(&self, possible_duplicates: &[bool]) -> Fetched {
+        let mut fetched = Fetched::default();
+        if let Some(write) = self.pipeline.write() {
+            let batch = Arc::clone(&write.executed.batch);
+            if possible_duplicates.contains(&true) {
+                fetched.in_flight_ids.extend(&batch.decisions);
+            }
+            fetched.in_flight = Some(batch);
+        }
+        fetched
     }
 
     fn is_possible_duplicate(&mut self, record: &Record, now: Millis) -> bool {

@@ -21,6 +21,7 @@ mod races;
 mod rejections;
 mod shared_codes;
 mod transitions;
+mod tutorial;
 
 fn main() -> ExitCode {
     group::run(&[
@@ -37,5 +38,6 @@ fn main() -> ExitCode {
         foreign_requests::TESTS,
         malformed_records::TESTS,
         transitions::TESTS,
+        tutorial::TESTS,
     ])
 }

@@ -83,7 +83,7 @@ curl -sw '\n' $API/v1/users/me/requests -H "$ANN"
 curl -sw '\n' $API/v1/coupons/{sold} -H "$ADMIN"
 curl -sw '\n' $API/v1/coupons/{open} -H "$ADMIN"
 
-# a coupon of your own with ten codes; README.md shows more
+# a coupon of your own with ten codes; deploy/docs/tutorial.md shows more
 curl -sw '\n' $API/v1/coupons -H "$ADMIN" -H "$JSON" \
   -d '{{"id": "{new}", "name": "My own", "discount": {{"type": "PERCENTAGE", "value": "10.00"}}}}'
 curl -sw '\n' $API/v1/coupons/{new}/codes/generate -H "$ADMIN" -H "$JSON" -d '{{"count": 10}}'

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use coupon_core::codes::CodeKey;
 use coupon_core::ids::RequestId;
+use metrics::counter;
 
 use super::lookup_cache::{Lookup, LookupCache};
 use crate::db::codes;
-use crate::db::query_pool::{QueryPool, SHORT_TIMEOUT};
+use crate::db::query_pool::{QueryPool, READ_TIMEOUT};
 use crate::http::problem::Problem;
+use crate::telemetry::metrics::REJECTED;
 
 /// The codes that were looked up last.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl CodeCache {
         code: &CodeKey,
         pool: &QueryPool,
     ) -> Result<Option<Arc<str>>, Problem> {
-        let query = pool.run(SHORT_TIMEOUT, codes::coupon_of_code(pool, code));
+        let query = pool.run(READ_TIMEOUT, codes::coupon_of_code(pool, code));
         known(self.0.get_or_query_fresh(code.as_str(), query).await)
     }
 }
@@ -46,7 +48,7 @@ pub(crate) async fn coupon_of_redemption(
     id: RequestId,
     pool: &QueryPool,
 ) -> Result<Option<Arc<str>>, Problem> {
-    known(Lookup::of(pool.run(SHORT_TIMEOUT, codes::coupon_of_redemption(pool, id)).await))
+    known(Lookup::of(pool.run(READ_TIMEOUT, codes::coupon_of_redemption(pool, id)).await))
 }
 
 fn known(result: Lookup<Arc<str>>) -> Result<Option<Arc<str>>, Problem> {
@@ -54,6 +56,7 @@ fn known(result: Lookup<Arc<str>>) -> Result<Option<Arc<str>>, Problem> {
         Lookup::Found(coupon_id) => Ok(Some(coupon_id)),
         Lookup::Absent => Ok(None),
         Lookup::Unknown => {
+            counter!(REJECTED, "why" => "partition_unknown").increment(1);
             Err(Problem::unavailable("the database did not respond; the request was not submitted; retry"))
         }
     }

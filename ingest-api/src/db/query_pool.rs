@@ -15,9 +15,10 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Timeout of a query whose result is the response.
+/// Timeout of a query whose result is required: it is the response, or the partition of the request. On a busy machine a
+/// query waits for a connection for a second or two; to reject the request earlier would only have it sent again.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout of a query that finds the partition of a request, or makes sending it unnecessary.
+/// Timeout of a query that may make sending a request unnecessary. Without its result the request is sent.
 pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many requests may wait for Postgres at a time. One connection serves thousands of queries a second.
 const MAX_WAITING: usize = 10_000;

@@ -12,7 +12,8 @@ pub const HTTP_RESPONSES: &str = "stampede_api_http_responses_total";
 pub const HTTP_SECONDS: &str = "stampede_api_http_seconds";
 /// Counter: requests that Kafka has acknowledged (the response is 202 or 200, if the client is still connected).
 pub const ACCEPTED: &str = "stampede_api_requests_accepted_total";
-/// Counter by `why` (instance_full, partition_full, queue_full, unacknowledged): requests rejected with 503.
+/// Counter by `why` (instance_full, partition_full, partition_unknown, queue_full, unacknowledged): requests rejected with
+/// 503.
 pub const REJECTED: &str = "stampede_api_requests_rejected_total";
 /// Counter: claims that the sold-out gate short-circuited.
 pub const SHORT_CIRCUITED: &str = "stampede_api_requests_short_circuited_total";

@@ -1,10 +1,12 @@
 //! Requests about a code over HTTP: claim, lock, release, redeem, roll back, return, revoke.
 
+use std::time::Duration;
+
 use ingest_api::auth::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stack::Client;
+use crate::stack::{Client, connection};
 
 fn euros() -> Value {
     json!({"discount": {"type": "PERCENTAGE", "value": "10.00", "currency": "EUR", "minimum_order": "20.00"}})
@@ -69,6 +71,24 @@ async fn a_code_is_claimed_locked_redeemed_and_rolled_back() {
     assert_eq!((&returned["kind"], &returned["claim"]["state"]), (&"return".into(), &"RETURNED".into()));
     assert_eq!(ann.decided(Method::DELETE, &claim, None).await["reason"], "not_claimed");
     assert_eq!(admin.counts(&coupon).await["available"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_about_a_code_waits_for_a_slow_database_instead_of_being_rejected() {
+    let admin = Client::new("boss", Role::Admin, 0).await;
+    let coupon = admin.coupon(1).await;
+    let code = Client::new("ann", Role::User, 0).await.claimed(&coupon).await;
+    // The other instance has not looked the code up yet, and cannot do so for longer than its shortest timeout.
+    let mut blocker = connection().await;
+    let lock = "begin; lock table stampede.codes in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut blocker).await.expect("locked");
+    let ann = Client::new("ann", Role::User, 1).await;
+    let (path, body) = (format!("/v1/codes/{code}/lock"), json!({}));
+    let (locked, ()) = tokio::join!(ann.decided(Method::POST, &path, Some(&body)), async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        sqlx::raw_sql("commit").execute(&mut blocker).await.expect("unlocked");
+    });
+    assert_eq!(locked["claim"]["state"], "LOCKED", "{locked}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,12 +96,6 @@ impl Sample {
     }
 }
 
-/// The percentile of sorted values; zero of none.
-#[must_use]
-pub fn rank(sorted: &[Duration], percent: usize) -> Duration {
-    sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or_default()
-}
-
 /// A count as a floating-point number.
 #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
 pub(super) const fn precise(count: u64) -> f64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 
-use crate::arm::{CurvePoint, Sample, millis, precise, rank};
+use crate::arm::{CurvePoint, Sample, millis, precise};
 use crate::frames::http::{ApiUnderTest, CONNECTIONS, HttpArm, only, sample};
 use crate::host::environment::Environment;
 use crate::load::http_load::{Pace, Responses};
@@ -89,12 +89,11 @@ pub fn steady(per_second: f64, max_delay: Duration, count: u64) -> Pace {
 }
 
 fn point(offered: f64, responses: &Responses) -> CurvePoint {
-    let times = responses.times(200);
     CurvePoint {
         offered,
         per_second: precise(responses.count(200)) / responses.took.as_secs_f64(),
-        p50_ms: millis(rank(times, 50)),
-        p99_ms: millis(rank(times, 99)),
+        p50_ms: millis(responses.percentile(200, 50)),
+        p99_ms: millis(responses.percentile(200, 99)),
     }
 }
 

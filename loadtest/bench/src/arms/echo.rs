@@ -17,6 +17,7 @@ use crate::BenchError;
 use crate::frames::baseline::{BaselineArm, Count, Work};
 use crate::host::environment::Environment;
 use crate::load::backlog::{Ends, Requests, claim, unix_ms};
+use crate::load::latencies::Latencies;
 use crate::load::worker_run::blocking;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -67,7 +68,7 @@ impl Echo {
         Ok(Self { consumer, producer, encoder: Encoder::new(SchemaId(1)) })
     }
 
-    fn run(&self, claims: u64) -> Result<Vec<Duration>, BenchError> {
+    fn run(&self, claims: u64) -> Result<Latencies, BenchError> {
         let mut value = Vec::with_capacity(256);
         let mut done = 0;
         let mut idle = Duration::ZERO;
@@ -91,7 +92,7 @@ impl Echo {
             std::thread::sleep(PAUSE);
             waited += PAUSE;
         }
-        Ok(Vec::new())
+        Ok(Latencies::default())
     }
 
     /// The response that Stampede would give, as to its size.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 
-use crate::arm::{Sample, millis, rank};
+use crate::arm::{Sample, millis};
 use crate::arms::claim_to_outcome::{highest, steady, whole};
 use crate::frames::http::{ApiUnderTest, HttpArm, only, sample};
 use crate::host::environment::Environment;
@@ -53,10 +53,10 @@ async fn measure(env: &mut Environment, requests: u64) -> Result<Sample, BenchEr
     api.close(env).await?;
     let metrics = vec![
         (METRIC_HIGHEST, highest),
-        ("p99 at half of it, ms", millis(rank(calm.times(200), 99))),
+        ("p99 at half of it, ms", millis(calm.percentile(200, 99))),
         ("sent, requests/s", responses.sent_per_second()),
-        ("refused, p50 ms", millis(rank(responses.times(503), 50))),
-        ("refused, p99 ms", millis(rank(responses.times(503), 99))),
+        ("refused, p50 ms", millis(responses.percentile(503, 50))),
+        ("refused, p99 ms", millis(responses.percentile(503, 99))),
     ];
     Ok(Sample { metrics, ..sample(&responses, 200, cpu) })
 }

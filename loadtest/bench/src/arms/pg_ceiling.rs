@@ -3,7 +3,7 @@
 //! One connection, one call after the other, a thousand claims in each; the next call is assembled while Postgres executes
 //! the present one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions};
@@ -14,6 +14,7 @@ use crate::BenchError;
 use crate::frames::baseline::{BaselineArm, Count, Work};
 use crate::host::environment::Environment;
 use crate::load::backlog::{request_id, user_name};
+use crate::load::latencies::Latencies;
 
 const SCHEMA: &str = include_str!("pg_ceiling.sql");
 const CALL: &str = "select bench.write_claims($1, $2, $3, $4, $5, $6, $7)";
@@ -45,9 +46,9 @@ async fn pinned(env: &Environment) -> Result<PgConnection, BenchError> {
 }
 
 /// Times of all calls.
-async fn write_all(connection: &mut PgConnection, claims: u64) -> Result<Vec<Duration>, BenchError> {
+async fn write_all(connection: &mut PgConnection, claims: u64) -> Result<Latencies, BenchError> {
     let calls = claims.div_ceil(CLAIMS_PER_CALL);
-    let mut times = Vec::with_capacity(usize::try_from(calls).unwrap_or(0));
+    let mut times = Latencies::default();
     let mut next = Some(arguments(0, claims)?);
     for call in 1..=calls {
         let Some(this) = next.take() else { break };
@@ -59,7 +60,7 @@ async fn write_all(connection: &mut PgConnection, claims: u64) -> Result<Vec<Dur
         // Polled first, so the call is on its way when the next one is put together.
         let prepare = async { if call < calls { arguments(call, claims).map(Some) } else { Ok(None) } };
         let (time, prepared) = futures::try_join!(write, prepare)?;
-        times.push(time);
+        times.record(time);
         next = prepared;
     }
     Ok(times)

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 
@@ -14,6 +14,7 @@ use crate::BenchError;
 use crate::frames::baseline::{BaselineArm, Count, Work};
 use crate::host::environment::Environment;
 use crate::load::backlog::user_name;
+use crate::load::latencies::Latencies;
 use crate::load::worker_run::blocking;
 
 const CLIENTS: usize = 50;
@@ -56,14 +57,14 @@ async fn prepare(env: &mut Environment, claims: u64) -> Result<Work, BenchError>
 }
 
 /// A thread for each client: nothing between a caller and its response but the kernel.
-fn call(connections: Vec<redis::Connection>, digest: &str, claims: u64) -> Result<Vec<Duration>, BenchError> {
+fn call(connections: Vec<redis::Connection>, digest: &str, claims: u64) -> Result<Latencies, BenchError> {
     let next = Arc::new(AtomicU64::new(0));
     let threads: Vec<_> = connections
         .into_iter()
         .map(|mut connection| {
             let (next, digest) = (Arc::clone(&next), digest.to_owned());
             std::thread::spawn(move || {
-                let mut times: Vec<Duration> = Vec::new();
+                let mut times = Latencies::default();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     if n >= claims {
@@ -76,14 +77,14 @@ fn call(connections: Vec<redis::Connection>, digest: &str, claims: u64) -> Resul
                         .arg(&[USERS, CODES, CLAIMS])
                         .arg(user_name(n))
                         .exec(&mut connection)?;
-                    times.push(started.elapsed());
+                    times.record(started.elapsed());
                 }
             })
         })
         .collect();
-    let mut all = Vec::new();
+    let mut all = Latencies::default();
     for thread in threads {
-        all.extend(thread.join().map_err(|_| BenchError::Lost)??);
+        all += thread.join().map_err(|_| BenchError::Lost)??;
     }
     Ok(all)
 }

@@ -16,9 +16,10 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use schemas::topics::RESPONSES;
 use schemas::{CouponResponse, Decoder, Message as _, SchemaId};
 
-use crate::arm::{Arm, Sample, counted, millis, rank};
+use crate::arm::{Arm, Sample, counted, millis};
 use crate::host::environment::{Environment, Kind};
 use crate::load::backlog::{Requests, claim, request_id, unix_ms};
+use crate::load::latencies::Latencies;
 use crate::load::worker_run::{SETTLE_WITHIN, stocked, taken_over_at};
 use crate::{BenchError, METRIC_FENCE_TO_OUTCOME, METRIC_LONGEST_WAIT, METRIC_SIGNAL_TO_OUTCOME};
 
@@ -124,20 +125,18 @@ impl Takeover {
     }
 
     fn sample(&self, env: &Environment, times: u64, seen: &[Gap]) -> Sample {
-        let of = |figure: fn(&Gap) -> Duration| {
-            let mut all: Vec<Duration> = seen.iter().map(figure).collect();
-            all.sort_unstable();
-            all
-        };
+        let of = |figure: fn(&Gap) -> Duration| seen.iter().map(figure).collect::<Latencies>();
         let max_delay = if self.killed { env.kind.session() } else { Duration::ZERO };
-        let signal = of(|gap| gap.signal_to_outcome);
-        let beyond = |percent| Some(rank(&signal, percent).saturating_sub(max_delay));
+        // Subtracted first: three digits of the difference are more than three digits of the sum.
+        let beyond: Latencies =
+            seen.iter().map(|gap| gap.signal_to_outcome.saturating_sub(max_delay)).collect();
         let metrics = vec![
-            (METRIC_SIGNAL_TO_OUTCOME, millis(rank(&signal, 50))),
-            (METRIC_FENCE_TO_OUTCOME, millis(rank(&of(|gap| gap.fence_to_outcome), 50))),
-            (METRIC_LONGEST_WAIT, millis(rank(&of(|gap| gap.longest_wait), 100))),
+            (METRIC_SIGNAL_TO_OUTCOME, millis(of(|gap| gap.signal_to_outcome).percentile(50))),
+            (METRIC_FENCE_TO_OUTCOME, millis(of(|gap| gap.fence_to_outcome).percentile(50))),
+            (METRIC_LONGEST_WAIT, millis(of(|gap| gap.longest_wait).percentile(100))),
         ];
-        Sample { requests: times, p50: beyond(50), p99: beyond(99), metrics, ..Sample::default() }
+        let (p50, p99) = (Some(beyond.percentile(50)), Some(beyond.percentile(99)));
+        Sample { requests: times, p50, p99, metrics, ..Sample::default() }
     }
 
     /// The owner goes once, and comes back as the one in waiting. `None` where the partition changed hands more than

@@ -9,7 +9,7 @@ use futures::future::LocalBoxFuture;
 
 use crate::BenchError;
 use crate::arm::counted;
-use crate::arm::{Arm, Sample, rank};
+use crate::arm::{Arm, Sample};
 use crate::host::cpu;
 use crate::host::environment::{Environment, used};
 
@@ -70,7 +70,7 @@ impl BaselineArm {
         env.quiesce().await?;
         let (before, own_before) = (env.cpu(), cpu::of_this_process());
         let started = Instant::now();
-        let mut calls = work.await?;
+        let calls = work.await?;
         let took = started.elapsed();
         let mut cpu = used(&before, &env.cpu());
         cpu.push(("caller", cpu::of_this_process().saturating_sub(own_before)));
@@ -79,8 +79,7 @@ impl BaselineArm {
             Count::By(count) => count(env).await?,
         };
         counted(self.what, requests, found)?;
-        calls.sort_unstable();
-        let of_calls = |percent| (!calls.is_empty()).then(|| rank(&calls, percent));
+        let of_calls = |percent| (!calls.is_empty()).then(|| calls.percentile(percent));
         let (p50, p99) = (of_calls(50), of_calls(99));
         Ok(Sample { requests, took: Some(took), p50, p99, cpu, ..Sample::default() })
     }

@@ -12,7 +12,7 @@ use futures::future::LocalBoxFuture;
 use local_stack::Child;
 
 use crate::BenchError;
-use crate::arm::{Arm, Sample, rank};
+use crate::arm::{Arm, Sample};
 use crate::host::cpu;
 use crate::host::environment::{Environment, used};
 use crate::load::backlog::user_name;
@@ -191,12 +191,11 @@ pub fn only(responses: &Responses, fine: &[u16]) -> Result<(), BenchError> {
 /// The sample of the responses with this status.
 #[must_use]
 pub fn sample(responses: &Responses, status: u16, cpu: Used) -> Sample {
-    let times = responses.times(status);
     Sample {
         requests: responses.count(status),
         took: Some(responses.took),
-        p50: Some(rank(times, 50)),
-        p99: Some(rank(times, 99)),
+        p50: Some(responses.percentile(status, 50)),
+        p99: Some(responses.percentile(status, 99)),
         cpu,
         ..Sample::default()
     }

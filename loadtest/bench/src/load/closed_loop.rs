@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, LocalBoxFuture, try_join_all};
@@ -11,9 +11,10 @@ use sqlx::PgConnection;
 
 use crate::BenchError;
 use crate::host::environment::Environment;
+use crate::load::latencies::Latencies;
 
-/// Work that is ready to start; returns the time of each call, or none where there are no calls.
-pub type Work = LocalBoxFuture<'static, Result<Vec<Duration>, BenchError>>;
+/// Work that is ready to start; returns the times of the calls, or none where there are no calls.
+pub type Work = LocalBoxFuture<'static, Result<Latencies, BenchError>>;
 
 /// Takes claim number `n` over a connection.
 pub type Claim = for<'a> fn(&'a mut PgConnection, u64) -> BoxFuture<'a, Result<(), sqlx::Error>>;
@@ -37,7 +38,7 @@ pub async fn postgres_clients(
         let tasks = connections.into_iter().map(|mut connection| {
             let next = Arc::clone(&next);
             tokio::spawn(async move {
-                let mut times: Vec<Duration> = Vec::new();
+                let mut times = Latencies::default();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     if n >= requests {
@@ -45,13 +46,16 @@ pub async fn postgres_clients(
                     }
                     let started = Instant::now();
                     claim(&mut connection, n).await?;
-                    times.push(started.elapsed());
+                    times.record(started.elapsed());
                 }
             })
         });
         let done = try_join_all(tasks).await.map_err(|_| BenchError::Lost)?;
-        let times: Vec<Vec<Duration>> = done.into_iter().collect::<Result<_, _>>()?;
-        Ok(times.concat())
+        let mut times = Latencies::default();
+        for of_client in done {
+            times += of_client?;
+        }
+        Ok(times)
     };
     Ok(work.boxed_local())
 }

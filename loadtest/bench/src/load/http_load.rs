@@ -21,6 +21,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::arm::precise;
+use crate::load::latencies::Latencies;
 
 /// The queue's clock counts milliseconds; what is due sooner is slept for in steps of this.
 const NAP: Duration = Duration::from_micros(100);
@@ -65,12 +66,12 @@ pub enum Pace {
 }
 
 /// What came back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Responses {
     /// How many responses, by HTTP status.
     pub counts: BTreeMap<u16, u64>,
-    /// Times from due to received, by HTTP status, sorted; without the lead-in.
-    times: BTreeMap<u16, Vec<Duration>>,
+    /// Times from due to received, by HTTP status; without the lead-in.
+    times: BTreeMap<u16, Latencies>,
     /// Sent, and never received.
     pub without_response: u64,
     /// Never sent, because no connection was free in time.
@@ -98,10 +99,10 @@ impl Responses {
         precise(self.received() + self.without_response) / self.took.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// Times of the responses with this status, sorted; without the lead-in.
+    /// The time within which this percentage of the responses with this status came; without the lead-in.
     #[must_use]
-    pub fn times(&self, status: u16) -> &[Duration] {
-        self.times.get(&status).map_or(&[], Vec::as_slice)
+    pub fn percentile(&self, status: u16, percent: u8) -> Duration {
+        self.times.get(&status).map_or(Duration::ZERO, |times| times.percentile(percent))
     }
 }
 
@@ -116,7 +117,6 @@ pub fn run(load: &Load<'_>) -> io::Result<Responses> {
     responses.took = started.elapsed();
     responses.without_response +=
         connections.iter().filter(|connection| connection.due.is_some()).count() as u64;
-    responses.times.values_mut().for_each(|times| times.sort_unstable());
     Ok(responses)
 }
 
@@ -234,7 +234,7 @@ impl<'a> Generator<'a> {
                 if let Some(due) = connection.due.take() {
                     *self.responses.counts.entry(status).or_default() += 1;
                     if due >= self.timed_from {
-                        self.responses.times.entry(status).or_default().push(due.elapsed());
+                        self.responses.times.entry(status).or_default().record(due.elapsed());
                     }
                     self.done += 1;
                     self.idle.push(at);
@@ -376,7 +376,7 @@ mod tests {
         let address = server(|_| Some(OK), Duration::from_millis(20));
         let pace = open(1_000.0, Duration::from_secs(60));
         let responses = load(address, pace, 40, &requests());
-        let slowest = responses.times(200).last().copied().unwrap_or_default();
+        let slowest = responses.percentile(200, 100);
         assert!(slowest >= Duration::from_millis(20 * 20 - 40), "{slowest:?}");
     }
 
@@ -387,7 +387,7 @@ mod tests {
         let pace = Pace::Open { per_second: 100.0, max_delay, lead_in };
         let responses = load(address, pace, 15, &requests());
         assert_eq!((responses.count(200), responses.received()), (15, 15));
-        assert_eq!(responses.times(200).len(), 5, "the first ten were due within 95 ms");
+        assert_eq!(responses.times[&200].len(), 5, "the first ten were due within 95 ms");
     }
 
     #[test]

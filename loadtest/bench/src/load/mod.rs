@@ -4,4 +4,5 @@ pub mod backlog;
 pub mod closed_loop;
 pub mod contents;
 pub mod http_load;
+pub mod latencies;
 pub mod worker_run;

@@ -10,6 +10,7 @@
 
 pub mod arm;
 pub mod arms;
+mod error;
 pub mod frames;
 pub mod headline;
 pub mod host;
@@ -21,20 +22,16 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use local_stack::{Profile, Programs, StackError, shutdown_signal};
-use rdkafka::error::KafkaError;
-use schemas::EncodeError;
-use thiserror::Error;
+use local_stack::{Profile, Programs, shutdown_signal};
 
 use arm::Arm;
-use checker::{CheckError, Report};
+pub use error::BenchError;
 use host::environment::{Environment, Kind};
 use load_support::progress::Console;
 use results::figures::{Figures, Outcome, Rounds};
-use results::{html, report};
+use results::{html, readme_plot, report};
 
 /// A share of the claims, taken before anything is measured.
 const WARM_UP: u64 = 20;
@@ -83,6 +80,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
+    /// Writes the plot of the README, claims per second beside other designs, to this file as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
+    /// Measures nothing: --plot draws the result of an earlier run, the JSON in this file.
+    #[arg(long, value_name = "FILE", requires = "plot", conflicts_with_all = ["arms", "html", "json", "list"])]
+    pub from: Option<PathBuf>,
+
     /// Prints the result as one JSON object on the last line of standard output; all else goes to standard error.
     #[arg(long)]
     pub json: bool,
@@ -100,103 +105,11 @@ const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p loadtest -- bench --html report.html
   cargo run --release -p loadtest -- bench hot-drain pg-ceiling --rounds 5
-  cargo run --release -p loadtest -- bench --partial --claims 200000 --json | tail -n 1";
+  cargo run --release -p loadtest -- bench --partial --claims 200000 --json | tail -n 1
 
-/// Why there is no figure.
-#[derive(Debug, Error)]
-pub enum BenchError {
-    /// The name of no arm.
-    #[error("no such arm: {name:?}; the arms are {known}")]
-    UnknownArm {
-        /// The given name.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// The servers.
-    #[error(transparent)]
-    Stack(#[from] StackError),
-    /// The data directory is in memory.
-    #[error("{} lies on {name}, where nothing is durable; set TMPDIR to a directory on a disk", path.display())]
-    InMemory {
-        /// The data directory.
-        path: PathBuf,
-        /// The file system.
-        name: &'static str,
-    },
-    /// A commit is not durable.
-    #[error("Postgres has {name} = {value}: figures are meaningless with that setting")]
-    NotDurable {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        value: String,
-    },
-    /// Postgres refuses.
-    #[error("Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
-    /// Redis refuses.
-    #[error("Redis: {0}")]
-    Redis(#[from] redis::RedisError),
-    /// A partition changed its owner during a measurement.
-    #[error("a partition changed its owner during the measurement; the figure is void")]
-    Moved,
-    /// Kafka refuses.
-    #[error("Kafka: {0}")]
-    Kafka(#[from] KafkaError),
-    /// A request cannot be written.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// A wrong count.
-    #[error("{what}: found {found}, expected {wanted}; the figure is void")]
-    Count {
-        /// What was counted.
-        what: &'static str,
-        /// How many there should be.
-        wanted: u64,
-        /// How many there are.
-        found: i64,
-    },
-    /// An expected event did not happen in time.
-    #[error("{what} within {} s", after.as_secs())]
-    Stuck {
-        /// What.
-        what: &'static str,
-        /// For how long it was waited for.
-        after: Duration,
-    },
-    /// The worker makes no progress, or has ended.
-    #[error("the worker stopped at {published} of {requests} requests; its last line was \"{last_line}\"")]
-    Stopped {
-        /// Responses until then.
-        published: u64,
-        /// Requests there were.
-        requests: u64,
-        /// Last line of its log.
-        last_line: String,
-    },
-    /// Responses that there should not be.
-    #[error("unexpected responses: {found}; the figure is void")]
-    Responses {
-        /// What there was.
-        found: String,
-    },
-    /// A token cannot be signed.
-    #[error("a token cannot be signed: {0}")]
-    Token(#[from] jsonwebtoken::errors::Error),
-    /// The checker could not check.
-    #[error("the checker: {0}")]
-    Check(#[from] CheckError),
-    /// An invariant is violated.
-    #[error("an invariant is violated; the figure is void\n{0}")]
-    Broken(Box<Report>),
-    /// A task was lost.
-    #[error("a task of the benchmark was lost")]
-    Lost,
-    /// Reading /proc, or printing.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
+The plot of the README, measured and drawn again from the stored result:
+  cargo run --release -p loadtest -- bench --json | tail -n 1 > deploy/docs/benchmark.json
+  cargo run --release -p loadtest -- bench --from deploy/docs/benchmark.json --plot deploy/docs/benchmark.svg";
 
 /// Runs it.
 ///
@@ -207,6 +120,10 @@ pub async fn run(args: BenchArgs) -> Result<ExitCode, BenchError> {
         for arm in arms::ALL {
             writeln!(io::stdout(), "{:<19} {}", arm.name(), arm.about())?;
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(result), Some(file)) = (&args.from, &args.plot) {
+        std::fs::write(file, readme_plot::from_json(&std::fs::read_to_string(result)?)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let console = Console::default();
@@ -236,14 +153,18 @@ fn show(args: &BenchArgs, measured: &Measured) -> Result<ExitCode, BenchError> {
     if let Some(file) = &args.html {
         std::fs::write(file, html::page(figures, *rounds, env))?;
     }
+    let json = serde_json::to_string(&report::json(figures)).map_err(io::Error::from)?;
     if args.json {
         io::stderr().write_all(table.as_bytes())?;
-        let json = serde_json::to_string(&report::json(figures)).map_err(io::Error::from)?;
         writeln!(io::stdout(), "{json}")?;
     } else {
         io::stdout().write_all(table.as_bytes())?;
     }
     io::stdout().flush()?;
+    // Last: a run without the arms of the plot has figures all the same.
+    if let Some(file) = &args.plot {
+        std::fs::write(file, readme_plot::from_json(&json)?)?;
+    }
     let void = figures.arms.iter().any(|arm| arm.void.is_some());
     Ok(if void { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -387,4 +308,31 @@ async fn prepared(
         }
     }
     Ok(env)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    #[test]
+    fn a_stored_result_is_only_drawn() {
+        for (arguments, fine) in [
+            (&["--from", "result.json", "--plot", "plot.svg"][..], true),
+            (&["--plot", "plot.svg", "--html", "report.html", "hot-drain"], true),
+            (&["--from", "result.json"], false),
+            (&["--from", "result.json", "--plot", "plot.svg", "--html", "report.html"], false),
+            (&["--from", "result.json", "--plot", "plot.svg", "hot-drain"], false),
+        ] {
+            let parsed = Cli::try_parse_from([&["bench"], arguments].concat());
+            assert_eq!(parsed.is_ok(), fine, "{arguments:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod figures;
 pub mod goals;
 pub mod html;
+pub mod plot;
 pub mod ratios;
+pub mod readme_plot;
 pub mod report;
-pub mod svg;

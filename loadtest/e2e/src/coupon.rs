@@ -10,13 +10,13 @@ use redis::aio::MultiplexedConnection;
 use schemas::topics::EVENTS;
 use schemas::{CouponEvent, Decoder, Subject};
 use serde_json::{Value, json};
-use stampede_client::raw_operation::{AMOUNT, CURRENCY, RawOperation as Operation};
 use tokio::time::{Instant, sleep};
 
 use crate::kafka::{records, schema_id};
+use crate::orders::{self, AMOUNT, CURRENCY};
 use crate::outcome::result_of;
 use crate::wait::{TIMEOUT, until_equal};
-use crate::{Environment, Request};
+use crate::{Environment, Operation, Request, path_segment};
 
 /// Available, claimed, locked, redeemed, revoked.
 pub type Counts = [u64; 5];
@@ -140,6 +140,7 @@ impl<'e> Coupon<'e> {
 
     /// The result of a validation by this user: `valid`, or the reason.
     pub async fn validation(&self, user: &str, code: &str) -> String {
+        let code = path_segment(code);
         let path = format!("/v1/codes/{code}/validation?order_amount={AMOUNT}&currency={CURRENCY}");
         let validation = self.env.get(1, &path, &self.env.token(user)).await.json();
         match validation["valid"].as_bool() {
@@ -198,9 +199,9 @@ pub fn rules(fields: &Value) -> Value {
 /// What a user may do with their own code.
 pub fn operations_of_a_user(code: &str) -> [Operation<'_>; 4] {
     [
-        Operation::Lock(code),
-        Operation::Unlock(code),
-        Operation::Return(code),
-        Operation::Redeem(code, "order-1"),
+        Operation::lock(code),
+        Operation::unlock(code),
+        Operation::return_code(code),
+        orders::redeem(code, "order-1"),
     ]
 }

@@ -16,10 +16,11 @@ use redis::aio::MultiplexedConnection;
 use schemas::partition_for;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
+use stampede_client::Client;
 
-use crate::Coupon;
 use crate::stacks::{self, Lease, StackKind};
 use crate::wait::{TIMEOUT, until};
+use crate::{Coupon, request};
 
 /// Partitions of the request topic.
 pub const PARTITIONS: i32 = 8;
@@ -34,8 +35,8 @@ const LABEL_LENGTH: usize = 52;
 pub struct Environment {
     /// The stack.
     pub stack: Arc<Stack>,
-    /// A client for requests that [`crate::Request`] does not cover.
-    pub http: reqwest::Client,
+    /// The client of the stack's APIs. It has no token.
+    pub client: Client,
     /// What the clients of this test sent and received.
     pub history: Arc<History>,
     /// Signs access tokens.
@@ -131,9 +132,8 @@ impl OwnStack {
 impl Environment {
     /// A view of `stack` for the test of this name.
     pub(crate) fn on(stack: &Arc<Stack>, history: Arc<History>, test: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).pool_max_idle_per_host(256);
         Self {
-            http: http.build().unwrap(),
+            client: request::client(&stack.endpoints().apis),
             history,
             tokens: Tokens::new(stack.jwt_secret(), Duration::from_secs(3600)),
             stack: Arc::clone(stack),
@@ -245,7 +245,7 @@ impl Environment {
             Child::Api(n) => &endpoints.api_probes[n],
             _ => panic!("{child} has no metrics"),
         };
-        let metrics = self.send_http(self.http.get(format!("{probe}/metrics"))).await.unwrap();
+        let metrics = request::get_probe(probe, "/metrics").await.unwrap();
         let lines = metrics.body.lines().filter(|line| line.starts_with(name) && line.contains(label));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }

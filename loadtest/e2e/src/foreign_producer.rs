@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use coupon_core::ids::RequestId;
 use schemas::topics::{DEAD_LETTERS, REQUESTS};
 use schemas::{CouponRequest, Encoder, SchemaId, Subject};
-use stampede_client::raw_operation::RawOperation as Operation;
 
 use crate::kafka::{Producer, Record, header, records, schema_id};
 use crate::outcome::result_of;
-use crate::{Environment, Request};
+use crate::{Environment, Operation, Request};
 
 /// Partition and offset of a record.
 pub type Position = (i32, i64);
@@ -82,7 +81,7 @@ impl<'e> ForeignProducer<'e> {
 
     /// Waits until everything that was appended to the coupon's partition before is decided, by a request behind it.
     pub async fn until_decided(&self) {
-        let sentinel = Request::new("sentinel", Operation::ClaimNamed(&self.coupon, "NOSUCHCODE"));
+        let sentinel = Request::new("sentinel", Operation::claim_code(&self.coupon, "NOSUCHCODE"));
         let outcome = self.env.decide(sentinel).await;
         assert_eq!(result_of(&outcome), "code_unknown", "{outcome}");
     }

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use stampede_client::raw_operation::RawOperation as Operation;
 use tokio::time::sleep;
 
 use crate::coupon::rules;
 use crate::outcome::result_of;
 use crate::request::SHOP;
-use crate::{Coupon, Environment, Request};
+use crate::{Coupon, Environment, Operation, Request, orders};
 
 const CLIENTS: usize = 12;
 /// Codes of a coupon whose codes return to stock.
@@ -103,11 +102,11 @@ impl<'e> MixedLoad<'e> {
     async fn round(&self, user: &str, n: usize) {
         let name = &self.names[n % self.names.len()];
         tokio::join!(
-            self.send(user, n, "claim of plenty", Operation::Claim(&self.plenty.id)),
-            self.send(user, n, "claim of plenty by name", Operation::ClaimNamed(&self.plenty.id, name)),
+            self.send(user, n, "claim of plenty", Operation::claim(&self.plenty.id)),
+            self.send(user, n, "claim of plenty by name", Operation::claim_code(&self.plenty.id, name)),
         );
         let coupon = &self.coupons[n % self.coupons.len()].id;
-        let claimed = self.send(user, n, "claim", Operation::Claim(coupon)).await;
+        let claimed = self.send(user, n, "claim", Operation::claim(coupon)).await;
         let Some(code) = claimed["code"].as_str() else {
             // Sold out until a hold lapses or a redemption is rolled back.
             sleep(Duration::from_millis(100)).await;
@@ -115,24 +114,24 @@ impl<'e> MixedLoad<'e> {
         };
         let send = async |kind: &str, operation: Operation<'_>| self.send(user, n, kind, operation).await;
         match n / 3 % 8 {
-            0 => drop(send("redeem", Operation::Redeem(code, "order")).await),
+            0 => drop(send("redeem", orders::redeem(code, "order")).await),
             1 | 2 => {
-                send("lock", Operation::LockFor(code, "order")).await;
-                let redeemed = send("redeem", Operation::Redeem(code, "order")).await;
+                send("lock", Operation::lock_for(code, "order")).await;
+                let redeemed = send("redeem", orders::redeem(code, "order")).await;
                 if let Some(id) = redeemed["redemption"]["redemption_id"].as_str() {
-                    self.send(SHOP, n, "rollback", Operation::RollBack(id)).await;
+                    self.send(SHOP, n, "rollback", Operation::roll_back(id)).await;
                 }
             }
             3 => {
-                send("lock", Operation::Lock(code)).await;
-                send("unlock", Operation::Unlock(code)).await;
-                send("return", Operation::Return(code)).await;
+                send("lock", Operation::lock(code)).await;
+                send("unlock", Operation::unlock(code)).await;
+                send("return", Operation::return_code(code)).await;
             }
-            4 => drop(send("lock", Operation::Lock(code)).await),
+            4 => drop(send("lock", Operation::lock(code)).await),
             5 => {
-                send("return", Operation::Return(code)).await;
-                send("claim by name", Operation::ClaimNamed(coupon, code)).await;
-                send("return", Operation::Return(code)).await;
+                send("return", Operation::return_code(code)).await;
+                send("claim by name", Operation::claim_code(coupon, code)).await;
+                send("return", Operation::return_code(code)).await;
             }
             // The hold lapses.
             _ => {}

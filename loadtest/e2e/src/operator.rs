@@ -7,8 +7,8 @@ use local_stack::testing;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::Environment;
 use crate::environment::PARTITIONS;
+use crate::{Environment, request};
 
 /// How long a worker may take to notice. It inspects the log every 15 s at least.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -88,10 +88,9 @@ async fn until_readiness(
     loop {
         let mut not_ready = Vec::new();
         for probe in env.stack.endpoints().worker_probes {
-            let readiness = reqwest::get(format!("{probe}/readyz")).await;
-            match readiness {
-                Ok(readiness) if readiness.status().is_success() => {}
-                Ok(readiness) => not_ready.push(readiness.text().await.unwrap_or_default()),
+            match request::get_probe(&probe, "/readyz").await {
+                Ok(readiness) if readiness.status == 200 => {}
+                Ok(readiness) => not_ready.push(readiness.body),
                 Err(error) => not_ready.push(error.to_string()),
             }
         }

@@ -1,10 +1,13 @@
 //! Requests until they are decided, and what every endpoint shows of their outcomes.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use checker::{ApiResponse, RequestHandle};
+use checker::ApiResponse;
+use load_support::recorder::Recorder;
 use serde_json::{Value, json};
-use stampede_client::raw_operation::RawOperation as Operation;
+use stampede_client::transport::{HttpRequest, HttpResponse, TransportError};
+use stampede_client::{Attempt, Error, Observer, Operation};
 use tokio::time::{Instant, sleep};
 
 use crate::wait::TIMEOUT;
@@ -12,80 +15,84 @@ use crate::{Environment, Reply, Request};
 
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 
+/// Records every response of a call in the history, and keeps what the test has to judge.
+struct CallObserver<'a> {
+    recorder: Recorder<'a>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The last response.
+    last: Option<Reply>,
+    /// A response that the client repeats, although the API never sends it.
+    unexpected: Option<Reply>,
+}
+
+impl<'a> CallObserver<'a> {
+    fn new(env: &'a Environment, request: &Request<'_>) -> Self {
+        let recorder = Recorder::of(&env.history, env.record_sent(request));
+        Self { recorder, seen: Mutex::default() }
+    }
+
+    /// The last response of the call, all of whose responses were expected.
+    fn last(self, request: &Request<'_>) -> Option<Reply> {
+        let Seen { last, unexpected } = self.seen.into_inner().unwrap();
+        assert!(unexpected.is_none(), "{request:?} received {unexpected:?}");
+        last
+    }
+}
+
+impl Observer for CallObserver<'_> {
+    fn received(&self, attempt: &Attempt<'_>, result: Result<&HttpResponse, &TransportError>) {
+        self.recorder.received(attempt, result);
+        let Ok(response) = result else { return };
+        let mut seen = self.seen.lock().unwrap();
+        let reply = Reply::from(response.clone());
+        if matches!(reply.status, 408 | 429 | 500..=502 | 504..) {
+            seen.unexpected = Some(reply.clone());
+        }
+        seen.last = Some(reply);
+    }
+}
+
 impl Environment {
-    /// Sends a request, with one key, to one API after another until it is decided; returns the outcome.
+    /// Sends a request, with one key, to one API after another until it is accepted, and polls until it is decided;
+    /// returns the outcome.
     pub async fn decide(&self, request: Request<'_>) -> Value {
         let key = self.new_key();
         let request = Request { key: Some(request.key.unwrap_or(&key)), ..request };
-        let handle = self.record_sent(&request);
-        let (deadline, instances) = (Instant::now() + TIMEOUT, self.stack.endpoints().apis.len());
-        for attempt in 0.. {
-            let api = (request.api + attempt) % instances;
-            let reply = self.send_once(handle, Request { api, ..request }).await;
-            match reply.as_ref().map(Reply::parsed) {
-                Some(response) if response.is_final() => {
-                    return reply.map(|reply| reply.json()).unwrap_or_default();
-                }
-                None | Some(ApiResponse::Pending | ApiResponse::Problem { status: 503, .. }) => {}
-                Some(response) => panic!("{request:?} received {response:?}"),
-            }
-            assert!(Instant::now() < deadline, "{request:?} has no outcome");
-            if reply.is_none_or(|reply| reply.status != 202) {
-                sleep(BETWEEN_ATTEMPTS).await;
-            }
+        let (client, observer) = (self.client_for(&request), CallObserver::new(self, &request));
+        let result = request.call(&client, &observer).send_and_wait().await;
+        let last = observer.last(&request);
+        match result {
+            Ok(_) => last.unwrap().json(),
+            Err(error) => panic!("{request:?} has no outcome: {error}; the last response is {last:?}"),
         }
-        Value::Null
     }
 
-    /// Sends a request until its outcome, or the rejection of the sold-out gate, is received: repeats it with the same
-    /// key after a 503 or a lost response, at one API after another, and polls once it is accepted. Without a key a
-    /// lost response ends it, because a repeated request would be another one.
+    /// Sends a request until its outcome, or the rejection of the sold-out gate, is received. Without a key, a response
+    /// that leaves open whether the request was accepted ends it, because a repeated request would be another one.
     pub async fn final_response(&self, request: Request<'_>) -> ApiResponse {
-        let handle = self.record_sent(&request);
-        let (deadline, instances) = (Instant::now() + TIMEOUT, self.stack.endpoints().apis.len());
-        for attempt in 0.. {
-            let request = Request { api: (request.api + attempt) % instances, ..request };
-            let response = match self.accepted_id(handle) {
-                Some(id) => self.poll(handle, request, &id).await,
-                None => self.send_once(handle, request).await,
-            };
-            let response = response.map_or(ApiResponse::Missing, |reply| reply.parsed());
-            match response {
-                response if response.is_final() || response.is_gate() => return response,
-                ApiResponse::Missing if request.key.is_none() && self.accepted_id(handle).is_none() => {
-                    return ApiResponse::Missing;
-                }
-                ApiResponse::Pending | ApiResponse::Missing | ApiResponse::Problem { status: 503, .. } => {}
-                response => panic!("{request:?} received {response:?}"),
-            }
-            assert!(Instant::now() < deadline, "{request:?} has no outcome");
-            if !matches!(response, ApiResponse::Pending) {
-                sleep(BETWEEN_ATTEMPTS).await;
-            }
+        let (client, observer) = (self.client_for(&request), CallObserver::new(self, &request));
+        let result = request.call(&client, &observer).send_and_wait().await;
+        let last = observer.last(&request).map(|reply| reply.parsed());
+        match (result, last) {
+            (Ok(_), Some(response)) => response,
+            (Err(Error::Problem(_)), Some(response)) if response.is_gate() => response,
+            (Err(Error::Unconfirmed { idempotency_key: None, .. }), _) => ApiResponse::Missing,
+            (result, last) => panic!("{request:?} ended with {result:?}; the last response is {last:?}"),
         }
-        ApiResponse::Missing
-    }
-
-    /// The request id that the API returned, once it has.
-    fn accepted_id(&self, handle: RequestHandle) -> Option<Box<str>> {
-        self.history.request(handle)?.request_id
-    }
-
-    async fn poll(&self, handle: RequestHandle, request: Request<'_>, id: &str) -> Option<Reply> {
-        let path = format!("/v1/requests/{id}?wait={}", request.wait);
-        let http = self.http.get(self.url(request.api, &path)).bearer_auth(self.token_for(&request));
-        self.send_recorded(handle, http).await
     }
 
     /// The outcome of a request that was accepted with this response.
     pub async fn outcome_of(&self, accepted: &Reply, request: Request<'_>) -> Value {
         let id = accepted.json()["request_id"].as_str().unwrap().to_owned();
         let (deadline, token) = (Instant::now() + TIMEOUT, self.token_for(&request));
+        let path = format!("/v1/requests/{id}?wait=5");
         loop {
-            let http = self.http.get(self.url(0, &format!("/v1/requests/{id}?wait=5"))).bearer_auth(&token);
-            if let Some(reply) = self.send_http(http).await
-                && reply.parsed().is_final()
-            {
+            let reply = self.send_http(0, &HttpRequest::get(&*path).token(&token)).await;
+            if let Some(reply) = reply.filter(|reply| reply.parsed().is_final()) {
                 return reply.json();
             }
             assert!(Instant::now() < deadline, "{request:?} has no outcome");

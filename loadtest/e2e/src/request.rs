@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use checker::{ApiResponse, Received, RequestHandle};
-use reqwest::header::HeaderMap;
+use checker::{ApiResponse, RequestHandle};
+use load_support::recorder::Recorder;
 use serde_json::Value;
-use stampede_client::raw_operation::RawOperation as Operation;
+use stampede_client::transport::header::HeaderMap;
+use stampede_client::transport::{HttpRequest, HttpResponse, TransportError};
+use stampede_client::{Client, Observer, Operation, Polling, RequestBuilder, RetryPolicy};
 use tokio::time::{Instant, sleep};
 
 use crate::Environment;
@@ -13,6 +15,10 @@ use crate::wait::TIMEOUT;
 
 /// As the API requests with `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Sooner than `Retry-After`: a test does not wait for longer than it must.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+/// Longer than the API takes to respond, whatever happens to it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rolls redemptions back, with the role `service`.
 pub const SHOP: &str = "shop";
 /// Revokes codes, with the role `admin`.
@@ -41,7 +47,7 @@ impl<'a> Request<'a> {
 
     /// A claim of any code of a coupon.
     pub const fn claim(user: &'a str, coupon: &'a str) -> Self {
-        Self::new(user, Operation::Claim(coupon))
+        Self::new(user, Operation::claim(coupon))
     }
 
     /// With this Idempotency-Key.
@@ -57,6 +63,16 @@ impl<'a> Request<'a> {
     /// Waiting so many seconds for the outcome.
     pub const fn wait(self, wait: u32) -> Self {
         Self { wait, ..self }
+    }
+
+    /// The call of the client that sends it.
+    pub(crate) fn call(&self, client: &'a Client, observer: &'a dyn Observer) -> RequestBuilder<'a> {
+        let polling = Polling::long(Duration::from_secs(self.wait.into()));
+        let call = client.request(self.operation).server(self.api).polling(polling).observer(observer);
+        match self.key {
+            Some(key) => call.idempotency_key(key),
+            None => call.without_idempotency_key(),
+        }
     }
 }
 
@@ -87,27 +103,53 @@ impl Reply {
         ApiResponse::parse(self.status, &self.body)
     }
 
-    async fn of(response: Result<reqwest::Response, reqwest::Error>) -> Option<Self> {
-        let response = response.ok()?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Some(Self { status, headers, body: response.text().await.ok()? })
+    /// `None` without a response. A request that cannot be written as HTTP is a mistake in a test.
+    fn of(result: Result<HttpResponse, TransportError>) -> Option<Self> {
+        match result {
+            Ok(response) => Some(response.into()),
+            Err(error @ TransportError::InvalidRequest(_)) => panic!("{error}"),
+            Err(_) => None,
+        }
     }
 }
 
-impl Environment {
-    /// The URL of a path at an API instance.
-    pub fn url(&self, api: usize, path: &str) -> String {
-        format!("{}{path}", self.stack.endpoints().apis[api])
+impl From<HttpResponse> for Reply {
+    fn from(response: HttpResponse) -> Self {
+        let body = response.text().into_owned();
+        Self { status: response.status.as_u16(), headers: response.headers, body }
     }
+}
 
-    /// Sends an HTTP request; `None` without a response.
-    pub async fn send_http(&self, request: reqwest::RequestBuilder) -> Option<Reply> {
-        Reply::of(request.send().await).await
+/// A client of these APIs.
+pub(crate) fn client(apis: &[String]) -> Client {
+    let policy = RetryPolicy {
+        deadline: TIMEOUT,
+        first_pause: BETWEEN_ATTEMPTS,
+        max_pause: BETWEEN_ATTEMPTS,
+        max_retry_after: Duration::ZERO,
+    };
+    let first = Client::builder(&apis[0]).policy(policy).response_timeout(RESPONSE_TIMEOUT);
+    apis[1..].iter().fold(first, |client, api| client.server(api)).build()
+}
+
+/// `GET` from the probe of one of our programs.
+///
+/// # Errors
+/// Without a response.
+pub(crate) async fn get_probe(probe: &str, path: &str) -> Result<Reply, TransportError> {
+    let client = Client::builder(probe).build();
+    client.send(0, &HttpRequest::get(path), RESPONSE_TIMEOUT).await.map(Reply::from)
+}
+
+impl Environment {
+    /// Sends any HTTP request to an API instance, once and not recorded; `None` without a response.
+    pub async fn send_http(&self, api: usize, request: &HttpRequest<'_>) -> Option<Reply> {
+        Reply::of(self.client.send(api, request, RESPONSE_TIMEOUT).await)
     }
 
     /// `GET`, once.
     pub async fn get_once(&self, api: usize, path: &str, token: &str) -> Reply {
-        self.send_http(self.http.get(self.url(api, path)).bearer_auth(token)).await.unwrap()
+        self.send_http(api, &HttpRequest::get(path).token(token)).await.unwrap()
     }
 
     /// `GET`, repeated after a 503.
@@ -125,12 +167,17 @@ impl Environment {
 
     /// `POST`.
     pub async fn post(&self, api: usize, path: &str, token: &str, body: &Value) -> Reply {
-        self.send_http(self.http.post(self.url(api, path)).bearer_auth(token).json(body)).await.unwrap()
+        self.send_http(api, &HttpRequest::post(path, body.to_string()).token(token)).await.unwrap()
     }
 
     /// An access token of the user who sends a request, with the role that the operation requires.
     pub fn token_for(&self, request: &Request<'_>) -> String {
         self.tokens.issue(&self.user(request.user), request.operation.role()).unwrap()
+    }
+
+    /// The client of the user who sends a request.
+    pub(crate) fn client_for(&self, request: &Request<'_>) -> Client {
+        self.client.with_token(&self.token_for(request))
     }
 
     /// Records that a request is about to be sent, once or several times.
@@ -140,31 +187,8 @@ impl Environment {
 
     /// Sends a request once and records the response; `None` without a response.
     pub async fn send_once(&self, handle: RequestHandle, request: Request<'_>) -> Option<Reply> {
-        let (method, path, body) = request.operation.request();
-        let url = self.url(request.api, &format!("{path}?wait={}", request.wait));
-        let mut http = self.http.request(method, url).bearer_auth(self.token_for(&request));
-        if let Some(body) = &body {
-            http = http.json(body);
-        }
-        if let Some(key) = request.key {
-            http = http.header("idempotency-key", key);
-        }
-        self.send_recorded(handle, http).await
-    }
-
-    /// Sends an HTTP request that belongs to a recorded one, such as a poll, and records the response.
-    pub(crate) async fn send_recorded(
-        &self,
-        handle: RequestHandle,
-        http: reqwest::RequestBuilder,
-    ) -> Option<Reply> {
-        let reply = self.send_http(http).await;
-        let received = reply.as_ref().map_or(Received::Nothing, |reply| Received::Response {
-            status: reply.status,
-            body: reply.body.clone(),
-        });
-        self.history.record_received(handle, received);
-        reply
+        let (client, recorder) = (self.client_for(&request), Recorder::of(&self.history, handle));
+        Reply::of(request.call(&client, &recorder).attempt().await)
     }
 
     /// Sends a request once and expects a response of any status.

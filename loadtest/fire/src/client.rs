@@ -1,24 +1,19 @@
 //! One request of a client, from the first attempt to its outcome.
 //!
-//! With an Idempotency-Key, a retryable failure (503, 429, 408, a lost connection) is repeated as the same request, on one
-//! API after another. Without a key a lost response ends the request: another attempt would be another request. After a 202
-//! the client polls until there is an outcome.
+//! The client repeats a request with an Idempotency-Key, on one API after another, until it is accepted, and polls until
+//! there is an outcome. Without a key a response that leaves open whether the request was accepted ends it: another attempt
+//! would be another request. The history records every response.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use bytes::Bytes;
-use hyper::Method;
-use serde_json::Value;
-use tokio::time::sleep;
 
 use super::environment::Environment;
 use super::rng::Rng;
-use checker::{ApiResponse, Received, RequestHandle};
-use stampede_client::http::{Call, Lost, Reply};
-use stampede_client::raw_operation::RawOperation;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use super::stats::Stats;
+use checker::{ApiResponse, History, Received, RequestHandle};
+use load_support::recorder::Recorder;
+use stampede_client::transport::{HttpResponse, TransportError};
+use stampede_client::{Attempt, Client, Error, Observer, Operation, Outcome, Polling};
 
 /// How a client waits for an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +21,9 @@ pub enum WaitMode {
     /// Takes the 202 and polls, with this pause.
     Poll(Duration),
     /// The POST waits this many seconds, and so does every poll after it.
-    Wait(u32),
+    Wait(u64),
     /// Takes the 202; every poll waits this many seconds.
-    LongPoll(u32),
+    LongPoll(u64),
     /// Takes the 202; the first poll comes after this delay.
     Later(Duration),
 }
@@ -53,93 +48,33 @@ impl WaitMode {
         }
     }
 
-    const fn post_wait(self) -> u32 {
+    /// How the client waits for an outcome.
+    const fn polling(self) -> Polling {
         match self {
-            Self::Wait(seconds) => seconds,
-            _ => 0,
-        }
-    }
-
-    const fn poll_wait(self) -> u32 {
-        match self {
-            Self::Wait(seconds) | Self::LongPoll(seconds) => seconds,
-            _ => 0,
-        }
-    }
-
-    /// The delay between the 202 and the first poll.
-    const fn first_delay(self) -> Duration {
-        match self {
-            Self::Later(pause) | Self::Poll(pause) => pause,
-            _ => Duration::ZERO,
-        }
-    }
-
-    const fn poll_delay(self) -> Duration {
-        match self {
-            Self::Poll(pause) => pause,
-            Self::Later(_) => Duration::from_millis(200),
-            _ => Duration::ZERO,
+            Self::Poll(pause) => Polling::short(pause),
+            Self::Wait(seconds) => Polling::long(Duration::from_secs(seconds)),
+            Self::LongPoll(seconds) => {
+                let wait = Duration::from_secs(seconds);
+                Polling { submit_wait: Duration::ZERO, ..Polling::long(wait) }
+            }
+            Self::Later(delay) => {
+                let interval = Duration::from_millis(200);
+                Polling { first_poll_after: delay, ..Polling::short(interval) }
+            }
         }
     }
 }
 
-/// A final outcome.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The response body with the outcome.
-    pub body: Value,
-}
-
-impl Outcome {
-    /// `accepted`, or the reason.
-    #[must_use]
-    pub fn word(&self) -> &str {
-        self.body["reason"].as_str().or_else(|| self.body["status"].as_str()).unwrap_or_default()
-    }
-
-    /// Whether it is accepted.
-    #[must_use]
-    pub fn is_accepted(&self) -> bool {
-        self.body["status"] == "accepted"
-    }
-
-    /// The code of an accepted outcome.
-    #[must_use]
-    pub fn code(&self) -> Option<&str> {
-        self.body["code"].as_str()
-    }
-
-    /// The redemption id, if the outcome has one.
-    #[must_use]
-    pub fn redemption(&self) -> Option<&str> {
-        self.body["redemption"]["redemption_id"].as_str()
-    }
-}
-
-/// A request in progress.
+/// A request of a client.
 pub struct ClientRequest<'f> {
     env: &'f Environment,
     recorded: RequestHandle,
-    token: String,
+    client: Client,
+    operation: Operation<'f>,
     key: Option<String>,
-    method: Method,
-    path: String,
-    body: Option<Bytes>,
     mode: WaitMode,
-    request_id: Option<String>,
     allowed_problem: Option<&'static str>,
     counts: bool,
-}
-
-/// The result of one exchange.
-enum Exchange {
-    Final(Outcome),
-    Pending,
-    /// Retryable: overload, an outage, no response.
-    Retry(Option<Duration>),
-    /// There will be no outcome: the response of the gate, or a problem.
-    Ended,
 }
 
 impl<'f> ClientRequest<'f> {
@@ -148,21 +83,17 @@ impl<'f> ClientRequest<'f> {
     pub fn new(
         env: &'f Environment,
         user: &str,
-        operation: RawOperation<'_>,
+        operation: Operation<'f>,
         key: Option<String>,
         mode: WaitMode,
     ) -> Self {
-        let (method, path, body) = operation.request();
         Self {
             recorded: env.history.record_sent(user, operation.target(), key.as_deref()),
-            token: env.token(user, operation.role()),
-            body: body.map(|body| Bytes::from(body.to_string())),
+            client: env.client.with_token(&env.token(user, operation.role())),
             env,
+            operation,
             key,
-            method,
-            path,
             mode,
-            request_id: None,
             allowed_problem: None,
             counts: false,
         }
@@ -183,123 +114,175 @@ impl<'f> ClientRequest<'f> {
     /// The same request again, for a client that sends it several times at once. Its outcome is not counted again.
     #[must_use]
     pub fn again(&self, mode: WaitMode) -> Self {
-        Self {
-            token: self.token.clone(),
-            key: self.key.clone(),
-            method: self.method.clone(),
-            path: self.path.clone(),
-            body: self.body.clone(),
-            request_id: None,
-            counts: false,
-            mode,
-            ..*self
-        }
+        Self { client: self.client.clone(), key: self.key.clone(), counts: false, mode, ..*self }
     }
 
-    /// Continues until the request is final. `None`: there is no outcome, or it is unknown (no key, and no response).
-    pub async fn until_final(&mut self, rng: &mut Rng) -> Option<Outcome> {
-        let mut api = rng.below(self.env.apis());
-        let mut pause = FIRST_PAUSE;
-        loop {
-            if self.env.stats.has_stopped_waiting() {
-                // The checker counts accepted requests without an outcome.
-                if self.request_id.is_none() && self.key.is_some() {
-                    self.env.stats.count_unanswered();
-                }
+    /// Sends the request, and waits until it is final. `None`: there is no outcome, or it is unknown (no key, and no
+    /// response).
+    pub async fn until_final(&self, rng: &mut Rng) -> Option<Outcome> {
+        let stats = &self.env.stats;
+        let responses = ResponseCheck {
+            allowed_problem: self.allowed_problem,
+            ..ResponseCheck::new(&self.env.history, self.recorded, stats, self.key.is_some())
+        };
+        let request = self.client.request(self.operation).server(rng.below(self.env.apis()));
+        let request = match &self.key {
+            Some(key) => request.idempotency_key(key),
+            None => request.without_idempotency_key(),
+        };
+        let request = request.polling(self.mode.polling()).observer(&responses);
+        let result = tokio::select! {
+            biased;
+            () = stats.stopped_waiting() => {
+                responses.stop();
                 return None;
             }
-            let is_accepted = self.request_id.is_some();
-            match self.once(api).await {
-                Exchange::Final(outcome) => return Some(outcome),
-                Exchange::Ended => return None,
-                Exchange::Pending => {
-                    pause = FIRST_PAUSE;
-                    let mode = self.mode;
-                    sleep(if is_accepted { mode.poll_delay() } else { mode.first_delay() }).await;
-                }
-                Exchange::Retry(_) if self.key.is_none() && self.request_id.is_none() => return None,
-                Exchange::Retry(retry_after) => {
-                    // Sooner than Retry-After: real clients often ignore it.
-                    sleep(retry_after.map_or(pause, |wanted| wanted.min(pause))).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    api += 1;
-                }
-            }
+            result = request.send_and_wait() => result,
+        };
+        if let Err(Error::InvalidRequest(reason)) = &result {
+            stats.complain(format!("{:?} cannot be sent: {reason}", self.operation));
+        }
+        let outcome = result.ok()?;
+        if self.counts {
+            stats.count_outcome();
+        }
+        Some(outcome)
+    }
+}
+
+/// Records every response to a request, and complains about those that the interface does not allow.
+struct ResponseCheck<'a> {
+    history: &'a History,
+    recorder: Recorder<'a>,
+    stats: &'a Stats,
+    has_key: bool,
+    allowed_problem: Option<&'static str>,
+    is_accepted: AtomicBool,
+    /// Whether an attempt has no result yet.
+    is_sending: AtomicBool,
+}
+
+impl<'a> ResponseCheck<'a> {
+    fn new(history: &'a History, recorded: RequestHandle, stats: &'a Stats, has_key: bool) -> Self {
+        Self {
+            history,
+            recorder: Recorder::of(history, recorded),
+            stats,
+            has_key,
+            allowed_problem: None,
+            is_accepted: AtomicBool::new(false),
+            is_sending: AtomicBool::new(false),
         }
     }
 
-    /// One exchange.
-    async fn once(&mut self, api: usize) -> Exchange {
-        let reply = match &self.request_id {
-            None => self.post(api).await,
-            Some(id) => self.poll(api, id).await,
-        };
-        let received = match &reply {
-            Ok(reply) => Received::Response {
-                status: reply.status.as_u16(),
-                body: String::from_utf8_lossy(&reply.body).into_owned(),
-            },
-            Err(_) => Received::Nothing,
-        };
-        self.env.history.record_received(self.recorded, received);
-        reply.map_or(Exchange::Retry(None), |reply| self.interpret(&reply))
+    /// The client stops waiting: the delivery of an attempt under way is unknown.
+    fn stop(&self) {
+        if self.is_sending.swap(false, Ordering::Relaxed) {
+            self.history.record_received(self.recorder.request(), Received::Nothing);
+        }
+        // The checker counts accepted requests without an outcome.
+        if self.has_key && !self.is_accepted.load(Ordering::Relaxed) {
+            self.stats.count_unanswered();
+        }
     }
 
-    async fn post(&self, api: usize) -> Result<Reply, Lost> {
-        let wait = self.mode.post_wait();
-        let path = if wait > 0 { format!("{}?wait={wait}", self.path) } else { self.path.clone() };
-        let call = Call {
-            method: self.method.clone(),
-            path: &path,
-            token: &self.token,
-            key: self.key.as_deref(),
-            body: self.body.clone(),
-        };
-        self.env.send(api, &call).await
+    fn is_allowed(&self, response: &ApiResponse) -> bool {
+        match response {
+            ApiResponse::Problem { status: 503 | 429 | 408, .. } => true,
+            response if response.is_gate() && !self.has_key => true,
+            ApiResponse::Problem { code, .. } => self.allowed_problem == Some(&**code),
+            response => response.is_final() || *response == ApiResponse::Pending,
+        }
+    }
+}
+
+impl Observer for ResponseCheck<'_> {
+    fn sending(&self, _: &Attempt<'_>) {
+        self.is_sending.store(true, Ordering::Relaxed);
     }
 
-    async fn poll(&self, api: usize, request_id: &str) -> Result<Reply, Lost> {
-        let wait = self.mode.poll_wait();
-        let path = if wait > 0 {
-            format!("/v1/requests/{request_id}?wait={wait}")
-        } else {
-            format!("/v1/requests/{request_id}")
+    fn received(&self, attempt: &Attempt<'_>, result: Result<&HttpResponse, &TransportError>) {
+        self.is_sending.store(false, Ordering::Relaxed);
+        self.recorder.received(attempt, result);
+        let Ok(response) = result else { return };
+        let status = response.status.as_u16();
+        let parsed = ApiResponse::parse(status, &response.text());
+        if parsed == ApiResponse::Pending {
+            self.is_accepted.store(true, Ordering::Relaxed);
+        }
+        if !self.is_allowed(&parsed) {
+            let (Attempt { method, path, .. }, body) = (attempt, response.excerpt());
+            self.stats.complain(format!("{method} {path} returned {status}: {body}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stampede_client::Step;
+    use stampede_client::transport::header::HeaderMap;
+    use stampede_client::transport::{Method, StatusCode};
+
+    const GATE: (u16, &str) = (409, r#"{"code": "sold_out"}"#);
+    const REUSED: (u16, &str) = (422, r#"{"code": "idempotency_key_reused"}"#);
+
+    /// What is left of a request with these responses: its check, and the complaints.
+    fn after<'a>(check: ResponseCheck<'a>, responses: &[(u16, &'static str)]) -> (ResponseCheck<'a>, u64) {
+        let (method, path) = (Method::POST, "/v1/coupons/c/claims");
+        let attempt = Attempt {
+            number: 1,
+            step: Step::Submit,
+            server: "",
+            method: &method,
+            path,
+            idempotency_key: None,
         };
-        let call = Call { method: Method::GET, path: &path, token: &self.token, key: None, body: None };
-        self.env.send(api, &call).await
+        for (status, body) in responses {
+            let status = StatusCode::from_u16(*status).expect("a status");
+            let response = HttpResponse { status, headers: HeaderMap::new(), body: (*body).into() };
+            check.sending(&attempt);
+            check.received(&attempt, Ok(&response));
+        }
+        let complaints = check.stats.complaints().0;
+        check.sending(&attempt);
+        (check, complaints)
     }
 
-    fn interpret(&mut self, reply: &Reply) -> Exchange {
-        let status = reply.status.as_u16();
-        let body = String::from_utf8_lossy(&reply.body);
-        match ApiResponse::parse(status, &body) {
-            response if response.is_final() => {
-                if self.counts {
-                    self.env.stats.count_outcome();
-                }
-                Exchange::Final(Outcome { body: serde_json::from_str(&body).unwrap_or_default() })
-            }
-            ApiResponse::Pending => {
-                if self.request_id.is_none() {
-                    let shown: Value = serde_json::from_str(&body).unwrap_or_default();
-                    self.request_id = shown["request_id"].as_str().map(str::to_owned);
-                }
-                Exchange::Pending
-            }
-            response if response.is_gate() && self.key.is_none() => Exchange::Ended,
-            ApiResponse::Problem { ref code, .. } if self.allowed_problem == Some(&**code) => Exchange::Ended,
-            ApiResponse::Problem { status: 503 | 429 | 408, .. } => Exchange::Retry(reply.retry_after),
-            _ => {
-                let id = self.request_id.as_deref().unwrap_or("a new request");
-                let what = format!(
-                    "{} {} ({id}) returned {status}: {}",
-                    self.method,
-                    self.path,
-                    super::environment::text(&reply.body)
-                );
-                self.env.stats.complain(what);
-                if status >= 500 { Exchange::Retry(None) } else { Exchange::Ended }
-            }
+    #[test]
+    fn a_response_that_the_interface_does_not_allow_is_a_complaint() {
+        let complaints = |has_key, allowed_problem, response| {
+            let (history, stats) = (History::new(), Stats::default());
+            let sent = history.record_sent("ann", "c", None);
+            let check =
+                ResponseCheck { allowed_problem, ..ResponseCheck::new(&history, sent, &stats, has_key) };
+            after(check, &[response]).1
+        };
+        for allowed in [(503, r#"{"code": "overloaded"}"#), (429, r#"{"code": "too_many_requests"}"#), GATE] {
+            assert_eq!(complaints(false, None, allowed), 0, "{allowed:?}");
+        }
+        for response in [GATE, REUSED, (500, r#"{"code": "internal"}"#), (503, "no problem"), (200, "{}")] {
+            assert_eq!(complaints(true, None, response), 1, "{response:?}");
+        }
+        assert_eq!(complaints(true, Some("idempotency_key_reused"), REUSED), 0);
+    }
+
+    #[test]
+    fn an_attempt_under_way_at_the_end_is_recorded_as_unknown_and_counted_unless_it_was_accepted() {
+        const PENDING: &str = r#"{"request_id": "AAAAAAAAAAAAAAAAAAAAAQ.tag", "status": "pending"}"#;
+        for (has_key, responses, unanswered) in [
+            (true, [(503, r#"{"code": "overloaded"}"#)], 1),
+            (false, [(503, r#"{"code": "overloaded"}"#)], 0),
+            (true, [(202, PENDING)], 0),
+        ] {
+            let (history, stats) = (History::new(), Stats::default());
+            let sent = history.record_sent("ann", "c", None);
+            let (check, _) = after(ResponseCheck::new(&history, sent, &stats, has_key), &responses);
+            check.stop();
+            let recorded = history.request(sent).expect("it was sent").responses;
+            assert_eq!(recorded.len(), 2);
+            assert_eq!(recorded[1].response, ApiResponse::Missing);
+            assert_eq!(stats.unanswered(), unanswered, "{responses:?}");
         }
     }
 }

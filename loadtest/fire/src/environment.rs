@@ -1,27 +1,23 @@
 //! The environment of a run: the stack, connections to it, and the history of what clients sent and received.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::Method;
 use local_stack::{Child, Endpoints, ProxiedLink, Stack, StackError};
-use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
 use super::fixtures::Fixtures;
 use super::stats::Stats;
 use checker::History;
 use load_support::tokens::Tokens;
-use stampede_client::http::{Call, Connection, Lost, Reply};
+use stampede_client::{Client, RetryPolicy};
 
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Longer than any `wait` of the clients.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bound on idle connections to one API.
-const MAX_IDLE: usize = 512;
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bound on one request of an administrator, with its retries.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a fault could not be injected. It is no finding about Stampede.
 pub type FaultError = Box<dyn Error + Send + Sync>;
@@ -42,15 +38,20 @@ pub struct Environment {
     pub fixtures: Fixtures,
     /// Signs access tokens.
     pub tokens: Tokens,
-    apis: Vec<ApiConnections>,
-    /// The API of the next admin request.
-    next_api: AtomicUsize,
+    /// The client of the APIs that all users share, without a token.
+    pub client: Client,
 }
 
-/// One API with idle connections to it.
-struct ApiConnections {
-    base: String,
-    idle: Mutex<Vec<Connection>>,
+/// A client that repeats until it has an outcome, and sooner than `Retry-After`: real clients often ignore it.
+fn client(endpoints: &Endpoints) -> Client {
+    let policy = RetryPolicy {
+        deadline: Duration::MAX,
+        first_pause: Duration::from_millis(30),
+        max_pause: Duration::from_secs(1),
+        max_retry_after: Duration::ZERO,
+    };
+    let first = Client::builder(&endpoints.apis[0]).policy(policy).response_timeout(RESPONSE_TIMEOUT);
+    endpoints.apis[1..].iter().fold(first, |client, api| client.server(api)).build()
 }
 
 impl Environment {
@@ -58,24 +59,22 @@ impl Environment {
     #[must_use]
     pub fn new(stack: Arc<Stack>, history: History) -> Self {
         let endpoints = stack.endpoints();
-        let connections = |base: &String| ApiConnections { base: base.clone(), idle: Mutex::default() };
         Self {
             tokens: Tokens::new(stack.jwt_secret(), TOKEN_LIFETIME),
-            apis: endpoints.apis.iter().map(connections).collect(),
+            client: client(&endpoints),
             endpoints,
             partitions: i32::try_from(stack.partitions()).unwrap_or(i32::MAX),
             history,
             stats: Stats::default(),
             fixtures: Fixtures::default(),
             stack,
-            next_api: AtomicUsize::new(0),
         }
     }
 
     /// The number of APIs.
     #[must_use]
     pub fn apis(&self) -> usize {
-        self.apis.len()
+        self.endpoints.apis.len()
     }
 
     /// All workers.
@@ -99,54 +98,11 @@ impl Environment {
         self.tokens.issue(user, role).unwrap_or_default()
     }
 
-    /// Sends one request to one of the APIs.
-    ///
-    /// # Errors
-    /// [`Lost`]: no response.
-    pub async fn send(&self, api: usize, call: &Call<'_>) -> Result<Reply, Lost> {
-        let connections = &self.apis[api % self.apis.len()];
-        let idle = || connections.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle().pop();
-        let mut connection = kept.unwrap_or_else(|| Connection::to(&connections.base));
-        let reply = connection.send(call, RESPONSE_TIMEOUT).await;
-        if reply.is_ok() {
-            let mut idle = idle();
-            if idle.len() < MAX_IDLE {
-                idle.push(connection);
-            }
-        }
-        reply
-    }
-
-    /// Sends a request as admin, to one API after another, until the response has the status `wanted`.
-    ///
-    /// # Errors
-    /// The last response, if none has.
-    pub async fn as_admin(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        wanted: u16,
-    ) -> Result<Value, FaultError> {
-        let token = self.token("admin", "admin");
-        let mut last = String::new();
-        for _ in 0..40 {
-            let body = body.map(|body| Bytes::from(body.to_string()));
-            let call = Call { method: method.clone(), path, token: &token, key: None, body };
-            match self.send(self.next_api.fetch_add(1, Ordering::Relaxed), &call).await {
-                Ok(reply) if reply.status.as_u16() == wanted => {
-                    return Ok(serde_json::from_slice(&reply.body)?);
-                }
-                Ok(reply) if !reply.may_be_repeated() => {
-                    return Err(format!("{path}: {} {}", reply.status, text(&reply.body)).into());
-                }
-                Ok(reply) => last = format!("{} {}", reply.status, text(&reply.body)),
-                Err(lost) => last = lost.to_string(),
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        Err(format!("{path}: {last}").into())
+    /// The client of an administrator.
+    #[must_use]
+    pub fn admin(&self) -> Client {
+        let policy = RetryPolicy { deadline: ADMIN_DEADLINE, ..RetryPolicy::default() };
+        self.client.with_token(&self.token("admin", "admin")).with_policy(policy)
     }
 
     /// Stops a program gracefully and starts it once with additional environment variables; later starts are without.
@@ -192,9 +148,4 @@ impl Environment {
         }
         self.restart_children(&children).await
     }
-}
-
-/// The beginning of a response body, for messages.
-pub(crate) fn text(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).chars().take(200).collect()
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use schemas::partition_for;
-use serde_json::{Value, json};
+use stampede_client::model::{Discount, Limit, NewCoupon};
 
 use super::rng::Rng;
 
@@ -35,21 +35,37 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The fields of its definition that differ from the usual ones.
-    pub(super) fn rules(self) -> Value {
+    /// The definition of a coupon of this kind.
+    pub(super) fn definition(self, id: &str) -> NewCoupon {
+        let mut coupon = NewCoupon::new("Under fire", Discount::percentage("12.50"));
+        coupon.id = Some(id.to_owned());
+        coupon.category = Some("fire".to_owned());
+        let limits = &mut coupon.limits;
+        limits.claims_per_user = match self {
+            Self::Hot | Self::Cool => Some(Limit::AtMost(2)),
+            Self::Brief => Some(Limit::AtMost(5)),
+            Self::Strict => Some(Limit::AtMost(3)),
+            Self::Scarce => Some(Limit::AtMost(1)),
+            Self::Probe => Some(Limit::Unlimited),
+            Self::Shared => None,
+        };
         match self {
-            Self::Hot | Self::Cool => json!({"limits": {"claims_per_user": 2}}),
-            Self::Brief => json!({"hold_seconds": 2, "lock_seconds": 2, "limits": {"claims_per_user": 5}}),
-            Self::Strict => {
-                json!({"hold_seconds": 120, "lock_seconds": 60, "requires_lock": true,
-                       "limits": {"claims_per_user": 3, "redemptions_per_user": 2}})
-            }
-            Self::Scarce => json!({"hold_seconds": 600, "limits": {"claims_per_user": 1}}),
+            Self::Strict => limits.redemptions_per_user = Some(Limit::AtMost(2)),
             Self::Shared => {
-                json!({"limits": {"redemptions_per_code": 200, "redemptions_per_user": 3}})
+                limits.redemptions_per_user = Some(Limit::AtMost(3));
+                limits.redemptions_per_code = Some(Limit::AtMost(200));
             }
-            Self::Probe => json!({"hold_seconds": 4, "limits": {"claims_per_user": null}}),
+            _ => {}
         }
+        (coupon.hold_seconds, coupon.lock_seconds) = match self {
+            Self::Brief => (Some(2), Some(2)),
+            Self::Strict => (Some(120), Some(60)),
+            Self::Scarce => (Some(600), None),
+            Self::Probe => (Some(4), None),
+            Self::Hot | Self::Cool | Self::Shared => (None, None),
+        };
+        coupon.requires_lock = (self == Self::Strict).then_some(true);
+        coupon
     }
 
     /// Codes of one load, and the number of available ones below which another is added. A shared code counts as available

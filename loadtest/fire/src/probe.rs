@@ -10,7 +10,7 @@ use super::client::{ClientRequest, WaitMode};
 use super::environment::Environment;
 use super::fixtures::Kind;
 use super::rng::Rng;
-use stampede_client::raw_operation::RawOperation;
+use stampede_client::Operation;
 
 /// An accepted request has its outcome within this time once all faults have ended (I3). A bound, not a target.
 pub const RECOVERED_WITHIN: Duration = Duration::from_secs(300);
@@ -25,7 +25,7 @@ pub async fn recovery(env: &Environment) -> Option<Duration> {
     let all = coupons.iter().enumerate().map(|(n, coupon)| async move {
         let user = format!("probe-{round}-{n}");
         let mut rng = Rng::new(round ^ n as u64);
-        let operation = RawOperation::Claim(coupon);
+        let operation = Operation::claim(coupon);
         ClientRequest::new(env, &user, operation, Some("probe".to_owned()), WaitMode::Wait(1))
             .until_final(&mut rng)
             .await

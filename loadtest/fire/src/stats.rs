@@ -1,7 +1,9 @@
 //! The counters of a run.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
 
 /// Distinct complaints that are kept as text; all are counted.
 const KEPT: usize = 20;
@@ -13,7 +15,7 @@ pub struct Stats {
     users: AtomicU64,
     shed: AtomicU64,
     unanswered: AtomicU64,
-    stopped_waiting: AtomicBool,
+    stopped_waiting: CancellationToken,
     complaints: Mutex<(u64, Vec<String>)>,
 }
 
@@ -64,13 +66,12 @@ impl Stats {
 
     /// Makes all clients stop waiting.
     pub fn stop_waiting(&self) {
-        self.stopped_waiting.store(true, Ordering::Relaxed);
+        self.stopped_waiting.cancel();
     }
 
-    /// Whether clients have to stop waiting.
-    #[must_use]
-    pub fn has_stopped_waiting(&self) -> bool {
-        self.stopped_waiting.load(Ordering::Relaxed)
+    /// Completes when clients have to stop waiting.
+    pub async fn stopped_waiting(&self) {
+        self.stopped_waiting.cancelled().await;
     }
 
     /// Records a response that the interface does not allow: a violation that only clients can see.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::Method;
-use serde_json::json;
+use stampede_client::model::GenerateCodes;
 use tokio::time::{Instant, sleep};
 
 use super::environment::{Environment, FaultError};
@@ -71,24 +70,20 @@ impl Environment {
     /// When the API rejects a request.
     pub async fn make_coupon(&self, kind: Kind, partition: Option<i32>) -> Result<String, FaultError> {
         let id = self.fixtures.new_id(kind, partition, self.partitions);
-        let mut body = json!({"id": id, "name": "Under fire", "category": "fire",
-            "discount": {"type": "PERCENTAGE", "value": "12.50"}});
-        for (name, value) in kind.rules().as_object().into_iter().flatten() {
-            body[name] = value.clone();
-        }
-        self.as_admin(Method::POST, "/v1/coupons", Some(&body), 201).await?;
+        self.admin().create_coupon(&kind.definition(&id)).await?;
         self.load(&id, kind.stock().0).await?;
         self.fixtures.add(Coupon { id: id.clone(), kind });
         Ok(id)
     }
 
-    /// Generates codes. A lost response may double them.
+    /// Generates codes. They may be generated although the response was lost.
     ///
     /// # Errors
     /// When the API rejects the request.
     pub async fn load(&self, coupon: &str, codes: u64) -> Result<(), FaultError> {
-        let path = format!("/v1/coupons/{coupon}/codes/generate");
-        self.as_admin(Method::POST, &path, Some(&json!({"count": codes})), 202).await.map(drop)
+        let codes = GenerateCodes { count: codes, pattern: None };
+        self.admin().generate_codes(coupon, &codes).await?;
+        Ok(())
     }
 
     /// The available codes of a coupon.
@@ -96,8 +91,7 @@ impl Environment {
     /// # Errors
     /// When the API rejects the request.
     pub async fn available(&self, coupon: &str) -> Result<u64, FaultError> {
-        let shown = self.as_admin(Method::GET, &format!("/v1/coupons/{coupon}"), None, 200).await?;
-        shown["counts"]["available"].as_u64().ok_or_else(|| format!("{coupon} has no counters").into())
+        Ok(self.admin().coupon(coupon).await?.counts.available)
     }
 
     /// Reads the shared codes from Postgres, where users of a real sale would get them from an advertisement.

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use hyper::{Method, StatusCode};
-
 use super::HeadlineError;
 use load_support::tokens::Tokens;
-use stampede_client::http::{Call, Connection};
+use stampede_client::transport::StatusCode;
+use stampede_client::{Client, Operation, Polling, RequestBuilder};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A user whose attempt is not received for so long goes away.
@@ -65,47 +63,50 @@ pub struct Rush {
 /// # Errors
 /// When a token cannot be signed, or a task is lost.
 pub async fn all(rush: &Arc<Rush>, connections: usize) -> Result<(), HeadlineError> {
-    let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(one_after_another(Arc::clone(rush)))).collect();
+    let client = Client::builder(&rush.api)
+        .polling(Polling::short(Duration::ZERO))
+        .response_timeout(RESPONSE_TIMEOUT)
+        .max_idle_connections(connections)
+        .build();
+    let one = |_| tokio::spawn(one_after_another(Arc::clone(rush), client.clone()));
+    let tasks: Vec<_> = (0..connections).map(one).collect();
     for task in tasks {
         task.await.map_err(|_| HeadlineError::CutShort)??;
     }
     Ok(())
 }
 
-async fn one_after_another(rush: Arc<Rush>) -> Result<(), HeadlineError> {
-    let mut connection = Connection::to(&rush.api);
-    let path = format!("/v1/coupons/{}/claims", rush.coupon);
+async fn one_after_another(rush: Arc<Rush>, client: Client) -> Result<(), HeadlineError> {
     loop {
         let n = rush.score.next.fetch_add(1, Ordering::Relaxed);
         if n >= rush.attempts {
             return Ok(());
         }
         let token = rush.tokens.issue(&format!("user-{n:08}"), "user")?;
-        let body = Some(Bytes::from_static(b"{}"));
-        let call = Call { method: Method::POST, path: &path, token: &token, key: None, body };
-        attempt(&mut connection, &call, &rush.score).await;
+        let user = client.with_token(&token);
+        attempt(user.request(Operation::claim(&rush.coupon)).without_idempotency_key(), &rush.score).await;
     }
 }
 
-async fn attempt(connection: &mut Connection, call: &Call<'_>, score: &Score) {
+async fn attempt(claim: RequestBuilder<'_>, score: &Score) {
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
     while started.elapsed() < MAX_DELAY {
-        let pause = match connection.send(call, RESPONSE_TIMEOUT).await {
-            Ok(reply) if reply.status == StatusCode::ACCEPTED => {
+        let pause = match claim.clone().attempt().await {
+            Ok(response) if response.status == StatusCode::ACCEPTED => {
                 count(&score.accepted);
                 return;
             }
-            Ok(reply) if reply.status == StatusCode::CONFLICT => {
+            Ok(response) if response.status == StatusCode::CONFLICT => {
                 count(&score.gated);
                 return;
             }
-            Ok(reply) if reply.may_be_repeated() => {
+            Ok(response) if may_be_repeated(response.status) => {
                 // 503 leaves the result open.
-                if reply.status.is_server_error() {
+                if response.status.is_server_error() {
                     count(&score.lost);
                 }
-                reply.retry_after.unwrap_or(BREATH)
+                response.retry_after().unwrap_or(BREATH)
             }
             Ok(_) => break,
             Err(_) => {
@@ -117,4 +118,9 @@ async fn attempt(connection: &mut Connection, call: &Call<'_>, score: &Score) {
         tokio::time::sleep(pause).await;
     }
     count(&score.unanswered);
+}
+
+/// Overload, an outage behind the API, too many requests.
+fn may_be_repeated(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }

@@ -8,14 +8,10 @@
 mod client;
 mod coupons;
 mod error;
-#[doc(hidden)]
-pub mod http;
 pub mod model;
 mod observer;
 mod operation;
 mod queries;
-#[doc(hidden)]
-pub mod raw_operation;
 mod retry;
 pub mod transport;
 

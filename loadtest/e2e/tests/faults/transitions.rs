@@ -19,7 +19,7 @@ use e2e::kafka::Record;
 use e2e::mixed_load::MixedLoad;
 use e2e::outcome::{count, result_of};
 use e2e::wait::until_equal;
-use e2e::{Environment, Operation, Request, StackKind};
+use e2e::{Environment, Operation, Request, StackKind, orders};
 
 /// The worker that owns the partition of this coupon.
 async fn owner(env: &Environment, coupon: &str) -> Option<Child> {
@@ -40,11 +40,11 @@ async fn fault_5_a_worker_that_was_frozen_during_a_write_and_continues_changes_n
                  for each row execute function stampede.planted()";
     sqlx::raw_sql(plant).execute(&mut env.postgres().await).await.unwrap();
     let codes = [coupon.claim("slow").await, coupon.claim("ann").await, coupon.claim("bob").await];
-    let locked = env.decide(Request::new("bob", Operation::LockFor(&codes[2], "order-3"))).await;
+    let locked = env.decide(Request::new("bob", Operation::lock_for(&codes[2], "order-3"))).await;
     assert_eq!(result_of(&locked), "accepted", "{locked}");
     let former = owner(&env, &coupon.id).await.unwrap();
     let successor = WORKERS.into_iter().find(|worker| *worker != former).unwrap();
-    let slow = env.decide(Request::new("slow", Operation::Redeem(&codes[0], "order-1")));
+    let slow = env.decide(Request::new("slow", orders::redeem(&codes[0], "order-1")));
     let (slow, ()) = tokio::join!(slow, async {
         let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and query like '%write_batch%'";
         until_equal(1_i64, async || {
@@ -55,13 +55,13 @@ async fn fault_5_a_worker_that_was_frozen_during_a_write_and_continues_changes_n
         until_equal(Some(successor), async || owner(&env, &coupon.id).await).await;
         // The successor lets the hold of ann lapse and accepts redemptions, before the former owner has received the
         // result of its own write.
-        let redeemed = env.decide(Request::new("bob", Operation::Redeem(&codes[2], "order-3"))).await;
+        let redeemed = env.decide(Request::new("bob", orders::redeem(&codes[2], "order-3"))).await;
         assert_eq!(result_of(&redeemed), "accepted", "{redeemed}");
         coupon.until_counts([4, 0, 0, 2, 0]).await;
         env.stack.resume(former).unwrap();
     });
     assert_eq!(result_of(&slow), "accepted", "{slow}");
-    let again = env.decide(Request::new("carl", Operation::ClaimNamed(&coupon.id, &codes[1]))).await;
+    let again = env.decide(Request::new("carl", Operation::claim_code(&coupon.id, &codes[1]))).await;
     assert_eq!(result_of(&again), "accepted", "{again}");
     for code in [&codes[0], &codes[2]] {
         assert_eq!(coupon.events_of(code).await, Vec::<String>::new());
@@ -86,7 +86,7 @@ async fn with_planted_list_entries(entries: impl Fn(&[String], &[String]) -> Vec
             let named = coupon.code(150 - round).await;
             let (any, by_name) = tokio::join!(
                 join_all(users.iter().map(|user| coupon.claim(user))),
-                env.decide(Request::new("by-name", Operation::ClaimNamed(&coupon.id, &named))),
+                env.decide(Request::new("by-name", Operation::claim_code(&coupon.id, &named))),
             );
             assert_eq!(by_name["code"], named, "{by_name}");
             claimed.extend(any.into_iter().chain([named]));
@@ -161,9 +161,9 @@ async fn fault_13_partitions_that_are_added_to_the_topic_change_nothing() {
     });
     assert!(outcomes.await.contains_key("redeem accepted"));
     // A claim from before is found in its partition, and a new claim as well.
-    env.accepted("ann", Operation::Redeem(&before, "order-1")).await;
+    env.accepted("ann", orders::redeem(&before, "order-1")).await;
     let after = coupon.claim("bob").await;
-    env.accepted("bob", Operation::Lock(&after)).await;
+    env.accepted("bob", Operation::lock(&after)).await;
     assert_eq!(coupon.counts().await, [0, 0, 1, 1, 0]);
     // A record in a new partition is never decided.
     let producer = ForeignProducer::of(&env, &coupon.id).await;
@@ -194,15 +194,15 @@ async fn fault_42_a_request_appended_in_time_is_in_time_however_long_the_backlog
     };
     // The locks and a redemption in time; a long backlog; a redemption after the lock has ended.
     let early = [
-        send("ann", Operation::LockFor(&in_time, "order-1")).await,
-        send("bob", Operation::LockFor(&late, "order-2")).await,
-        send("ann", Operation::Redeem(&in_time, "order-1")).await,
+        send("ann", Operation::lock_for(&in_time, "order-1")).await,
+        send("bob", Operation::lock_for(&late, "order-2")).await,
+        send("ann", orders::redeem(&in_time, "order-1")).await,
     ];
     let lock_ends = Instant::now() + Duration::from_millis(2_100);
     let backlog: Vec<_> = (0..1_500).map(|n| producer.request("claim", &format!("user-{n}"), None)).collect();
     join_all(backlog.iter().map(|request| producer.send(request))).await;
     sleep_until(lock_ends).await;
-    let too_late = send("bob", Operation::Redeem(&late, "order-2")).await;
+    let too_late = send("bob", orders::redeem(&late, "order-2")).await;
     for worker in WORKERS {
         env.stack.start_child(worker).await.unwrap();
     }
@@ -212,7 +212,7 @@ async fn fault_42_a_request_appended_in_time_is_in_time_however_long_the_backlog
         (&early[2], "ann", "accepted"),
         (&too_late, "bob", "lock_lapsed"),
     ] {
-        let outcome = env.outcome_of(reply, Request::new(user, Operation::Lock(&late))).await;
+        let outcome = env.outcome_of(reply, Request::new(user, Operation::lock(&late))).await;
         assert_eq!(result_of(&outcome), wanted, "{outcome}");
     }
     producer.until_decided().await;
@@ -231,7 +231,7 @@ async fn a_lapse_that_is_due_while_a_partition_has_no_owner_is_written_by_the_ne
     }
     let claims = coupons.iter().map(|coupon| async {
         let codes = [coupon.claim("ann").await, coupon.claim("bob").await];
-        env.decide(Request::new("bob", Operation::Lock(&codes[1]))).await;
+        env.decide(Request::new("bob", Operation::lock(&codes[1]))).await;
         codes
     });
     let codes = join_all(claims).await;
@@ -269,7 +269,7 @@ async fn fault_41_workers_whose_clocks_are_an_hour_off_let_nothing_lapse_early_o
     }
     let claims = coupons.iter().map(|coupon| async {
         let codes = [coupon.claim("ann").await, coupon.claim("bob").await];
-        let locked = env.decide(Request::new("bob", Operation::Lock(&codes[1]))).await;
+        let locked = env.decide(Request::new("bob", Operation::lock(&codes[1]))).await;
         assert_eq!(result_of(&locked), "accepted", "{locked}");
         codes
     });
@@ -279,12 +279,12 @@ async fn fault_41_workers_whose_clocks_are_an_hour_off_let_nothing_lapse_early_o
             // The hold of ann has ended; the lock of bob has not, and its code may be redeemed.
             coupon.until_counts([1, 0, 1, 0, 0]).await;
             coupon.expect("ann", first, ("-", "hold_lapsed", [1, 0, 1, 0, 0])).await;
-            env.accepted("bob", Operation::Redeem(second, "order-1")).await;
+            env.accepted("bob", orders::redeem(second, "order-1")).await;
         } else {
             // The lock of bob has ended; the holds have not.
             coupon.until_counts([0, 2, 0, 0, 0]).await;
             coupon.expect("bob", second, ("CLAIMED", "valid", [0, 2, 0, 0, 0])).await;
-            env.accepted("ann", Operation::Redeem(first, "order-1")).await;
+            env.accepted("ann", orders::redeem(first, "order-1")).await;
         }
     }
     // Both clocks are wrong, and each worker has decided something: a partition's time less the worker's own.
@@ -305,12 +305,12 @@ async fn fault_39_a_redemption_after_the_lapse_is_rejected_although_the_workers_
     let users: Vec<String> = (0..30).map(|n| format!("user-{n}")).collect();
     let each = async |user: &str| {
         let code = coupon.claim(user).await;
-        env.decide(Request::new(user, Operation::Lock(&code))).await;
+        env.decide(Request::new(user, Operation::lock(&code))).await;
         until_equal(true, async || {
             matches!(&*coupon.validation(user, &code).await, "lock_lapsed" | "hold_lapsed")
         })
         .await;
-        env.decide(Request::new(user, Operation::Redeem(&code, "order"))).await
+        env.decide(Request::new(user, orders::redeem(&code, "order"))).await
     };
     let (redemptions, ()) = tokio::join!(join_all(users.iter().map(|user| each(user))), async {
         for worker in WORKERS {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use e2e::{ApiResponse, Claimants, Environment, Operation, Reply, Request};
+use e2e::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use e2e::{ApiResponse, Claimants, Environment, HttpRequest, Operation, Reply, Request};
 
 /// The code of an accepted claim.
 fn code_of(response: &ApiResponse) -> &str {
@@ -59,13 +60,11 @@ async fn a_client_that_waits_gets_the_outcome_in_the_response_to_its_claim(env: 
     let reply = env.submit(Request::claim("ann", &coupon.id)).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
     code_of(&reply.parsed());
-    let preferring = env
-        .http
-        .post(env.url(1, &format!("/v1/coupons/{coupon}/claims")))
-        .bearer_auth(env.token("bob"))
-        .header("prefer", "wait=10")
-        .json(&json!({}));
-    let reply = env.send_http(preferring).await.unwrap();
+    let token = env.token("bob");
+    let preferring = HttpRequest::post(format!("/v1/coupons/{coupon}/claims"), "{}")
+        .token(&token)
+        .header(HeaderName::from_static("prefer"), HeaderValue::from_static("wait=10"));
+    let reply = env.send_http(1, &preferring).await.unwrap();
     assert_eq!((reply.status, reply.header("preference-applied")), (200, Some("wait=10")), "{}", reply.body);
 }
 
@@ -103,9 +102,9 @@ async fn fault_36_the_same_key_on_two_coupons_is_two_requests(env: &Environment)
 async fn fault_34_another_body_under_the_same_key_is_rejected_and_the_first_outcome_stays(env: &Environment) {
     let coupon = env.coupon(5, 5).await;
     let send = async |api: usize, key: &str, body: Value| {
-        let url = env.url(api, &format!("/v1/coupons/{coupon}/claims?wait=10"));
-        let request = env.http.post(url).bearer_auth(env.token("ann")).header("idempotency-key", key);
-        env.send_http(request.json(&body)).await.unwrap()
+        let (path, token) = (format!("/v1/coupons/{coupon}/claims?wait=10"), env.token("ann"));
+        let request = HttpRequest::post(path, body.to_string()).token(&token).idempotency_key(key);
+        env.send_http(api, &request).await.unwrap()
     };
     let first = send(0, "k", json!({})).await;
     code_of(&first.parsed());
@@ -137,7 +136,7 @@ async fn fault_35_one_key_sent_a_hundred_times_to_two_apis_is_one_request(env: &
         replies.into_iter().map(|reply| code_of(&reply.unwrap().parsed()).to_owned()).collect();
     assert_eq!(codes.len(), 1, "{codes:?}");
     // Behind all of them in the log.
-    assert_eq!(env.rejected("bob", Operation::ClaimNamed(&coupon.id, "NOSUCHCODE")).await, "code_unknown");
+    assert_eq!(env.rejected("bob", Operation::claim_code(&coupon.id, "NOSUCHCODE")).await, "code_unknown");
     assert_eq!(env.counts(&coupon.id).await["claimed"], 1);
 }
 
@@ -242,8 +241,9 @@ async fn faults_32_and_33_bodies_that_are_too_large_too_deep_or_not_json_are_rej
     let coupon = env.coupon(2, 1).await;
     let path = format!("/v1/coupons/{coupon}/claims");
     let send = async |body: Vec<u8>, kind: &'static str| {
-        let request = env.http.post(env.url(0, &path)).bearer_auth(env.token("ann"));
-        env.send_http(request.header("content-type", kind).body(body)).await
+        let (token, kind) = (env.token("ann"), HeaderValue::from_static(kind));
+        let request = HttpRequest::post(&*path, body).token(&token).header(CONTENT_TYPE, kind);
+        env.send_http(0, &request).await
     };
     let json = "application/json";
     let deep = ["[".repeat(10_000), "]".repeat(10_000)].concat();
@@ -302,7 +302,7 @@ async fn fault_40_invalid_and_expired_tokens_are_rejected(env: &Environment) {
         assert_eq!(problem(&reply), (401, "unauthenticated".to_owned()), "{what}");
         assert!(reply.header("www-authenticate").is_some(), "{what}");
     }
-    let anonymous = env.send_http(env.http.post(env.url(0, &path)).json(&json!({}))).await.unwrap();
+    let anonymous = env.send_http(0, &HttpRequest::post(&*path, "{}")).await.unwrap();
     assert_eq!(problem(&anonymous).0, 401);
     // A user acts for itself; an administrator creates coupons and claims nothing; a user creates no coupons.
     let for_bob = env.post(0, &path, &ours, &json!({"user_id": "bob"})).await;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use e2e::coupon::rules;
 use e2e::request::SHOP;
-use e2e::{Environment, Operation, Reply, Request};
+use e2e::{Environment, Operation, Order, Reply, Request, orders};
 
 async fn a_request_of_any_kind_keeps_its_outcome_under_its_key(env: &Environment) {
     let coupon = env.stocked(2, rules(&json!({}))).await;
@@ -25,16 +25,16 @@ async fn a_request_of_any_kind_keeps_its_outcome_under_its_key(env: &Environment
         first.json()
     };
     // Each operation reverses the one before. A repeated request returns its outcome and changes nothing.
-    three_times("ann", Operation::ClaimNamed(&coupon.id, &code)).await;
-    three_times("ann", Operation::Lock(&code)).await;
-    three_times("ann", Operation::Unlock(&code)).await;
-    let redeemed = three_times("ann", Operation::Redeem(&code, "order-1")).await;
-    three_times(SHOP, Operation::RollBack(redeemed["redemption"]["redemption_id"].as_str().unwrap())).await;
-    three_times("ann", Operation::Return(&code)).await;
-    let replayed = three_times("ann", Operation::Redeem(&code, "order-1")).await;
+    three_times("ann", Operation::claim_code(&coupon.id, &code)).await;
+    three_times("ann", Operation::lock(&code)).await;
+    three_times("ann", Operation::unlock(&code)).await;
+    let redeemed = three_times("ann", orders::redeem(&code, "order-1")).await;
+    three_times(SHOP, Operation::roll_back(redeemed["redemption"]["redemption_id"].as_str().unwrap())).await;
+    three_times("ann", Operation::return_code(&code)).await;
+    let replayed = three_times("ann", orders::redeem(&code, "order-1")).await;
     assert_eq!(replayed["redemption"], redeemed["redemption"]);
-    three_times("admin", Operation::Revoke(&code)).await;
-    three_times("ann", Operation::Lock(&code)).await;
+    three_times("admin", Operation::revoke(&code)).await;
+    three_times("ann", Operation::lock(&code)).await;
     assert_eq!(coupon.counts().await, [1, 0, 0, 0, 1]);
 }
 
@@ -44,12 +44,12 @@ async fn idempotency_key_reused_rejects_another_body_under_the_same_key_but_not_
     let coupon = env.stocked(3, rules(&json!({}))).await;
     let codes = [coupon.claim("ann").await, coupon.claim("ann").await, coupon.claim("ann").await];
     let send = |operation| env.submit(Request::new("ann", operation).key("k"));
-    let redeemed = send(Operation::Pay(&codes[0], "order-1", ["10.00", "EUR"])).await.json();
+    let redeemed = send(Operation::redeem(&codes[0], Order::new("order-1", "10.00", "EUR"))).await.json();
     assert_eq!(redeemed["status"], "accepted", "{redeemed}");
     for other in [
-        Operation::Pay(&codes[0], "order-2", ["10.00", "EUR"]),
-        Operation::Pay(&codes[0], "order-1", ["10.01", "EUR"]),
-        Operation::Pay(&codes[0], "order-1", ["10.00", "USD"]),
+        Operation::redeem(&codes[0], Order::new("order-2", "10.00", "EUR")),
+        Operation::redeem(&codes[0], Order::new("order-1", "10.01", "EUR")),
+        Operation::redeem(&codes[0], Order::new("order-1", "10.00", "USD")),
     ] {
         let rejected = send(other).await;
         assert_eq!(
@@ -60,13 +60,13 @@ async fn idempotency_key_reused_rejects_another_body_under_the_same_key_but_not_
     }
     // The same body in another spelling.
     let lower = codes[0].to_lowercase();
-    let same = send(Operation::Pay(&lower, "order-1", ["10.0000", "EUR"])).await;
+    let same = send(Operation::redeem(&lower, Order::new("order-1", "10.0000", "EUR"))).await;
     assert_eq!(same.header("idempotent-replayed"), Some("true"), "{}", same.body);
     // The same key for another code, and for another operation on the same code, makes other requests.
     for operation in [
-        Operation::Pay(&codes[1], "order-1", ["10.00", "EUR"]),
-        Operation::Lock(&codes[2]),
-        Operation::Unlock(&codes[2]),
+        Operation::redeem(&codes[1], Order::new("order-1", "10.00", "EUR")),
+        Operation::lock(&codes[2]),
+        Operation::unlock(&codes[2]),
     ] {
         assert_eq!(send(operation).await.json()["status"], "accepted", "{operation:?}");
     }
@@ -74,7 +74,7 @@ async fn idempotency_key_reused_rejects_another_body_under_the_same_key_but_not_
     for round in 0..5 {
         let key = format!("round {round}");
         let lock = |order: &'static str, api| {
-            env.submit(Request::new("ann", Operation::LockFor(&codes[2], order)).key(&key).at(api))
+            env.submit(Request::new("ann", Operation::lock_for(&codes[2], order)).key(&key).at(api))
         };
         let (one, other) = tokio::join!(lock("order-1", 0), lock("order-2", 1));
         let reused = |reply: &Reply| {
@@ -82,7 +82,7 @@ async fn idempotency_key_reused_rejects_another_body_under_the_same_key_but_not_
             body["reason"] == "idempotency_key_reused" || body["code"] == "idempotency_key_reused"
         };
         assert!(reused(&one) != reused(&other), "{} and {}", one.body, other.body);
-        env.accepted("ann", Operation::Unlock(&codes[2])).await;
+        env.accepted("ann", Operation::unlock(&codes[2])).await;
     }
     assert_eq!(coupon.counts().await, [0, 1, 0, 2, 0]);
 }

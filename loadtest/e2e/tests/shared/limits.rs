@@ -5,7 +5,7 @@ use serde_json::json;
 
 use e2e::outcome::{count, order, result_of};
 use e2e::request::SHOP;
-use e2e::{Environment, Operation, Request};
+use e2e::{Environment, Operation, Request, orders};
 
 async fn usage_limit_reached_rejects_more_redemptions_than_a_user_is_allowed(env: &Environment) {
     let limits = json!({"limits": {"claims_per_user": 10, "redemptions_per_user": 2}});
@@ -13,7 +13,7 @@ async fn usage_limit_reached_rejects_more_redemptions_than_a_user_is_allowed(env
     let codes = join_all((0..8).map(|_| coupon.claim("ann"))).await;
     let others = join_all((0..2).map(|_| coupon.claim("bob"))).await;
     let redeem = async |user: &'static str, n: usize, code: &str| {
-        env.decide(Request::new(user, Operation::Redeem(code, &order(n))).at(n % 2)).await
+        env.decide(Request::new(user, orders::redeem(code, &order(n))).at(n % 2)).await
     };
     let outcomes = join_all(codes.iter().enumerate().map(|(n, code)| redeem("ann", n, code))).await;
     assert_eq!(
@@ -34,9 +34,9 @@ async fn usage_limit_reached_rejects_more_redemptions_than_a_user_is_allowed(env
     // A redemption that is rolled back no longer counts.
     let redemption =
         outcomes.iter().find_map(|outcomes| outcomes["redemption"]["redemption_id"].as_str()).unwrap();
-    env.accepted(SHOP, Operation::RollBack(redemption)).await;
+    env.accepted(SHOP, Operation::roll_back(redemption)).await;
     assert_eq!(coupon.validation("ann", left).await, "valid");
-    env.accepted("ann", Operation::Redeem(left, "the last")).await;
+    env.accepted("ann", orders::redeem(left, "the last")).await;
     assert_eq!(coupon.counts().await, [10, 6, 0, 4, 0]);
 }
 
@@ -46,7 +46,7 @@ async fn usage_limit_reached_rejects_more_redemptions_than_the_coupon_allows(env
     let users: Vec<String> = (0..30).map(|n| format!("user-{n}")).collect();
     let codes = join_all(users.iter().map(|user| coupon.claim(user))).await;
     let redeem = async |n: usize| {
-        env.decide(Request::new(&users[n], Operation::Redeem(&codes[n], "order")).at(n % 2)).await
+        env.decide(Request::new(&users[n], orders::redeem(&codes[n], "order")).at(n % 2)).await
     };
     let outcomes = join_all((0..30).map(redeem)).await;
     assert_eq!(
@@ -56,10 +56,10 @@ async fn usage_limit_reached_rejects_more_redemptions_than_the_coupon_allows(env
     );
     let redemption =
         outcomes.iter().find_map(|outcomes| outcomes["redemption"]["redemption_id"].as_str()).unwrap();
-    env.accepted(SHOP, Operation::RollBack(redemption)).await;
+    env.accepted(SHOP, Operation::roll_back(redemption)).await;
     let again = join_all((0..30).map(async |n| {
         let order = order(n);
-        env.decide(Request::new(&users[n], Operation::Redeem(&codes[n], &order)).at(n % 2)).await
+        env.decide(Request::new(&users[n], orders::redeem(&codes[n], &order)).at(n % 2)).await
     }));
     let again = again.await;
     assert_eq!((count(&again, "accepted"), count(&again, "already_redeemed")), (1, 6), "{again:?}");
@@ -75,7 +75,7 @@ async fn the_limit_of_all_redemptions_holds_across_several_shared_codes(env: &En
     let users = ["ann", "bob", "carl", "dora"];
     let redeem = async |n: usize| {
         let order = order(n);
-        let request = Request::new(users[n % 4], Operation::Redeem(&codes[n / 4 % 2], &order)).at(n % 2);
+        let request = Request::new(users[n % 4], orders::redeem(&codes[n / 4 % 2], &order)).at(n % 2);
         (n % 4, result_of(&env.decide(request).await).to_owned())
     };
     let outcomes = join_all((0..20).map(redeem)).await;
@@ -89,9 +89,9 @@ async fn a_user_who_returns_and_claims_codes_concurrently_never_exceeds_the_limi
     // Twenty tasks of one user; each claims a code and returns it, five times.
     let task = async |n: usize| {
         for _ in 0..5 {
-            let outcome = env.decide(Request::new("ann", Operation::Claim(&coupon.id)).at(n % 2)).await;
+            let outcome = env.decide(Request::new("ann", Operation::claim(&coupon.id)).at(n % 2)).await;
             if let Some(code) = outcome["code"].as_str() {
-                let returned = env.decide(Request::new("ann", Operation::Return(code)).at(n % 2)).await;
+                let returned = env.decide(Request::new("ann", Operation::return_code(code)).at(n % 2)).await;
                 assert_eq!(result_of(&returned), "accepted", "{returned}");
             } else {
                 assert_eq!(result_of(&outcome), "user_limit_reached", "{outcome}");
@@ -100,7 +100,7 @@ async fn a_user_who_returns_and_claims_codes_concurrently_never_exceeds_the_limi
     };
     join_all((0..20).map(task)).await;
     assert_eq!(coupon.counts().await, [30, 0, 0, 0, 0]);
-    let last = join_all((0..5).map(|_| env.decide(Request::new("ann", Operation::Claim(&coupon.id))))).await;
+    let last = join_all((0..5).map(|_| env.decide(Request::new("ann", Operation::claim(&coupon.id))))).await;
     assert_eq!((count(&last, "accepted"), count(&last, "user_limit_reached")), (3, 2), "{last:?}");
 }
 

@@ -6,18 +6,17 @@ use serde_json::{Value, json};
 
 use e2e::coupon::rules;
 use e2e::kafka::{count_with_key, records};
-use e2e::{Environment, Operation, Reply, Request};
+use e2e::{Environment, Operation, Order, Reply, Request, path_segment};
 
 /// A redemption with any body.
 async fn redeem(env: &Environment, code: &str, body: &Value) -> Reply {
-    let url = env.url(0, &format!("/v1/codes/{code}/redemptions?wait=10"));
-    env.send_http(env.http.post(url).bearer_auth(env.token("ann")).json(body)).await.unwrap()
+    env.post(0, &format!("/v1/codes/{code}/redemptions?wait=10"), &env.token("ann"), body).await
 }
 
 async fn validate(env: &Environment, code: &str, amount: &str, currency: &str) -> Reply {
-    let url = env.url(0, &format!("/v1/codes/{code}/validation"));
-    let query = [("order_amount", amount), ("currency", currency)];
-    env.send_http(env.http.get(url).query(&query).bearer_auth(env.token("ann"))).await.unwrap()
+    let (amount, currency) = (path_segment(amount), path_segment(currency));
+    let path = format!("/v1/codes/{code}/validation?order_amount={amount}&currency={currency}");
+    env.get_once(0, &path, &env.token("ann")).await
 }
 
 /// 422, and the problem names the invalid field.
@@ -140,8 +139,10 @@ async fn prices(env: &Environment, discount: Value, orders: &[(&str, &str, [&str
         let code = coupon.claim("ann").await;
         let validated = validate(env, &code, amount, currency).await.json();
         let order = format!("order-{n}");
-        let outcome =
-            env.submit(Request::new("ann", Operation::Pay(&code, &order, [amount, currency]))).await.json();
+        let outcome = env
+            .submit(Request::new("ann", Operation::redeem(&code, Order::new(&order, amount, currency))))
+            .await
+            .json();
         let what = format!("{amount} {currency} less {discount}");
         let redemption = &outcome["redemption"];
         let found = (redemption["discount"].as_str(), redemption["final_price"].as_str());
@@ -223,11 +224,11 @@ async fn minimum_order_not_met_rejects_an_order_one_cent_too_small_after_currenc
             (&json!(false), &json!(reason)),
             "{amount} {currency}"
         );
-        let operation = Operation::Pay(&code, "order-1", [amount, currency]);
+        let operation = Operation::redeem(&code, Order::new("order-1", amount, currency));
         assert_eq!(env.rejected("ann", operation).await, reason, "{amount} {currency}");
     }
     coupon.expect("ann", &code, ("CLAIMED", "valid", [0, 1, 0, 0, 0])).await;
-    let accepted = env.accepted("ann", Operation::Pay(&code, "order-1", ["50.00", "EUR"])).await;
+    let accepted = env.accepted("ann", Operation::redeem(&code, Order::new("order-1", "50.00", "EUR"))).await;
     assert_eq!(accepted["redemption"]["final_price"], "45.00");
 }
 

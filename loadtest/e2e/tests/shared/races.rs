@@ -6,7 +6,7 @@ use serde_json::json;
 use e2e::coupon::rules;
 use e2e::outcome::{count, order, result_of};
 use e2e::request::SHOP;
-use e2e::{Environment, Operation, Request};
+use e2e::{Environment, Operation, Request, orders};
 
 async fn of_a_hundred_users_who_lock_one_code_concurrently_only_its_holder_is_accepted(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({}))).await;
@@ -15,7 +15,7 @@ async fn of_a_hundred_users_who_lock_one_code_concurrently_only_its_holder_is_ac
     let locks = users
         .iter()
         .enumerate()
-        .map(|(n, user)| env.decide(Request::new(user, Operation::Lock(&code)).at(n % 2)));
+        .map(|(n, user)| env.decide(Request::new(user, Operation::lock(&code)).at(n % 2)));
     let outcomes = join_all(locks).await;
     assert_eq!((count(&outcomes, "accepted"), count(&outcomes, "code_unknown")), (1, 99), "{outcomes:?}");
     assert_eq!(result_of(&outcomes[37]), "accepted");
@@ -27,13 +27,13 @@ async fn of_a_hundred_concurrent_locks_of_one_user_one_is_accepted(env: &Environ
     let code = coupon.claim("ann").await;
     let lock = async |n: usize| {
         let order = order(n);
-        env.decide(Request::new("ann", Operation::LockFor(&code, &order)).at(n % 2)).await
+        env.decide(Request::new("ann", Operation::lock_for(&code, &order)).at(n % 2)).await
     };
     let outcomes = join_all((0..100).map(lock)).await;
     assert_eq!((count(&outcomes, "accepted"), count(&outcomes, "already_locked")), (1, 99), "{outcomes:?}");
     // The order of the accepted lock may redeem the code.
     let order = order(outcomes.iter().position(|outcome| result_of(outcome) == "accepted").unwrap());
-    env.accepted("ann", Operation::Redeem(&code, &order)).await;
+    env.accepted("ann", orders::redeem(&code, &order)).await;
 }
 
 async fn of_a_hundred_concurrent_redemptions_of_one_code_one_is_accepted(env: &Environment) {
@@ -42,7 +42,7 @@ async fn of_a_hundred_concurrent_redemptions_of_one_code_one_is_accepted(env: &E
     let redeem = async |n: usize| {
         // Half of them with the same order.
         let order = order(if n.is_multiple_of(2) { 0 } else { n });
-        env.decide(Request::new("ann", Operation::Redeem(&code, &order)).at(n % 2)).await
+        env.decide(Request::new("ann", orders::redeem(&code, &order)).at(n % 2)).await
     };
     let outcomes = join_all((0..100).map(redeem)).await;
     assert_eq!(count(&outcomes, "accepted"), 1, "{outcomes:?}");
@@ -57,10 +57,10 @@ async fn of_a_hundred_concurrent_redemptions_of_one_code_one_is_accepted(env: &E
 async fn of_thirty_concurrent_roll_backs_of_one_redemption_one_is_accepted(env: &Environment) {
     let coupon = env.stocked(1, rules(&json!({}))).await;
     let code = coupon.claim("ann").await;
-    let redeemed = env.accepted("ann", Operation::Redeem(&code, "order-1")).await;
+    let redeemed = env.accepted("ann", orders::redeem(&code, "order-1")).await;
     let id = redeemed["redemption"]["redemption_id"].as_str().unwrap();
     let outcomes =
-        join_all((0..30).map(|n| env.decide(Request::new(SHOP, Operation::RollBack(id)).at(n % 2)))).await;
+        join_all((0..30).map(|n| env.decide(Request::new(SHOP, Operation::roll_back(id)).at(n % 2)))).await;
     assert_eq!(
         (count(&outcomes, "accepted"), count(&outcomes, "already_rolled_back")),
         (1, 29),

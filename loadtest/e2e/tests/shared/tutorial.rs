@@ -39,7 +39,7 @@ async fn run(env: &Environment, examples: &[Example]) -> (Vec<ExampleResult>, St
     let header = |sub, role| format!("Authorization: Bearer {}", env.tokens.issue(sub, role).unwrap());
     let mut bash = Command::new("bash");
     bash.arg("-c").arg(script(examples)).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    bash.env("API", env.url(0, "")).env("JSON", "Content-Type: application/json");
+    bash.env("API", &env.stack.endpoints().apis[0]).env("JSON", "Content-Type: application/json");
     bash.env("ADMIN", header("admin", "admin"));
     bash.env("ANN", header("ann", "user"));
     bash.env("SHOP", header("shop", "service"));

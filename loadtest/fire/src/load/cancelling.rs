@@ -6,20 +6,21 @@ use tokio::time::sleep;
 
 use super::User;
 use crate::fixtures::Kind;
-use stampede_client::raw_operation::RawOperation;
+use load_support::orders;
+use stampede_client::{Operation, Order};
 
 /// Redeems, and cancels the order.
 pub(super) async fn cancel_the_order(user: &mut User<'_>) -> Option<()> {
     let coupon = user.env.fixtures.any(Kind::Cool, &mut user.rng)?;
-    let claimed = user.send_accepted(RawOperation::Claim(&coupon)).await?;
-    let code = claimed.code()?;
-    let redeemed = user.send_accepted(RawOperation::Pay(code, "order-1", ["59.90", "EUR"])).await?;
-    let redemption = redeemed.redemption()?;
-    user.send(RawOperation::RollBack(redemption)).await?;
+    let claimed = user.send_accepted(Operation::claim(&coupon)).await?;
+    let code = claimed.code.as_deref()?;
+    let redeemed = user.send_accepted(Operation::redeem(code, Order::new("order-1", "59.90", "EUR"))).await?;
+    let redemption = &redeemed.redemption.as_ref()?.redemption_id;
+    user.send(Operation::roll_back(redemption)).await?;
     if user.rng.percent(30) {
-        user.send(RawOperation::RollBack(redemption)).await?;
+        user.send(Operation::roll_back(redemption)).await?;
     }
-    user.send_accepted(RawOperation::Return(code)).await?;
+    user.send_accepted(Operation::return_code(code)).await?;
     user.env.fixtures.record_code(&coupon, code);
     Some(())
 }
@@ -28,17 +29,17 @@ pub(super) async fn cancel_the_order(user: &mut User<'_>) -> Option<()> {
 pub(super) async fn give_back(user: &mut User<'_>) -> Option<()> {
     let kind = *user.rng.pick(&[Kind::Strict, Kind::Cool, Kind::Hot])?;
     let coupon = user.env.fixtures.any(kind, &mut user.rng)?;
-    let claimed = user.send_accepted(RawOperation::Claim(&coupon)).await?;
-    let code = claimed.code()?;
+    let claimed = user.send_accepted(Operation::claim(&coupon)).await?;
+    let code = claimed.code.as_deref()?;
     if user.rng.percent(60) {
-        user.send_accepted(RawOperation::Lock(code)).await?;
-        user.send_accepted(RawOperation::Unlock(code)).await?;
+        user.send_accepted(Operation::lock(code)).await?;
+        user.send_accepted(Operation::unlock(code)).await?;
     }
-    user.send_accepted(RawOperation::Return(code)).await?;
+    user.send_accepted(Operation::return_code(code)).await?;
     user.env.fixtures.record_code(&coupon, code);
     if user.rng.percent(50) {
-        user.send_accepted(RawOperation::ClaimNamed(&coupon, code)).await?;
-        user.send_accepted(RawOperation::Return(code)).await?;
+        user.send_accepted(Operation::claim_code(&coupon, code)).await?;
+        user.send_accepted(Operation::return_code(code)).await?;
     }
     Some(())
 }
@@ -46,15 +47,15 @@ pub(super) async fn give_back(user: &mut User<'_>) -> Option<()> {
 /// Claims a code that is held for two seconds, may lock it, and redeems around the end of the hold.
 pub(super) async fn let_lapse(user: &mut User<'_>) -> Option<()> {
     let coupon = user.env.fixtures.any(Kind::Brief, &mut user.rng)?;
-    let claimed = user.send_accepted(RawOperation::Claim(&coupon)).await?;
-    let code = claimed.code()?;
+    let claimed = user.send_accepted(Operation::claim(&coupon)).await?;
+    let code = claimed.code.as_deref()?;
     user.env.fixtures.record_code(&coupon, code);
     if user.rng.percent(50) {
-        user.send_accepted(RawOperation::Lock(code)).await?;
+        user.send_accepted(Operation::lock(code)).await?;
     }
     if user.rng.percent(70) {
         sleep(Duration::from_millis(user.rng.between(1_000, 4_000))).await;
-        user.send(RawOperation::Redeem(code, "order-late")).await?;
+        user.send(orders::redeem(code, "order-late")).await?;
     }
     Some(())
 }
@@ -62,9 +63,9 @@ pub(super) async fn let_lapse(user: &mut User<'_>) -> Option<()> {
 /// Has a code that is revoked.
 pub(super) async fn have_revoked(user: &mut User<'_>) -> Option<()> {
     let coupon = user.env.fixtures.any(Kind::Cool, &mut user.rng)?;
-    let claimed = user.send_accepted(RawOperation::Claim(&coupon)).await?;
-    let code = claimed.code()?;
-    user.send_accepted(RawOperation::Revoke(code)).await?;
-    user.send(RawOperation::Redeem(code, "order-1")).await?;
+    let claimed = user.send_accepted(Operation::claim(&coupon)).await?;
+    let code = claimed.code.as_deref()?;
+    user.send_accepted(Operation::revoke(code)).await?;
+    user.send(orders::redeem(code, "order-1")).await?;
     Some(())
 }

@@ -5,14 +5,15 @@ use futures::future::join_all;
 use super::User;
 use crate::client::{ClientRequest, WaitMode};
 use crate::fixtures::Kind;
-use stampede_client::raw_operation::RawOperation;
+use load_support::orders;
+use stampede_client::Operation;
 
 /// Redeems a shared code.
 pub(super) async fn use_a_shared_code(user: &mut User<'_>) -> Option<()> {
     let code = user.env.fixtures.any_shared_code(&mut user.rng)?;
-    let redeemed = user.send_accepted(RawOperation::Redeem(&code, "order-1")).await?;
+    let redeemed = user.send_accepted(orders::redeem(&code, "order-1")).await?;
     if user.rng.percent(20) {
-        user.send(RawOperation::RollBack(redeemed.redemption()?)).await?;
+        user.send(Operation::roll_back(&redeemed.redemption.as_ref()?.redemption_id)).await?;
     }
     Some(())
 }
@@ -24,13 +25,13 @@ pub(super) async fn send_several_times_at_once(user: &mut User<'_>) -> Option<()
     let first = ClientRequest::new(
         user.env,
         &user.name,
-        RawOperation::Claim(&coupon),
+        Operation::claim(&coupon),
         key,
         WaitMode::any(&mut user.rng),
     );
     let times = user.rng.between(2, 5);
     let all = (0..times).map(|_| {
-        let (mut same, mut rng) = (first.again(WaitMode::any(&mut user.rng)), user.rng.fork());
+        let (same, mut rng) = (first.again(WaitMode::any(&mut user.rng)), user.rng.fork());
         async move { same.until_final(&mut rng).await }
     });
     // The history records all responses under one request.
@@ -38,15 +39,15 @@ pub(super) async fn send_several_times_at_once(user: &mut User<'_>) -> Option<()
     if outcomes.iter().any(Option::is_some) {
         user.env.stats.count_outcome();
     }
-    let code = outcomes.iter().flatten().find_map(|outcome| outcome.code())?;
-    user.send_accepted(RawOperation::Redeem(code, "order-1")).await?;
+    let code = outcomes.iter().flatten().find_map(|outcome| outcome.code.as_deref())?;
+    user.send_accepted(orders::redeem(code, "order-1")).await?;
     Some(())
 }
 
 /// Claims from a coupon that is sold out most of the time.
 pub(super) async fn claim_a_scarce_code(user: &mut User<'_>) -> Option<()> {
     let coupon = user.env.fixtures.any(Kind::Scarce, &mut user.rng)?;
-    let claimed = user.send_accepted(RawOperation::Claim(&coupon)).await?;
-    user.send_accepted(RawOperation::Redeem(claimed.code()?, "order-1")).await?;
+    let claimed = user.send_accepted(Operation::claim(&coupon)).await?;
+    user.send_accepted(orders::redeem(claimed.code.as_deref()?, "order-1")).await?;
     Some(())
 }

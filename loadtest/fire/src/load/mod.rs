@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{ClientRequest, Outcome, WaitMode};
+use super::client::{ClientRequest, WaitMode};
 use super::environment::Environment;
 use super::rng::Rng;
-use stampede_client::raw_operation::RawOperation;
+use stampede_client::{Operation, Outcome};
 
 /// Bound on active users; a user beyond it is counted and not started.
 const MAX_USERS: usize = 3_000;
@@ -76,19 +76,19 @@ impl<'f> User<'f> {
     }
 
     /// Sends a request with a new key, waits in a random mode, and returns the outcome.
-    async fn send(&mut self, operation: RawOperation<'_>) -> Option<Outcome> {
+    async fn send(&mut self, operation: Operation<'_>) -> Option<Outcome> {
         let (key, mode) = (self.key(), WaitMode::any(&mut self.rng));
         let name = match operation.role() {
             "service" => "shop",
             "admin" => "admin",
             _ => &self.name,
         };
-        let mut request = ClientRequest::new(self.env, name, operation, key, mode).counted();
+        let request = ClientRequest::new(self.env, name, operation, key, mode).counted();
         request.until_final(&mut self.rng).await
     }
 
     /// The same; `None` unless the outcome is accepted.
-    async fn send_accepted(&mut self, operation: RawOperation<'_>) -> Option<Outcome> {
+    async fn send_accepted(&mut self, operation: Operation<'_>) -> Option<Outcome> {
         self.send(operation).await.filter(Outcome::is_accepted)
     }
 

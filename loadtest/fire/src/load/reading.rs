@@ -1,11 +1,9 @@
 //! Users who only read: whatever has failed, a read returns a result or a retryable error.
 
-use hyper::Method;
-
 use super::User;
-use crate::environment::text;
+use crate::environment::RESPONSE_TIMEOUT;
 use crate::fixtures::Kind;
-use stampede_client::http::Call;
+use stampede_client::transport::HttpRequest;
 
 /// A coupon, a validation, a wallet, and a list of requests.
 pub(super) async fn read_resources(user: &mut User<'_>) -> Option<()> {
@@ -20,12 +18,13 @@ pub(super) async fn read_resources(user: &mut User<'_>) -> Option<()> {
     }
     let token = user.env.token(&user.name, "user");
     for path in paths {
-        let call = Call { method: Method::GET, path: &path, token: &token, key: None, body: None };
+        let request = HttpRequest::get(&*path).token(&token);
         let api = user.rng.below(user.env.apis());
+        let sent = user.env.client.send(api, &request, RESPONSE_TIMEOUT).await;
         // A lost connection is an expected effect of a fault.
-        let Ok(reply) = user.env.send(api, &call).await else { continue };
-        if !matches!(reply.status.as_u16(), 200 | 429 | 503) {
-            let (status, body) = (reply.status, text(&reply.body));
+        let Ok(response) = sent else { continue };
+        if !matches!(response.status.as_u16(), 200 | 429 | 503) {
+            let (status, body) = (response.status, response.excerpt());
             user.env.stats.complain(format!("GET {path} returned {status}: {body}"));
         }
     }

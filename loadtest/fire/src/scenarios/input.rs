@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use futures::future::join_all;
-use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::environment::{Environment, FaultError, text};
+use crate::environment::{Environment, FaultError, RESPONSE_TIMEOUT};
 use crate::fixtures::Kind;
 use crate::rng::Rng;
-use stampede_client::http::Call;
+use stampede_client::transport::{HttpRequest, Method};
 
 /// More than the bound on bodies.
 const TEN_MEGABYTES: usize = 10 * 1024 * 1024;
@@ -42,19 +41,20 @@ pub(super) async fn send_all(env: &Environment, rng: &mut Rng, attempts: Vec<Att
         let api = rng.below(env.apis());
         let Attempt { method, path, token, body, .. } = attempt;
         async move {
-            let call = Call { method: method.clone(), path, token, key: None, body: body.clone() };
-            (attempt, env.send(api, &call).await)
+            let request =
+                HttpRequest { body: body.clone(), ..HttpRequest::new(method.clone(), path).token(token) };
+            (attempt, env.client.send(api, &request, RESPONSE_TIMEOUT).await)
         }
     });
-    for (attempt, reply) in join_all(sent.collect::<Vec<_>>()).await {
-        let Ok(reply) = reply else { continue };
-        let status = reply.status.as_u16();
+    for (attempt, response) in join_all(sent.collect::<Vec<_>>()).await {
+        let Ok(response) = response else { continue };
+        let status = response.status.as_u16();
         if !attempt.allowed.contains(&status) && !matches!(status, 429 | 503) {
             let what = format!(
                 "{} {} returned {status}: {}",
                 attempt.method,
-                text(attempt.path.as_bytes()),
-                text(&reply.body)
+                attempt.path.chars().take(200).collect::<String>(),
+                response.excerpt()
             );
             env.stats.complain(what);
         }

@@ -2,11 +2,11 @@
 
 use futures::future::{join, join_all};
 
-use crate::client::{ClientRequest, Outcome, WaitMode};
+use crate::client::{ClientRequest, WaitMode};
 use crate::environment::{Environment, FaultError};
 use crate::fixtures::Kind;
 use crate::rng::Rng;
-use stampede_client::raw_operation::RawOperation;
+use stampede_client::Operation;
 
 const AT_ONCE: usize = 100;
 
@@ -28,19 +28,19 @@ pub(super) async fn with_another_body(env: &Environment, rng: &mut Rng) -> Resul
     let [coupon, _] = two_coupons(env, rng)?;
     let user = any_user(rng);
     let key = || Some("one and the same".to_owned());
-    let mut first = ClientRequest::new(env, &user, RawOperation::Claim(&coupon), key(), WaitMode::quick(rng));
+    let first = ClientRequest::new(env, &user, Operation::claim(&coupon), key(), WaitMode::quick(rng));
     let Some(original) = first.until_final(rng).await else {
         return Err("the first body has no outcome".into());
     };
-    let named = RawOperation::ClaimNamed(&coupon, "NOSUCHCODE");
+    let named = Operation::claim_code(&coupon, "NOSUCHCODE");
     const REUSED: &str = "idempotency_key_reused";
-    let mut other = ClientRequest::new(env, &user, named, key(), WaitMode::quick(rng)).allow_problem(REUSED);
+    let other = ClientRequest::new(env, &user, named, key(), WaitMode::quick(rng)).allow_problem(REUSED);
     if let Some(other) = other.until_final(rng).await.filter(|other| other.word() != REUSED) {
-        env.stats.complain(format!("another body under the same key of {user} got {}", other.body));
+        env.stats.complain(format!("another body under the same key of {user} got {other:?}"));
     }
     let again = first.again(WaitMode::Wait(2)).until_final(rng).await;
-    if let Some(again) = again.filter(|again| again.body["decided_at"] != original.body["decided_at"]) {
-        env.stats.complain(format!("the first body got {}, and then {}", original.body, again.body));
+    if let Some(again) = again.filter(|again| again.decided_at != original.decided_at) {
+        env.stats.complain(format!("the first body got {original:?}, and then {again:?}"));
     }
     Ok(())
 }
@@ -51,16 +51,17 @@ pub(super) async fn a_hundred_times(env: &Environment, rng: &mut Rng) -> Result<
     let first = ClientRequest::new(
         env,
         &any_user(rng),
-        RawOperation::Claim(&coupon),
+        Operation::claim(&coupon),
         Some("k".to_owned()),
         WaitMode::Wait(2),
     );
     let all = (0..AT_ONCE).map(|_| {
-        let (mut same, mut rng) = (first.again(WaitMode::quick(rng)), rng.fork());
+        let (same, mut rng) = (first.again(WaitMode::quick(rng)), rng.fork());
         async move { same.until_final(&mut rng).await }
     });
     let outcomes = join_all(all.collect::<Vec<_>>()).await;
-    let mut codes: Vec<&str> = outcomes.iter().flatten().filter_map(Outcome::code).collect();
+    let mut codes: Vec<&str> =
+        outcomes.iter().flatten().filter_map(|outcome| outcome.code.as_deref()).collect();
     codes.dedup();
     if codes.len() > 1 {
         env.stats.complain(format!("one request, sent a hundred times, got {codes:?}"));
@@ -72,11 +73,11 @@ pub(super) async fn a_hundred_times(env: &Environment, rng: &mut Rng) -> Result<
 pub(super) async fn on_two_coupons(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
     let coupons = two_coupons(env, rng)?;
     let user = any_user(rng);
-    let [mut one, mut other] = coupons.each_ref().map(|coupon| {
+    let [one, other] = coupons.each_ref().map(|coupon| {
         ClientRequest::new(
             env,
             &user,
-            RawOperation::Claim(coupon),
+            Operation::claim(coupon),
             Some("the same".to_owned()),
             WaitMode::quick(rng),
         )
@@ -84,8 +85,8 @@ pub(super) async fn on_two_coupons(env: &Environment, rng: &mut Rng) -> Result<(
     let (mut rng, mut others) = (rng.fork(), rng.fork());
     let (one, other) = join(one.until_final(&mut rng), other.until_final(&mut others)).await;
     for (outcome, coupon) in [one, other].iter().zip(&coupons) {
-        if let Some(outcome) = outcome.as_ref().filter(|outcome| outcome.body["coupon_id"] != **coupon) {
-            env.stats.complain(format!("a claim of {coupon} got {}", outcome.body));
+        if let Some(outcome) = outcome.as_ref().filter(|outcome| outcome.coupon_id.as_ref() != Some(coupon)) {
+            env.stats.complain(format!("a claim of {coupon} got {outcome:?}"));
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::client::{ClientRequest, WaitMode};
 use crate::environment::{Environment, FaultError};
 use crate::fixtures::Kind;
 use crate::rng::Rng;
-use stampede_client::raw_operation::RawOperation;
+use stampede_client::Operation;
 
 /// Users that claim at the same time.
 const CLAIMS: usize = 300;
@@ -23,7 +23,7 @@ pub(super) async fn concurrent_claims(env: &Environment, coupon: &str, users: us
         let (user, mut rng) = (format!("claimer-{tag:x}-{n}"), rng.fork());
         let key = n.is_multiple_of(2).then(|| "k".to_owned());
         async move {
-            ClientRequest::new(env, &user, RawOperation::Claim(coupon), key, WaitMode::quick(&mut rng))
+            ClientRequest::new(env, &user, Operation::claim(coupon), key, WaitMode::quick(&mut rng))
                 .until_final(&mut rng)
                 .await
         }

@@ -1,12 +1,12 @@
 //! Invalid tokens.
 
-use hyper::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::input::{Attempt, send_all};
 use crate::environment::{Environment, FaultError};
 use crate::rng::Rng;
+use stampede_client::transport::Method;
 
 const UNAUTHENTICATED: &[u16] = &[401];
 

@@ -146,7 +146,8 @@ impl Client {
         self.request(Operation::revoke(code)).send_and_wait().await
     }
 
-    /// Sends one HTTP request, once, to one of the servers (counted from 0, round). For what no other method covers.
+    /// Sends one HTTP request as it is, once, to one of the servers (counted from 0, round), and returns the response as
+    /// it is. For tests of the API and for routes that this client does not define. The token of the client is not added.
     ///
     /// # Errors
     /// [`TransportError`] when there is no response within `limit`.

@@ -13,8 +13,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap};
-use hyper::{Method, StatusCode};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+pub use hyper::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -111,6 +111,13 @@ impl<'a> HttpRequest<'a> {
     #[must_use]
     pub fn idempotency_key(self, key: &'a str) -> Self {
         Self { idempotency_key: Some(key), ..self }
+    }
+
+    /// With a further header. It replaces one of the same name.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 }
 

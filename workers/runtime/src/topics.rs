@@ -162,26 +162,13 @@ async fn create(
     args: &KafkaArgs,
     missing: &[&Topic],
 ) -> Result<(), TopicsError> {
-    let settings: Vec<[String; 2]> = missing
-        .iter()
-        .map(|topic| [topic.retention_ms.to_string(), topic.max_message_bytes.to_string()])
-        .collect();
-    // With three replicas one may be down; with fewer, requiring two in sync would stop all writes when one is down.
-    let in_sync = if args.replication >= 3 { "2" } else { "1" };
+    let settings: Vec<_> = missing.iter().map(|topic| settings_of(topic, args.replication)).collect();
     let new: Vec<NewTopic<'_>> = missing
         .iter()
         .zip(&settings)
-        .map(|(topic, [retention, max_bytes])| {
-            NewTopic::new(topic.name, args.partitions, TopicReplication::Fixed(args.replication))
-                .set("cleanup.policy", "delete")
-                .set("retention.ms", retention)
-                .set("max.message.bytes", max_bytes)
-                .set(
-                    "message.timestamp.type",
-                    if topic.log_append_time { "LogAppendTime" } else { "CreateTime" },
-                )
-                .set("min.insync.replicas", in_sync)
-                .set("unclean.leader.election.enable", "false")
+        .map(|(topic, settings)| {
+            let new = NewTopic::new(topic.name, args.partitions, TopicReplication::Fixed(args.replication));
+            settings.iter().fold(new, |new, (name, value)| new.set(name, value))
         })
         .collect();
     let options = AdminOptions::new()
@@ -199,6 +186,21 @@ async fn create(
         }
     }
     Ok(())
+}
+
+/// The settings of a new topic.
+fn settings_of(topic: &Topic, replication: i32) -> [(&'static str, String); 6] {
+    let timestamp_type = if topic.log_append_time { "LogAppendTime" } else { "CreateTime" };
+    // With three replicas one may be down; with fewer, requiring two in sync would stop all writes when one is down.
+    let in_sync = if replication >= 3 { "2" } else { "1" };
+    [
+        ("cleanup.policy", "delete".to_owned()),
+        ("retention.ms", topic.retention_ms.to_string()),
+        ("max.message.bytes", topic.max_message_bytes.to_string()),
+        ("message.timestamp.type", timestamp_type.to_owned()),
+        ("min.insync.replicas", in_sync.to_owned()),
+        ("unclean.leader.election.enable", "false".to_owned()),
+    ]
 }
 
 async fn check_timestamp_types(admin: &AdminClient<DefaultClientContext>) -> Result<(), TopicsError> {

@@ -150,49 +150,44 @@ fn class_path(context: &StackContext) -> OsString {
     context.servers.kafka_libs.join("*").into_os_string()
 }
 
+/// Properties that are the same in every stack.
+const FIXED: [(&str, &str); 21] = [
+    ("process.roles", "broker,controller"),
+    ("controller.listener.names", "CONTROLLER"),
+    (
+        "listener.security.protocol.map",
+        "PLAINTEXT:PLAINTEXT,WORKERS:PLAINTEXT,APIS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    ),
+    ("auto.create.topics.enable", "false"),
+    // Time within a partition must be assigned by the broker, not by producers.
+    ("log.message.timestamp.type", "LogAppendTime"),
+    // The default of 128 MB is a quarter of the heap; only group offsets are compacted.
+    ("log.cleaner.dedupe.buffer.size", "8388608"),
+    // With the default of 50 partitions the first consumer group waits for seconds.
+    ("offsets.topic.num.partitions", "4"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("share.coordinator.state.topic.num.partitions", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    // The defaults are 3 and 8: on two cores, more threads mostly add context switches.
+    ("num.network.threads", "1"),
+    ("num.io.threads", "2"),
+    // A killed broker can register again only after its old session has expired; the default is 9 s.
+    ("broker.session.timeout.ms", "4000"),
+    ("broker.heartbeat.interval.ms", "500"),
+    ("group.consumer.min.session.timeout.ms", "1000"),
+    ("group.consumer.min.heartbeat.interval.ms", "100"),
+    ("group.min.session.timeout.ms", "1000"),
+];
+
 /// The content of `server.properties`; the properties of the configuration override the others.
 fn properties(context: &StackContext, broker: Child, logs: &Path) -> String {
     let config = &context.config;
-    let replicas = replicas(config).to_string();
-    // As for the topics of Stampede: an acknowledged group commit survives the loss of a broker.
-    let in_sync = if config.brokers >= REPLICAS { "2" } else { "1" };
-    let session = config.group_session_timeout.as_millis().to_string();
-    let heartbeat = config.group_heartbeat.as_millis().to_string();
-    let fixed = [
-        ("process.roles", "broker,controller"),
-        ("controller.listener.names", "CONTROLLER"),
-        (
-            "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,WORKERS:PLAINTEXT,APIS:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        ),
-        ("auto.create.topics.enable", "false"),
-        // Time within a partition must be assigned by the broker, not by producers.
-        ("log.message.timestamp.type", "LogAppendTime"),
-        ("min.insync.replicas", in_sync),
-        ("offsets.topic.replication.factor", &replicas),
-        // The default of 128 MB is a quarter of the heap; only group offsets are compacted.
-        ("log.cleaner.dedupe.buffer.size", "8388608"),
-        // With the default of 50 partitions the first consumer group waits for seconds.
-        ("offsets.topic.num.partitions", "4"),
-        ("transaction.state.log.replication.factor", "1"),
-        ("transaction.state.log.min.isr", "1"),
-        ("transaction.state.log.num.partitions", "1"),
-        ("share.coordinator.state.topic.replication.factor", "1"),
-        ("share.coordinator.state.topic.min.isr", "1"),
-        ("share.coordinator.state.topic.num.partitions", "1"),
-        ("group.initial.rebalance.delay.ms", "0"),
-        // The defaults are 3 and 8: on two cores, more threads mostly add context switches.
-        ("num.network.threads", "1"),
-        ("num.io.threads", "2"),
-        // A killed broker can register again only after its old session has expired; the default is 9 s.
-        ("broker.session.timeout.ms", "4000"),
-        ("broker.heartbeat.interval.ms", "500"),
-        ("group.consumer.min.session.timeout.ms", "1000"),
-        ("group.consumer.min.heartbeat.interval.ms", "100"),
-        ("group.min.session.timeout.ms", "1000"),
-    ];
     let mut all: BTreeMap<String, String> =
-        fixed.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        FIXED.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let mut set = |key: &str, value: String| all.insert(key.to_owned(), value);
     set("node.id", (index(broker) + 1).to_string());
     let [voters, listeners, advertised] = addresses_of(context, broker);
@@ -200,8 +195,11 @@ fn properties(context: &StackContext, broker: Child, logs: &Path) -> String {
     set("listeners", listeners);
     set("advertised.listeners", advertised);
     set("log.dirs", logs.display().to_string());
-    set("group.consumer.session.timeout.ms", session);
-    set("group.consumer.heartbeat.interval.ms", heartbeat);
+    set("offsets.topic.replication.factor", replicas(config).to_string());
+    // As for the topics of Stampede: an acknowledged group commit survives the loss of a broker.
+    set("min.insync.replicas", if config.brokers >= REPLICAS { "2" } else { "1" }.to_owned());
+    set("group.consumer.session.timeout.ms", config.group_session_timeout.as_millis().to_string());
+    set("group.consumer.heartbeat.interval.ms", config.group_heartbeat.as_millis().to_string());
     all.extend(config.kafka_properties.iter().cloned());
     all.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }

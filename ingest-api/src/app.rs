@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use metrics::gauge;
 use rdkafka::error::KafkaError;
+use runtime::kafka;
 use runtime::lifecycle::Readiness;
 use runtime::postgres::{self, PostgresUrlError};
 use runtime::registry::Registry;
 use runtime::retry::TimedOut;
 use runtime::topics::{self, Topics, TopicsError};
-use runtime::{kafka, supervised};
 use schemas::{Decoder, Encoder, SchemaId, Subject};
 use sqlx::PgPool;
 use thiserror::Error;
@@ -185,8 +185,6 @@ impl App {
     fn spawn_background_tasks(self: &Arc<Self>, recorded: Recorded) -> Result<(), StartError> {
         let Submitter { producer, hub, stopping, .. } = &self.requests;
         let clients = consumer::client(kafka::reader(&self.config.kafka, "stampede-api-responses"))?;
-        let [immediate, batching] = producer.supervised();
-        let supervised_clients = vec![immediate, batching, clients.as_supervised()];
         let consumer = ResponseConsumer {
             clients,
             partitions: recorded.topics.responses,
@@ -204,7 +202,6 @@ impl App {
         drop(tokio::spawn(Arc::clone(hub).look_up_pending(pool, stopping.clone())));
         drop(tokio::spawn(Arc::clone(&self.loads).sweep()));
         drop(tokio::spawn(Arc::clone(self).check_readiness()));
-        drop(tokio::spawn(supervised::supervise(self.config.kafka.clone(), supervised_clients)));
         self.readiness.set(SERVING, Ok(()));
         Ok(())
     }

@@ -11,7 +11,7 @@ use runtime::lifecycle::{Readiness, shutdown_on_signal};
 use runtime::registry::Registry;
 use runtime::retry::TimedOut;
 use runtime::topics::Topics;
-use runtime::{group, kafka, postgres, probes, redis, supervised, topics};
+use runtime::{group, kafka, postgres, probes, redis, topics};
 use schemas::Subject;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -134,7 +134,7 @@ async fn serve(
     }
     let member = worker.join_group(args).await?;
     let statuses = StatusRegistry::new(readiness);
-    worker.start_background(args, &member, &statuses, &mut background);
+    worker.start_background(&member, &statuses, &mut background);
     let stock = Arc::clone(&worker.stock);
     let Member { thread, assignments, assigned } = member;
     let setup = Arc::new(worker.into_setup(args, &thread, assigned));
@@ -242,17 +242,13 @@ impl Worker {
         Ok(Member { thread, assignments, assigned })
     }
 
-    /// Starts supervision of the Kafka clients, the lag report, and the check of the topic's identity.
+    /// Starts the lag report, and the check of the topic's identity.
     fn start_background(
         &self,
-        args: &RunArgs,
         member: &Member,
         statuses: &Arc<StatusRegistry>,
         background: &mut JoinSet<()>,
     ) {
-        let clients = member.thread.watched.iter().cloned();
-        let clients = clients.chain([self.inspector.watched()]).chain(self.publisher.watched()).collect();
-        background.spawn(supervised::supervise(args.kafka.clone(), clients));
         let statuses = Arc::clone(statuses);
         let running = move || statuses.running();
         background.spawn(lag::report(Arc::clone(&self.inspector), self.topics.requests, running));

@@ -50,7 +50,7 @@ impl ConsumerContext for DebugLog {}
 /// Consumes responses.
 pub(crate) type Client = BaseConsumer<DebugLog>;
 
-/// The client of the thread.
+/// The client of the thread. Must be called within a Tokio runtime.
 ///
 /// # Errors
 /// librdkafka rejects the configuration.
@@ -96,10 +96,8 @@ impl ResponseConsumer {
                 Err(error) => error,
             };
             self.readiness.set(PART, Err(format!("coupon.responses cannot be consumed: {why}")));
+            // Another attempt, with the same client unless supervision has replaced it.
             thread::sleep(RETRY_PAUSE);
-            if let Err(error) = self.clients.replace() {
-                tracing::error!(%error, "consumer of responses cannot be recreated");
-            }
         }
     }
 
@@ -113,7 +111,7 @@ impl ResponseConsumer {
         client.assign(&ends)
     }
 
-    /// Consumes until the process stops (`Break(None)`), the client fails (`Break(Some)`) or was replaced (`Continue`).
+    /// Consumes until the process stops (`Break(None)`), the position is lost (`Break(Some)`) or was replaced (`Continue`).
     fn consume(&self, client: &Arc<Client>, handle: &Handle) -> ControlFlow<Option<KafkaError>> {
         let consumed = counter!(names::RESPONSES);
         let mut expected = vec![-1; usize::try_from(self.partitions).unwrap_or(0)];
@@ -196,7 +194,7 @@ fn skipped(expected: &mut [i64], message: &BorrowedMessage<'_>) -> bool {
     skipped
 }
 
-/// Whether the client cannot continue from its position.
+/// Whether the client cannot continue from its position, and needs a new one.
 fn is_permanent(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
         AutoOffsetReset, OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,

@@ -16,7 +16,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use runtime::supervised::{Supervised, SupervisedClient};
+use runtime::supervised::Supervised;
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 use schemas::{CouponRequest, EncodeError, Encoder};
 use thiserror::Error;
@@ -148,7 +148,7 @@ impl Acknowledgement {
 
 impl RequestProducer {
     /// Producers with this configuration and at most `bound` records in flight together. They connect and reconnect by
-    /// themselves.
+    /// themselves. Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// librdkafka rejects the configuration.
@@ -179,11 +179,6 @@ impl RequestProducer {
     /// Wakes the handlers of acknowledged records; must be run.
     pub(crate) fn wake_batcher(&self) -> Arc<WakeBatcher<KafkaAck>> {
         Arc::clone(&self.handler.wake_batcher)
-    }
-
-    /// The producers, for supervision.
-    pub(crate) fn supervised(&self) -> [Arc<dyn SupervisedClient>; 2] {
-        [self.immediate.as_supervised(), self.batching.as_supervised()]
     }
 
     /// Sends a request that has its place among the pending requests. On failure, now or later, the place is released
@@ -295,8 +290,8 @@ mod tests {
         RequestProducer::new(&config, bound, Encoder::new(SchemaId(1)), pending).expect("a configuration")
     }
 
-    #[test]
-    fn both_producers_together_have_at_most_the_bound_in_flight() {
+    #[tokio::test]
+    async fn both_producers_together_have_at_most_the_bound_in_flight() {
         let producer = producer(10);
         let record = CouponRequest::default();
         let sent: Vec<_> = (0..10).map(|_| producer.send_internal(&record, 0)).collect();

@@ -8,7 +8,7 @@
 //! 1. [`config`]: the shared command-line arguments, each with its environment variable.
 //! 2. [`telemetry`], [`lifecycle`], [`probes`]: logs and metrics, signals and readiness, the probe port.
 //! 3. [`postgres`], [`redis`], [`kafka`]: client settings, with the reason for each. [`supervised`]: replaces Kafka
-//!    clients that cannot reconnect.
+//!    clients that no longer work.
 //! 4. [`topics`], [`registry`]: topics and schemas, which must exist before the first record. [`group`]: the session
 //!    timeout of the consumer group.
 //! 5. [`retry`]: bounded waiting for a server. [`crash_points`]: fault injection for tests. `nodelay`: sets `TCP_NODELAY`

@@ -1,30 +1,31 @@
-//! Kafka clients that are recreated when they cannot reconnect.
+//! Kafka clients that are recreated when they no longer work. This is the only way in which a client is replaced.
 //!
-//! The first metadata response of a cluster whose brokers were all frozen lists no brokers. librdkafka then drops every
-//! broker it had, the bootstrap servers included, and may lose its own request to bootstrap again
-//! (confluentinc/librdkafka#5301, not fixed in 2.12): such a client never connects again, and reports nothing.
+//! librdkafka recovers from most errors by itself. From two it never does, and it reports only one of them:
+//! - A fatal error, for example a consumer group without room for another member, or a fenced producer.
+//! - The first metadata response of a cluster whose brokers were all frozen lists no brokers. librdkafka then drops every
+//!   broker it had, the bootstrap servers included, and may lose its own request to bootstrap again
+//!   (confluentinc/librdkafka#5301, not fixed in 2.12): such a client never connects again.
 //!
-//! Guarantee: a client that fails [`MAX_MISSES`] probes in a row while a newly created probe client succeeds is replaced.
-//! While the probe client fails too, Kafka itself is unreachable and no client is replaced.
+//! Guarantee: a client that fails [`MAX_MISSES`] probes in a row, while each time a new client with the same settings
+//! passes, is replaced. While new clients fail too, Kafka itself is unreachable and no client is replaced.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
 use schemas::topics::REQUESTS;
-
-use crate::config::KafkaArgs;
-use crate::kafka;
 
 /// Time between two probes of a client.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// Time limit of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Consecutive failed probes after which a client is recreated.
+/// Consecutive failed probes after which a client is replaced.
 const MAX_MISSES: u32 = 2;
 
 /// Counter of recreated clients, by `client`.
@@ -35,49 +36,44 @@ pub trait Client: Send + Sync + 'static {
     /// Sends a broker a small request. Blocks.
     ///
     /// # Errors
-    /// When no broker responds within `timeout`.
-    fn probe(&self, timeout: Duration) -> KafkaResult<()>;
+    /// When the client has failed permanently, or no broker responds in time.
+    fn probe(&self) -> KafkaResult<()>;
 }
 
 impl<C: ConsumerContext + 'static> Client for BaseConsumer<C> {
-    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
-        self.fetch_metadata(Some(REQUESTS), timeout).map(drop)
+    fn probe(&self) -> KafkaResult<()> {
+        probe(self.client())
     }
 }
 
 impl<C: ProducerContext + 'static> Client for ThreadedProducer<C> {
-    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
-        self.client().fetch_metadata(Some(REQUESTS), timeout).map(drop)
+    fn probe(&self) -> KafkaResult<()> {
+        probe(self.client())
     }
 }
 
-/// A client that [`supervise`] probes and recreates.
-pub trait SupervisedClient: Send + Sync {
-    /// Name in logs and metrics.
-    fn name(&self) -> &'static str;
-
-    /// As [`Client::probe`].
-    ///
-    /// # Errors
-    /// As [`Client::probe`].
-    fn probe(&self, timeout: Duration) -> KafkaResult<()>;
-
-    /// Replaces the client with a new one. Unfinished work of the previous client fails, or is done twice.
-    ///
-    /// # Errors
-    /// When librdkafka rejects the settings.
-    fn recreate(&self) -> KafkaResult<()>;
+fn probe<C: ClientContext>(client: &rdkafka::client::Client<C>) -> KafkaResult<()> {
+    if let Some((code, _)) = client.fatal_error() {
+        return Err(KafkaError::Global(code));
+    }
+    let metadata = client.fetch_metadata(Some(REQUESTS), PROBE_TIMEOUT)?;
+    if metadata.brokers().is_empty() {
+        return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::AllBrokersDown));
+    }
+    Ok(())
 }
 
-/// A client together with the function that creates a replacement.
+/// A client that is replaced when it no longer works.
 pub struct Supervised<C> {
     name: &'static str,
     current: ArcSwap<C>,
     create: Box<dyn Fn() -> KafkaResult<C> + Send + Sync>,
 }
 
-impl<C> Supervised<C> {
-    /// Creates the first client.
+impl<C: Client> Supervised<C> {
+    /// Creates the first client, and supervises it and its replacements until the last `Arc` is dropped. Must be called
+    /// within a Tokio runtime. `name` is the name in logs and metrics. What a replaced client had not finished fails, or
+    /// is done twice.
     ///
     /// # Errors
     /// When librdkafka rejects the settings.
@@ -86,7 +82,9 @@ impl<C> Supervised<C> {
         create: impl Fn() -> KafkaResult<C> + Send + Sync + 'static,
     ) -> KafkaResult<Arc<Self>> {
         let current = ArcSwap::from_pointee(create()?);
-        Ok(Arc::new(Self { name, current, create: Box::new(create) }))
+        let supervised = Arc::new(Self { name, current, create: Box::new(create) });
+        drop(tokio::spawn(Self::supervise(Arc::downgrade(&supervised))));
+        Ok(supervised)
     }
 
     /// The current client, for one call.
@@ -94,7 +92,8 @@ impl<C> Supervised<C> {
         self.current.load()
     }
 
-    /// The current client, to be kept for as long as [`Self::is_current`] holds.
+    /// The current client, to be kept for as long as [`Self::is_current`] holds. A replaced client is closed when its
+    /// last `Arc` is dropped.
     #[must_use]
     pub fn current_owned(&self) -> Arc<C> {
         self.current.load_full()
@@ -106,13 +105,39 @@ impl<C> Supervised<C> {
         Arc::ptr_eq(&self.current.load(), client)
     }
 
-    /// Replaces the current client, which is closed when its last `Arc` is dropped.
-    ///
-    /// # Errors
-    /// When librdkafka rejects the settings.
-    pub fn replace(&self) -> KafkaResult<()> {
-        self.current.store(Arc::new((self.create)()?));
-        Ok(())
+    async fn supervise(supervised: Weak<Self>) {
+        let mut misses = 0;
+        loop {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+            let Some(supervised) = supervised.upgrade() else { return };
+            let name = supervised.name;
+            match tokio::task::spawn_blocking(move || supervised.check(misses)).await {
+                Ok(counted) => misses = counted,
+                Err(error) => {
+                    return tracing::error!(client = name, %error, "supervision of the Kafka client has ended");
+                }
+            }
+        }
+    }
+
+    /// One probe, after this many consecutive failed ones. Returns their new number. Blocks.
+    fn check(&self, misses: u32) -> u32 {
+        let Err(reason) = self.current_owned().probe() else { return 0 };
+        let name = self.name;
+        let replacement = match (self.create)().and_then(|client| client.probe().map(|()| client)) {
+            Ok(replacement) => replacement,
+            Err(error) => {
+                tracing::info!(client = name, %error, "Kafka client not recreated: a new client fails, too");
+                return 0;
+            }
+        };
+        if misses + 1 < MAX_MISSES {
+            return misses + 1; // One failed probe may be a coincidence.
+        }
+        self.current.store(Arc::new(replacement));
+        metrics::counter!(CLIENTS_RECREATED, "client" => name).increment(1);
+        tracing::warn!(client = name, %reason, "Kafka client recreated: it failed permanently, a new client works");
+        0
     }
 }
 
@@ -126,135 +151,55 @@ impl<C: ProducerContext + Clone + 'static> Supervised<ThreadedProducer<C>> {
     }
 }
 
-impl<C: Client> Supervised<C> {
-    /// This client as a trait object, to be passed to [`supervise`].
-    #[must_use]
-    pub fn as_supervised(self: &Arc<Self>) -> Arc<dyn SupervisedClient> {
-        Arc::<Self>::clone(self)
-    }
-}
-
-impl<C: Client> SupervisedClient for Supervised<C> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
-        self.current_owned().probe(timeout)
-    }
-
-    fn recreate(&self) -> KafkaResult<()> {
-        self.replace()
-    }
-}
-
-/// Probes all clients periodically, and recreates those that cannot reconnect. Returns only after a panic.
-pub async fn supervise(args: KafkaArgs, clients: Vec<Arc<dyn SupervisedClient>>) {
-    let mut watched: Vec<Watch> = clients.into_iter().map(|client| Watch { client, misses: 0 }).collect();
-    loop {
-        tokio::time::sleep(PROBE_INTERVAL).await;
-        let config = kafka::client(&args, "stampede-probe");
-        let round = tokio::task::spawn_blocking(move || {
-            probe_all(&mut watched, || new_client_connects(&config));
-            watched
-        });
-        match round.await {
-            Ok(probed) => watched = probed,
-            Err(error) => return tracing::error!(%error, "supervision of the Kafka clients has ended"),
-        }
-    }
-}
-
-/// A client, and its consecutive failed probes in rounds in which Kafka was reachable.
-struct Watch {
-    client: Arc<dyn SupervisedClient>,
-    misses: u32,
-}
-
-/// One round of probes. Blocks.
-fn probe_all(watched: &mut [Watch], new_client_connects: impl Fn() -> bool) {
-    for Watch { client, misses } in &mut *watched {
-        *misses = if client.probe(PROBE_TIMEOUT).is_ok() { 0 } else { *misses + 1 };
-    }
-    let any_missed = watched.iter().any(|watch| watch.misses > 0);
-    if any_missed && !new_client_connects() {
-        // Kafka itself is unreachable: a replacement could not connect either.
-        watched.iter_mut().for_each(|watch| watch.misses = 0);
-    }
-    for Watch { client, misses } in watched.iter_mut().filter(|watch| watch.misses >= MAX_MISSES) {
-        *misses = 0;
-        let name = client.name();
-        match client.recreate() {
-            Ok(()) => {
-                metrics::counter!(CLIENTS_RECREATED, "client" => name).increment(1);
-                tracing::warn!(
-                    client = name,
-                    "Kafka client recreated: it did not reconnect, a new client did"
-                );
-            }
-            Err(error) => {
-                tracing::error!(client = name, %error, "Kafka client does not reconnect and cannot be recreated");
-            }
-        }
-    }
-}
-
-fn new_client_connects(config: &ClientConfig) -> bool {
-    let brokers = config
-        .create::<BaseConsumer>()
-        .and_then(|client| Ok(client.fetch_metadata(Some(REQUESTS), PROBE_TIMEOUT)?.brokers().len()));
-    brokers.is_ok_and(|brokers| brokers > 0)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use rdkafka::error::KafkaError;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use super::*;
 
-    /// Reaches Kafka unless it is the first one created.
-    struct Numbered(u32);
+    /// Reaches Kafka while it is up, unless it is the first one created.
+    struct Numbered(u32, Arc<AtomicBool>);
 
     impl Client for Numbered {
-        fn probe(&self, _: Duration) -> KafkaResult<()> {
-            if self.0 == 0 { Err(KafkaError::Canceled) } else { Ok(()) }
+        fn probe(&self) -> KafkaResult<()> {
+            let works = self.0 > 0 && self.1.load(Ordering::Relaxed);
+            if works { Ok(()) } else { Err(KafkaError::Canceled) }
         }
     }
 
-    fn disconnected() -> (Arc<Supervised<Numbered>>, [Watch; 1]) {
-        let created = AtomicU32::new(0);
-        let client = Supervised::new("test", move || Ok(Numbered(created.fetch_add(1, Ordering::Relaxed))));
-        let client = client.expect("creation does not fail");
-        let watch = Watch { client: client.as_supervised(), misses: 0 };
-        (client, [watch])
+    fn supervised(kafka_is_up: &Arc<AtomicBool>) -> Arc<Supervised<Numbered>> {
+        let (created, kafka_is_up) = (AtomicU32::new(0), Arc::clone(kafka_is_up));
+        let create = move || Ok(Numbered(created.fetch_add(1, Ordering::Relaxed), Arc::clone(&kafka_is_up)));
+        Supervised::new("test", create).expect("creation does not fail")
     }
 
-    #[test]
-    fn a_client_is_recreated_when_it_does_not_reconnect_and_a_new_client_connects() {
-        let (client, mut watched) = disconnected();
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_recreated_when_it_fails_its_probes_and_a_new_client_passes() {
+        let client = supervised(&Arc::new(AtomicBool::new(true)));
         let first = client.current_owned();
-        probe_all(&mut watched, || true);
+        tokio::time::sleep(PROBE_INTERVAL * 3 / 2).await;
         assert!(client.is_current(&first), "one failed probe may be a coincidence");
-        probe_all(&mut watched, || true);
+        tokio::time::sleep(PROBE_INTERVAL * 2).await;
         assert!(!client.is_current(&first));
         let second = client.current_owned();
-        for _ in 0..5 {
-            probe_all(&mut watched, || true);
-        }
-        assert!(client.is_current(&second), "a connected client is kept");
+        tokio::time::sleep(PROBE_INTERVAL * 9).await;
+        assert!(client.is_current(&second), "a client that works is kept");
+        let weak = Arc::downgrade(&client);
+        drop(client);
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        assert!(weak.upgrade().is_none(), "supervision keeps no client alive");
     }
 
-    #[test]
-    fn no_client_is_recreated_while_kafka_is_unreachable() {
-        let (client, mut watched) = disconnected();
+    #[tokio::test]
+    async fn no_client_is_recreated_while_kafka_is_unreachable() {
+        let kafka_is_up = Arc::new(AtomicBool::new(false));
+        let client = supervised(&kafka_is_up);
         let first = client.current_owned();
-        for _ in 0..5 {
-            probe_all(&mut watched, || false);
-        }
-        assert!(client.is_current(&first));
-        probe_all(&mut watched, || true);
+        let misses = (0..5).fold(0, |misses, _| client.check(misses));
+        kafka_is_up.store(true, Ordering::Relaxed);
+        let misses = client.check(misses);
         assert!(client.is_current(&first), "failed probes during an outage do not count");
+        client.check(misses);
+        assert!(!client.is_current(&first));
     }
 }

@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
-use runtime::supervised::{Supervised, SupervisedClient};
+use runtime::supervised::Supervised;
 use schemas::topics::REQUESTS;
 
 use crate::codec::decode::RawRecord;
@@ -68,12 +68,6 @@ impl Inspector {
         config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "65536");
         let client = Supervised::new("inspector", move || config.create())?;
         Ok(Self { client, in_use: Mutex::default(), waiting: Mutex::default() })
-    }
-
-    /// The client, for supervision.
-    #[must_use]
-    pub fn watched(&self) -> Arc<dyn SupervisedClient> {
-        self.client.as_supervised()
     }
 
     /// The offsets that the next records of partitions will get; partitions without a leader are missing. Blocks.

@@ -23,7 +23,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use runtime::registry::Registry;
-use runtime::supervised::{Supervised, SupervisedClient};
+use runtime::supervised::Supervised;
 use runtime::topics::Topics;
 use schemas::{
     CouponRequest, CouponResponse, Encoder, Subject, kinds, partition_for, response_partition, topics,
@@ -247,12 +247,6 @@ impl KafkaPublisher {
             .payload(value.as_slice());
         send(&self.without_linger, record).await;
         tracker.all_delivered().await
-    }
-
-    /// The producers, for supervision.
-    #[must_use]
-    pub fn watched(&self) -> [Arc<dyn SupervisedClient>; 2] {
-        [self.without_linger.as_supervised(), self.with_linger.as_supervised()]
     }
 }
 

@@ -31,12 +31,22 @@ pub(crate) struct Harness {
 
 /// Starts a stack with this package's own program, as built by Cargo for this test.
 pub(crate) async fn start(workers: usize, worker_env: Vec<(String, String)>) -> Harness {
+    start_with(workers, worker_env, Vec::new()).await
+}
+
+/// The same, with settings of the broker.
+pub(crate) async fn start_with(
+    workers: usize,
+    worker_env: Vec<(String, String)>,
+    kafka_properties: Vec<(String, String)>,
+) -> Harness {
     let worker = env!("CARGO_BIN_EXE_workers").into();
     let programs = Programs { workers: worker, ingest_api: "/nonexistent".into() };
     let config = StackConfig {
         programs: Some(programs),
         workers,
         worker_env,
+        kafka_properties,
         group_session_timeout: Duration::from_secs(2),
         group_heartbeat: Duration::from_millis(100),
         ..StackConfig::servers_only()

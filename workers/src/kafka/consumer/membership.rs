@@ -1,9 +1,14 @@
 //! The member of the consumer group. Its partitions are paused when they are assigned, so it never fetches a record. The
 //! offsets that it commits serve monitoring and autoscaling, and carry the write number that they belong to.
+//!
+//! A client that no longer works is replaced, and the process joins again as another member: it never sets
+//! `group.instance.id`, so it cannot fence off a member that has replaced it. All partitions of the previous member are
+//! lost, as after an expired session: their owners end before the new member is assigned any, and whatever they still
+//! write is subject to the fence in Postgres.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coupon_core::ids::{Offset, Partition, WriteNo};
@@ -12,11 +17,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr as Code;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use runtime::supervised::{Client as _, SupervisedClient};
+use runtime::supervised::Supervised;
 use schemas::topics::REQUESTS;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Assigned, Command};
+use super::Assigned;
 use crate::kafka::client_log;
 use crate::kafka::offsets::metadata_of;
 use crate::ports::Assignment;
@@ -25,6 +30,7 @@ use crate::ports::Assignment;
 const STANDBY_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) struct Membership {
+    clients: Arc<Supervised<BaseConsumer<Context>>>,
     consumer: Arc<BaseConsumer<Context>>,
     /// When the member joined, until its first assignment or standby is reported.
     joining_since: Option<Instant>,
@@ -33,6 +39,22 @@ pub(super) struct Membership {
 struct Context {
     assignments: UnboundedSender<Assignment>,
     assigned: Arc<Assigned>,
+    /// Whether the client was replaced: its changes no longer concern this process.
+    is_replaced: AtomicBool,
+}
+
+impl Context {
+    /// Publishes a change of the assignment.
+    fn publish(&self, change: Assignment) {
+        if self.is_replaced.load(Ordering::Relaxed) {
+            return;
+        }
+        match &change {
+            Assignment::Assigned(partitions) => self.assigned.add(partitions),
+            Assignment::Revoked(partitions) => self.assigned.remove(partitions),
+        }
+        drop(self.assignments.send(change));
+    }
 }
 
 impl ClientContext for Context {
@@ -54,14 +76,12 @@ impl ConsumerContext for Context {
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let result = if error == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let result = assign_paused(consumer, list, cooperative);
-            self.assigned.add(&partitions);
             tracing::info!(?partitions, "assigned by the group");
-            drop(self.assignments.send(Assignment::Assigned(partitions)));
+            self.publish(Assignment::Assigned(partitions));
             result
         } else {
-            self.assigned.remove(&partitions);
             tracing::info!(?partitions, lost = consumer.assignment_lost(), "revoked by the group");
-            drop(self.assignments.send(Assignment::Revoked(partitions)));
+            self.publish(Assignment::Revoked(partitions));
             if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
         };
         if let Err(error) = result {
@@ -91,45 +111,42 @@ fn assign_paused(
     consumer.pause(list)
 }
 
-/// The client of the membership, for supervision.
-struct Member {
-    consumer: Weak<BaseConsumer<Context>>,
-    commands: Sender<Command>,
-}
-
-impl SupervisedClient for Member {
-    fn name(&self) -> &'static str {
-        "membership"
-    }
-
-    fn probe(&self, timeout: Duration) -> KafkaResult<()> {
-        self.consumer.upgrade().map_or(Ok(()), |consumer| consumer.probe(timeout))
-    }
-
-    /// Hands every partition over and ends the process; its supervisor starts another.
-    fn recreate(&self) -> KafkaResult<()> {
-        self.commands.send(Command::Shutdown).map_err(|_| KafkaError::Canceled)
-    }
-}
-
 impl Membership {
     pub(super) fn join(
-        config: &ClientConfig,
+        config: ClientConfig,
         assignments: UnboundedSender<Assignment>,
         assigned: Arc<Assigned>,
     ) -> KafkaResult<Self> {
-        let consumer = BaseConsumer::from_config_and_context(config, Context { assignments, assigned })?;
+        let clients = Supervised::new("membership", move || {
+            let (assignments, assigned) = (assignments.clone(), Arc::clone(&assigned));
+            let context = Context { assignments, assigned, is_replaced: AtomicBool::new(false) };
+            BaseConsumer::from_config_and_context(&config, context)
+        })?;
+        let consumer = clients.current_owned();
         consumer.subscribe(&[REQUESTS])?;
-        Ok(Self { consumer: Arc::new(consumer), joining_since: Some(Instant::now()) })
+        Ok(Self { clients, consumer, joining_since: Some(Instant::now()) })
     }
 
-    /// The client, for supervision. It cannot be recreated below its owners: `commands` receives a shutdown instead.
-    pub(super) fn watched(&self, commands: Sender<Command>) -> Arc<dyn SupervisedClient> {
-        Arc::new(Member { consumer: Arc::downgrade(&self.consumer), commands })
+    /// Joins again with the client that replaced the previous one. Only here does a new client subscribe: supervision also
+    /// creates clients that it does not keep.
+    fn switch_to_current_client(&mut self) {
+        if self.clients.is_current(&self.consumer) {
+            return;
+        }
+        let previous = std::mem::replace(&mut self.consumer, self.clients.current_owned());
+        let context = previous.context();
+        context.publish(Assignment::Revoked(context.assigned.all()));
+        context.is_replaced.store(true, Ordering::Relaxed);
+        // Closing a client that no longer works may take as long as its requests take to time out.
+        drop(std::thread::Builder::new().name("leave group".to_owned()).spawn(move || drop(previous)));
+        if let Err(error) = self.consumer.subscribe(&[REQUESTS]) {
+            tracing::error!(%error, "cannot join the group again");
+        }
     }
 
     /// Lets the client process rebalances and responses to commits.
     pub(super) fn serve(&mut self, wait: Duration) {
+        self.switch_to_current_client();
         while let Some(event) = self.consumer.poll(wait) {
             match event {
                 Ok(_) => {} // Fetched before the pause took effect: the reader fetches it again.

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use coupon_core::ids::{Offset, Partition, WriteNo};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
-use runtime::supervised::SupervisedClient;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::codec::decode::RecordDecoder;
@@ -56,6 +55,10 @@ impl Assigned {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition.0)
     }
 
+    fn all(&self) -> Vec<Partition> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().map(Partition).collect()
+    }
+
     fn add(&self, partitions: &[Partition]) {
         let mut assigned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
@@ -89,21 +92,18 @@ pub struct Settings {
 pub struct ConsumerThread {
     /// Its command channel.
     pub commands: Sender<Command>,
-    /// Both clients, for supervision.
-    pub watched: [Arc<dyn SupervisedClient>; 2],
     thread: std::thread::JoinHandle<()>,
 }
 
 impl ConsumerThread {
-    /// Creates both clients, joins the group and starts.
+    /// Creates both clients, joins the group and starts. Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// Settings that librdkafka rejects, or a thread that cannot be created.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let (commands, receiver) = std::sync::mpsc::channel();
         let reader = Reader::new(&settings.reader, settings.decoder)?;
-        let membership = Membership::join(&settings.membership, settings.assignments, settings.assigned)?;
-        let watched = [reader.watched(), membership.watched(commands.clone())];
+        let membership = Membership::join(settings.membership, settings.assignments, settings.assigned)?;
         let consumer = Consumer {
             membership,
             reader,
@@ -112,7 +112,7 @@ impl ConsumerThread {
             committed_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("consumer".to_owned()).spawn(|| consumer.run())?;
-        Ok(Self { commands, watched, thread })
+        Ok(Self { commands, thread })
     }
 
     /// Leaves the group and ends the thread. Blocks until both are done.
@@ -121,12 +121,6 @@ impl ConsumerThread {
         if self.thread.join().is_err() {
             tracing::error!("consumer thread panicked");
         }
-    }
-
-    /// Whether the thread has ended by itself, which is a bug.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
     }
 }
 

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientContext, Offset as KafkaOffset, Timestamp, TopicPartitionList};
-use runtime::supervised::{Supervised, SupervisedClient};
+use runtime::supervised::Supervised;
 use schemas::topics::{HEADER_REQUEST_ID, HEADER_USER_ID, REQUESTS};
 
 use crate::codec::decode::{RawRecord, RecordDecoder, RequestHeaders};
@@ -78,11 +78,6 @@ impl Reader {
         let clients =
             Supervised::new("reader", move || BaseConsumer::from_config_and_context(&config, Context))?;
         Ok(Self { consumer: clients.current_owned(), clients, decoder, partitions: BTreeMap::new() })
-    }
-
-    /// The client, for supervision.
-    pub(super) fn watched(&self) -> Arc<dyn SupervisedClient> {
-        self.clients.as_supervised()
     }
 
     /// Continues with the client that replaced the previous one, from the same offsets.

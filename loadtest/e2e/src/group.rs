@@ -1,11 +1,12 @@
 //! The runner of tests that share a stack.
 //!
 //! It starts one stack, runs the tests side by side, waits until the last one has ended, and then checks the stack once
-//! against everything that all clients sent and received. The check is reported as a test of its own; a filter that
-//! selects any test also selects the check.
+//! against everything that all clients sent and received. The check is reported as a test of its own; a filter that selects
+//! any test also selects the check.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use tokio::sync::OnceCell;
 
 use crate::Environment;
 use crate::environment::expect_clean;
+use crate::request::REPEATED;
 use crate::stacks::{self, StackKind};
 use crate::wait::TIMEOUT;
 
@@ -148,7 +150,11 @@ impl Group {
             let mut report = check(&config, Some(&self.history)).await.unwrap();
             watch.end(&mut report).await;
             expect_clean(&report);
-            eprintln!("checked together: {} requests of clients\n{report}", self.history.len());
+            let (requests, repeated) = (self.history.len(), REPEATED.load(Ordering::Relaxed));
+            eprintln!(
+                "checked together: {requests} requests of clients, {repeated} repeated after a 503\n{report}"
+            );
+            assert!(repeated * 100 <= requests, "a healthy stack rejects less than 1 % of the requests");
         });
     }
 

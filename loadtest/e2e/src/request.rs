@@ -1,5 +1,6 @@
 //! One request of a client, sent once, with its response recorded in the history.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use checker::{ApiResponse, RequestHandle};
@@ -19,6 +20,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 /// Longer than the API takes to respond, whatever happens to it.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request was repeated after a 503: a healthy stack rejects next to none.
+pub(crate) static REPEATED: AtomicUsize = AtomicUsize::new(0);
 /// Rolls redemptions back, with the role `service`.
 pub const SHOP: &str = "shop";
 /// Revokes codes, with the role `admin`.
@@ -161,6 +164,7 @@ impl Environment {
                 return reply;
             }
             assert!(Instant::now() < deadline, "{path}: {}", reply.body);
+            REPEATED.fetch_add(1, Ordering::Relaxed);
             sleep(RETRY_AFTER).await;
         }
     }
@@ -212,6 +216,7 @@ impl Environment {
                 return reply;
             }
             assert!(Instant::now() < deadline, "{request:?}: {}", reply.body);
+            REPEATED.fetch_add(1, Ordering::Relaxed);
             sleep(RETRY_AFTER).await;
         }
     }

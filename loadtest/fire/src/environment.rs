@@ -137,7 +137,7 @@ impl Environment {
     /// Makes everything run: nothing is frozen, and no link has a fault.
     ///
     /// # Errors
-    /// When something does not come up.
+    /// When a server or a program does not start.
     pub async fn heal(&self) -> Result<(), StackError> {
         let children = self.stack.children();
         for child in &children {

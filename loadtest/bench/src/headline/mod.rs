@@ -36,7 +36,7 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(600);
 const BETWEEN_UPDATES: Duration = Duration::from_millis(200);
 const INTERRUPTED: u8 = 130;
 
-/// Many more attempts than codes, through HTTP, unattended: every code must be given once, every attempt received.
+/// Sends many more claims than there are codes, through HTTP: every code must be given once, every claim must get a response.
 ///
 /// Builds the programs, starts the whole stack with empty data, and lets each user try once. Prints time, memory of each
 /// process, and what the checker found. The exit code is 0 only if all is as it must be.
@@ -133,7 +133,7 @@ pub struct Headline {
 }
 
 impl Headline {
-    /// Every code given once, every attempt received, everything accepted decided.
+    /// Every code given once, a response to every attempt, everything accepted decided.
     fn is_as_it_must_be(&self) -> bool {
         self.accepted + self.gated == self.attempts
             && self.unanswered == 0
@@ -290,7 +290,7 @@ async fn watched(rush: &Arc<Rush>, connections: u64, console: &Console) -> Resul
 fn show(of: &Headline) -> String {
     let peaks: Vec<String> = of.peak_mib.iter().map(|(name, mib)| format!("{name} {mib} MiB")).collect();
     let verdict =
-        if of.all_well { "every code given once, every attempt received" } else { "NOT as it must be" };
+        if of.all_well { "every code given once, a response to every attempt" } else { "NOT as it must be" };
     format!(
         "{} attempts at {} codes in {:.1} s ({:.0} a second), all published after {:.1} s: {verdict}\n\
          accepted {}, by the sold-out gate {}, unanswered {}, repeated {}, lost {}\n\

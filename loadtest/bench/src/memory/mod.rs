@@ -27,7 +27,7 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(1_800);
 const KIB_PER_MIB: u64 = 1024;
 const INTERRUPTED: u8 = 130;
 
-/// Whether a worker's memory stays bounded, whatever its coupons hold and whatever waits for it.
+/// Measures whether a worker's memory stays bounded, with millions of codes in stock and a full topic before it starts.
 ///
 /// Loads a coupon with codes, fills the topic with claims of it while no worker runs, and lets one worker work it off.
 /// Prints how long it takes to start and the most memory it has had. The exit code is 0 only if that stays below

@@ -108,31 +108,14 @@ impl Fixture {
     pub(crate) fn batch(&self) -> Batch {
         let mut position = self.row.position;
         position.time = NOW;
-        Batch {
-            fence: Fence {
-                partition: PARTITION,
-                epoch: self.row.epoch,
-                nonce: self.row.nonce,
-                write_no: self.row.write_no.next(),
-                attempt: Attempt(7),
-            },
-            position,
-            watermark: self.row.emitted_seq,
-            emit_seq: None,
-            decisions: Vec::new(),
-            duplicates: Vec::new(),
-            stock: Vec::new(),
-            claims: Vec::new(),
-            rolled_back: Vec::new(),
-            code_flags: Vec::new(),
-            ahead_taken: Vec::new(),
-            ahead_freed: Vec::new(),
-            returned_added: Vec::new(),
-            returned_taken: Vec::new(),
-            loads: Vec::new(),
-            dead_letters: Vec::new(),
-            events: Vec::new(),
-        }
+        let fence = Fence {
+            partition: PARTITION,
+            epoch: self.row.epoch,
+            nonce: self.row.nonce,
+            write_no: self.row.write_no.next(),
+            attempt: Attempt(7),
+        };
+        Batch::new(fence, position, self.row.emitted_seq)
     }
 
     /// The next write with these decisions, and the matching stock change and outbox entry.

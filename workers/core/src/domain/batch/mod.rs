@@ -58,6 +58,30 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch that changes nothing but position and watermark.
+    #[must_use]
+    pub const fn new(fence: Fence, position: Position, watermark: EmitSeq) -> Self {
+        Self {
+            fence,
+            position,
+            watermark,
+            emit_seq: None,
+            decisions: Vec::new(),
+            duplicates: Vec::new(),
+            stock: Vec::new(),
+            claims: Vec::new(),
+            rolled_back: Vec::new(),
+            code_flags: Vec::new(),
+            ahead_taken: Vec::new(),
+            ahead_freed: Vec::new(),
+            returned_added: Vec::new(),
+            returned_taken: Vec::new(),
+            loads: Vec::new(),
+            dead_letters: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
     /// Whether this batch publishes anything.
     #[must_use]
     pub fn publishes(&self) -> bool {

@@ -111,24 +111,10 @@ impl Owner {
             write_no: self.head.write_no.next(),
             attempt: self.ids.attempt(),
         };
+        let watermark = if early { self.outbox.sent() } else { self.outbox.watermark() };
         let batch = Batch {
-            fence,
-            position: self.head.position,
-            watermark: if early { self.outbox.sent() } else { self.outbox.watermark() },
-            emit_seq: None,
             decisions: Vec::with_capacity(records),
-            duplicates: Vec::new(),
-            stock: Vec::new(),
-            claims: Vec::new(),
-            rolled_back: Vec::new(),
-            code_flags: Vec::new(),
-            ahead_taken: Vec::new(),
-            ahead_freed: Vec::new(),
-            returned_added: Vec::new(),
-            returned_taken: Vec::new(),
-            loads: Vec::new(),
-            dead_letters: Vec::new(),
-            events: Vec::new(),
+            ..Batch::new(fence, self.head.position, watermark)
         };
         Draft::new(batch, self.head.ordinal + 1, codes, self.config.planted)
     }

@@ -24,25 +24,25 @@ use crate::load::worker_run::{SETTLE_WITHIN, stocked, taken_over_at};
 use crate::{BenchError, METRIC_FENCE_TO_OUTCOME, METRIC_LONGEST_WAIT, METRIC_SIGNAL_TO_OUTCOME};
 
 const BETWEEN_CLAIMS: Duration = Duration::from_millis(10);
-/// Far more than it may take: a bound, not an expectation.
+/// A bound, far above the expected time.
 const SERVED_WITHIN: Duration = Duration::from_secs(120);
 const GONE_WITHIN: Duration = Duration::from_secs(30);
-/// How often it is done at most, and for how many claims of a run once more.
+/// Takeovers per run: one for each `CLAIMS_PER_TIME` claims of the run, within these limits.
 const MOST_TIMES: u64 = 8;
 const CLAIMS_PER_TIME: u64 = 100_000;
 const LEAST_TIMES: u64 = 2;
-/// How often it is tried for each time that counts.
+/// Attempts per takeover that counts.
 const TRIES: u64 = 4;
 const FEW_CODES: u64 = 1_000;
 const MANY_CODES: u64 = 1_000_000;
-/// A small run shall not wait for a million codes.
+/// Keeps a small run from generating a million codes.
 const MOST_CODES_PER_TIME: u64 = 100_000;
 
-/// An arm: the owner goes, again and again.
+/// An arm that ends the owner of a partition several times.
 pub struct Takeover {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it does and guarantees, in one line.
+    /// Description in one line.
     pub about: &'static str,
     /// Whether the owner is killed, or stopped gracefully.
     pub killed: bool,
@@ -139,14 +139,14 @@ impl Takeover {
         Sample { requests: times, p50, p99, metrics, ..Sample::default() }
     }
 
-    /// The owner goes once, and comes back as the one in waiting. `None` where the partition changed hands more than
-    /// once meanwhile, as on a machine so busy that the broker misses a heartbeat: that is not a takeover to measure.
+    /// One takeover; the previous owner is then started again as the standby. `None` if the partition changed its owner
+    /// more than once, as on a machine so busy that the broker misses a heartbeat: such a takeover is not measured.
     async fn once(&self, env: &mut Environment, traffic: &mut Traffic) -> Result<Option<Gap>, BenchError> {
         env.begin_workers(2).await?;
         for n in 0..2 {
             env.stack.wait_healthy(Child::Worker(n)).await?;
         }
-        // The present owner is at work.
+        // The present owner is deciding.
         traffic.serve(|_| true).await?;
         let (owner, epoch) = owner(env).await?;
         let Some(owner) = (0..2).map(Child::Worker).find(|child| child.to_string() == owner) else {
@@ -166,7 +166,7 @@ impl Takeover {
             if gone_at.is_none() && !stack.is_running(owner) {
                 gone_at = Some(traffic.sent);
             }
-            // Sent when the previous owner was no more: published by the next one.
+            // The claim was sent after the previous owner had ended, so the next one has published its outcome.
             gone_at.is_some_and(|gone_at| traffic.received.iter().any(|received| received.claim >= gone_at))
         });
         served.await?;
@@ -196,7 +196,7 @@ struct Received {
     at: SystemTime,
 }
 
-/// A steady stream of claims, and what is published.
+/// A steady stream of claims, and their published responses.
 struct Traffic {
     requests: Requests,
     coupon: String,
@@ -207,7 +207,7 @@ struct Traffic {
     responses: BaseConsumer,
     decoder: Decoder<CouponResponse>,
     numbers: std::collections::HashMap<String, u64>,
-    /// What was received since the last [`Self::serve`] began.
+    /// Responses received since the last [`Self::serve`] began.
     received: Vec<Received>,
 }
 
@@ -238,7 +238,7 @@ impl Traffic {
         })
     }
 
-    /// Sends claims until it is enough, which cannot be before one was received.
+    /// Sends claims until `enough` returns true, and at least until one response was received.
     async fn serve(&mut self, mut enough: impl FnMut(&Self) -> bool) -> Result<(), BenchError> {
         self.received.clear();
         let started = Instant::now();
@@ -248,7 +248,7 @@ impl Traffic {
             }
             self.send()?;
             self.receive()?;
-            // Librdkafka works on threads of its own; ours has other tasks too.
+            // librdkafka uses threads of its own; this thread has other tasks.
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -263,7 +263,7 @@ impl Traffic {
         Ok(())
     }
 
-    /// Takes what is published until the next claim is due.
+    /// Receives responses until the next claim is due.
     fn receive(&mut self) -> Result<(), BenchError> {
         let due = Instant::now() + BETWEEN_CLAIMS;
         loop {
@@ -280,7 +280,7 @@ impl Traffic {
         }
     }
 
-    /// What claims from number `first` on, sent after the signal, met with.
+    /// The times of claims from number `first` on, which were sent after the signal.
     fn gap(&self, first: u64, signalled: SystemTime, fenced: SystemTime) -> Option<Gap> {
         let since = |at: SystemTime, then: SystemTime| at.duration_since(then).unwrap_or_default();
         let mut published: HashSet<u64> = HashSet::new();

@@ -1,7 +1,7 @@
-//! The attempts: each by another user, without an Idempotency-Key, so that the sold-out gate may response.
+//! The attempts: each by another user, without an Idempotency-Key, so that the sold-out gate may reject it.
 //!
-//! An attempt is received by 202 (it will be decided) or by the gate's 409. Whatever may be repeated is, until it is one
-//! of the two; a request whose response was lost may have been accepted all the same, and is counted as that.
+//! An attempt ends with 202 (accepted, it will be decided) or with the gate's 409. Other retryable results are retried
+//! until it has one of the two. A request without a response may have been accepted all the same; it is counted as lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +13,11 @@ use stampede_client::transport::StatusCode;
 use stampede_client::{Client, Operation, Polling, RequestBuilder};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A user whose attempt is not received for so long goes away.
+/// An attempt is given up after this time.
 const MAX_DELAY: Duration = Duration::from_secs(180);
-const BREATH: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What has been received so far.
+/// Counts of attempts so far.
 #[derive(Debug, Default)]
 pub struct Score {
     next: AtomicU64,
@@ -34,7 +34,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// Attempts that were received, or given up.
+    /// Attempts that have ended.
     #[must_use]
     pub fn done(&self) -> u64 {
         [&self.accepted, &self.gated, &self.unanswered]
@@ -44,24 +44,24 @@ impl Score {
     }
 }
 
-/// Where the attempts go.
+/// The attempts and their target.
 pub struct Rush {
     /// Base URL of the API.
     pub api: String,
-    /// What signs the users' tokens.
+    /// Signs the users' tokens.
     pub tokens: Tokens,
     /// The coupon.
     pub coupon: String,
-    /// How many attempts there are.
+    /// Number of attempts.
     pub attempts: u64,
-    /// How it goes.
+    /// Their counts.
     pub score: Score,
 }
 
-/// Makes all attempts, over so many connections at the same time.
+/// Makes all attempts over a number of parallel connections.
 ///
 /// # Errors
-/// When a token cannot be signed, or a task is lost.
+/// A token cannot be signed, or a task has panicked.
 pub async fn all(rush: &Arc<Rush>, connections: usize) -> Result<(), HeadlineError> {
     let client = Client::builder(&rush.api)
         .polling(Polling::short(Duration::ZERO))
@@ -102,16 +102,16 @@ async fn attempt(claim: RequestBuilder<'_>, score: &Score) {
                 return;
             }
             Ok(response) if may_be_repeated(response.status) => {
-                // 503 leaves the result open.
+                // After a 5xx it is unknown whether the request was accepted.
                 if response.status.is_server_error() {
                     count(&score.lost);
                 }
-                response.retry_after().unwrap_or(BREATH)
+                response.retry_after().unwrap_or(RETRY_PAUSE)
             }
             Ok(_) => break,
             Err(_) => {
                 count(&score.lost);
-                BREATH
+                RETRY_PAUSE
             }
         };
         count(&score.repeated);
@@ -120,7 +120,7 @@ async fn attempt(claim: RequestBuilder<'_>, score: &Score) {
     count(&score.unanswered);
 }
 
-/// Overload, an outage behind the API, too many requests.
+/// Results that a client retries: overload, an outage behind the API, too many requests.
 fn may_be_repeated(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }

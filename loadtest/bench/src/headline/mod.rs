@@ -36,7 +36,8 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(600);
 const BETWEEN_UPDATES: Duration = Duration::from_millis(200);
 const INTERRUPTED: u8 = 130;
 
-/// Sends many more claims than there are codes, through HTTP: every code must be given once, every claim must get a response.
+/// Sends many more claims than there are codes, through HTTP: every code must be given once, every claim must get a
+/// response.
 ///
 /// Builds the programs, starts the whole stack with empty data, and lets each user try once. Prints time, memory of each
 /// process, and what the checker found. The exit code is 0 only if all is as it must be.
@@ -51,7 +52,7 @@ pub struct HeadlineArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub codes: u64,
 
-    /// How many are waiting for a response at the same time.
+    /// Requests in flight at the same time.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub connections: u64,
 
@@ -84,13 +85,13 @@ The keys of --json:
   clean             whether no invariant is broken
   all_well          whether everything is as it must be";
 
-/// Why there is no result.
+/// Errors that leave the run without a result.
 #[derive(Debug, Error)]
 pub enum HeadlineError {
-    /// The stack.
+    /// The stack did not start, or failed.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// The coupon.
+    /// The coupon could not be created.
     #[error(transparent)]
     Coupon(#[from] CouponError),
     /// A token could not be signed.
@@ -99,18 +100,18 @@ pub enum HeadlineError {
     /// The figures could not be read.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
-    /// The checker could not do its work.
+    /// The checker could not run.
     #[error("the checker: {0}")]
     Check(#[from] CheckError),
-    /// A task was lost.
+    /// A task panicked.
     #[error("the attempts were cut short")]
     CutShort,
-    /// Nothing can be printed, or no signal can be listened to.
+    /// Output or signal handling failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the keys of --json are described in its help")]
 pub struct Headline {
@@ -133,7 +134,7 @@ pub struct Headline {
 }
 
 impl Headline {
-    /// Every code given once, a response to every attempt, everything accepted decided.
+    /// Whether every code was given once, every attempt got a response, and every accepted request was decided.
     fn is_as_it_must_be(&self) -> bool {
         self.accepted + self.gated == self.attempts
             && self.unanswered == 0
@@ -145,16 +146,16 @@ impl Headline {
     }
 }
 
-/// Runs it.
+/// Builds the programs, runs, and prints the result.
 ///
 /// # Errors
-/// [`HeadlineError`], in one line.
+/// [`HeadlineError`] as one line of text.
 pub async fn run(args: HeadlineArgs) -> Result<ExitCode, HeadlineError> {
     let console = Console::default();
     let mut interrupt = pin!(shutdown_signal());
     let (headline, report) = tokio::select! {
         biased;
-        // What is dropped kills its children.
+        // Dropping the stack ends its processes.
         signal = &mut interrupt => {
             console.log(&format!("{}: stopping", signal?));
             return Ok(ExitCode::from(INTERRUPTED));
@@ -184,7 +185,7 @@ async fn measure(args: &HeadlineArgs, console: &Console) -> Result<(Headline, Re
     headline(args, programs, console).await
 }
 
-/// The whole run, with these programs.
+/// One run with given programs.
 ///
 /// # Errors
 /// [`HeadlineError`]: there is no result.

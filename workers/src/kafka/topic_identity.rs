@@ -62,16 +62,21 @@ impl Identities {
         Self { brokers, pool }
     }
 
-    /// The current identity of `coupon.requests`: requested from all brokers, the first definite response counts.
+    /// The current identity of `coupon.requests`, requested from all brokers. The topic exists if any broker reports it;
+    /// it is deleted if every broker that responds reports that: a broker that has just started, or is cut off from the
+    /// others, may not have the metadata of the topic.
     pub async fn current(&self) -> Identity {
         let brokers = self.brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty());
         let mut responses: FuturesUnordered<_> = brokers.map(request_from).collect();
-        while let Some(identity) = responses.next().await {
-            if identity != Identity::Unknown {
-                return identity;
+        let mut identity = Identity::Unknown;
+        while let Some(response) = responses.next().await {
+            match response {
+                Identity::Known(_) => return response,
+                Identity::Deleted => identity = Identity::Deleted,
+                Identity::Unknown => {}
             }
         }
-        Identity::Unknown
+        identity
     }
 
     /// The identity to which a partition's offsets belong; `None` if none was recorded.
@@ -294,6 +299,32 @@ mod tests {
             Some(Identity::Unknown),
             "a broker without topic ids"
         );
+    }
+
+    /// A broker that responds to one request with these bytes, after a while; returns its address.
+    async fn broker(response: Vec<u8>, delay: Duration) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its number").to_string();
+        drop(tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            tokio::time::sleep(delay).await;
+            let length = i32::try_from(response.len()).expect("a short response").to_be_bytes();
+            stream.write_all(&[&length[..], &response].concat()).await.expect("a reader");
+        }));
+        address
+    }
+
+    #[tokio::test]
+    async fn a_topic_exists_if_any_broker_reports_it_and_is_deleted_if_all_report_that() {
+        let pool = runtime::postgres::pool("postgres://user@127.0.0.1:1/none".parse().expect("a URL"), 1);
+        let (soon, later) = (Duration::ZERO, Duration::from_millis(200));
+        let (present, deleted) = (response(0, ID), response(3, [0; 16]));
+        let brokers = [broker(deleted.clone(), soon).await, broker(present, later).await];
+        let identities = Identities::new(brokers.join(","), pool.clone());
+        assert_eq!(identities.current().await, Identity::Known(Uuid::from_bytes(ID)));
+        let brokers = [broker(deleted.clone(), soon).await, broker(deleted, later).await];
+        let identities = Identities::new(brokers.join(","), pool);
+        assert_eq!(identities.current().await, Identity::Deleted);
     }
 
     #[test]

@@ -94,6 +94,7 @@ const fn label(result: &WriteResult) -> &'static str {
         WriteResult::Unknown => "unknown",
         WriteResult::Fenced => "fenced",
         WriteResult::Retry => "retry",
+        WriteResult::StatementTimedOut => "statement_timed_out",
         WriteResult::DataRejected(_) => "data_rejected",
         WriteResult::AlreadyDecided => "already_decided",
         WriteResult::Mismatch(_) => "mismatch",

@@ -58,6 +58,7 @@ fn result_of_code(code: &str, constraint: &str, message: &str) -> WriteResult {
         ("23514", name) if name.ends_with("_length") => {
             WriteResult::DataRejected(format!("{name}: {message}"))
         }
+        ("57014", _) => WriteResult::StatementTimedOut,
         _ if code.starts_with("22") => WriteResult::DataRejected(message.to_owned()),
         _ => {
             if !is_transient(code) {
@@ -85,11 +86,11 @@ fn is_identity_key(constraint: &str) -> bool {
         || (constraint.starts_with("outcomes") && constraint.ends_with("_pkey"))
 }
 
-/// Transient errors: serialization and deadlock, lock and statement timeouts, shutdown and start, out of connections,
+/// Transient errors: serialization and deadlock, lock timeouts, shutdown and start, out of connections,
 /// memory or disk.
 fn is_transient(code: &str) -> bool {
     ["40", "53"].iter().any(|class| code.starts_with(class))
-        || ["55P03", "57014", "57P01", "57P02", "57P03", "25006"].contains(&code)
+        || ["55P03", "57P01", "57P02", "57P03", "25006"].contains(&code)
 }
 
 #[cfg(test)]
@@ -102,8 +103,9 @@ mod tests {
         AlreadyDecided,
         DataRejected,
         Retry,
+        StatementTimedOut,
     }
-    use Expected::{AlreadyDecided, DataRejected, Fenced, Mismatch, Retry};
+    use Expected::{AlreadyDecided, DataRejected, Fenced, Mismatch, Retry, StatementTimedOut};
 
     const TABLE: &[(&str, &str, &str, Expected)] = &[
         ("the fence does not match", "SP001", "", Fenced),
@@ -132,7 +134,7 @@ mod tests {
         ("serialization", "40001", "", Retry),
         ("deadlock", "40P01", "", Retry),
         ("lock timeout", "55P03", "", Retry),
-        ("statement timeout", "57014", "", Retry),
+        ("statement timeout", "57014", "", StatementTimedOut),
         ("terminated", "57P01", "", Retry),
         ("crash shutdown", "57P02", "", Retry),
         ("starting up", "57P03", "", Retry),
@@ -151,6 +153,7 @@ mod tests {
                 Fenced => result == WriteResult::Fenced,
                 AlreadyDecided => result == WriteResult::AlreadyDecided,
                 Retry => result == WriteResult::Retry,
+                StatementTimedOut => result == WriteResult::StatementTimedOut,
                 Mismatch => matches!(result, WriteResult::Mismatch(_)),
                 DataRejected => matches!(result, WriteResult::DataRejected(_)),
             };

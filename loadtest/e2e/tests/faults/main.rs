@@ -15,5 +15,6 @@ mod frozen_postgres;
 mod full_disk;
 mod overload;
 mod servers;
+mod slow_statements;
 mod transitions;
 mod workers;

@@ -75,6 +75,8 @@ pub enum WriteResult {
     Fenced,
     /// Nothing is written; the identical call may succeed (serialization, lock timeout, shutdown, full disk …).
     Retry,
+    /// Nothing is written: the statement exceeded its time limit, as the identical call probably would again.
+    StatementTimedOut,
     /// Nothing is written: Postgres rejects a value as data.
     DataRejected(String),
     /// Nothing is written: an identity was decided before.

@@ -15,11 +15,18 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+/// Settled batches after which a batch may be larger than half of one that took too long.
+const BATCHES_BEFORE_GROWTH: u32 = 32;
+
 /// What failed writes left behind.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    /// Most records of the next batch: halved to isolate a record that Postgres rejects, doubled with each settled batch.
+    /// Most records of the next batch, and most lapses: halved to isolate a record that Postgres rejects, or if a write
+    /// takes too long; doubled with each settled batch.
     pub(super) max_records: usize,
+    /// Settled batches until `max_records` grows again. Each attempt to write a batch that takes too long costs its whole
+    /// time limit.
+    growth_paused_for: u32,
     /// Records that Postgres rejects as data: they become `unprocessable`.
     pub(super) rejected_by_postgres: BTreeSet<Offset>,
     /// Every request below this offset is looked up: it was prefetched before.
@@ -36,6 +43,7 @@ impl Recovery {
     pub(super) const fn new(max_records: usize) -> Self {
         Self {
             max_records,
+            growth_paused_for: 0,
             rejected_by_postgres: BTreeSet::new(),
             look_up_below: Offset(i64::MIN),
             undone: 0,
@@ -47,6 +55,15 @@ impl Recovery {
     /// The undone attempt that this row shows to have happened.
     fn uncertain_attempt(&self, row: &PartitionRow) -> Option<Arc<Batch>> {
         self.uncertain.iter().find(|batch| row.attempt == Some(batch.fence.attempt)).cloned()
+    }
+
+    /// A batch is settled.
+    fn grow(&mut self, batch_records: usize) {
+        if self.growth_paused_for > 0 {
+            self.growth_paused_for -= 1;
+        } else {
+            self.max_records = (self.max_records * 2).min(batch_records.max(1));
+        }
     }
 
     pub(super) fn drop_kept(&mut self) {
@@ -82,6 +99,7 @@ impl Owner {
                 effects.push(Effect::ReadBack);
             }
             WriteResult::Retry => self.call_again(effects),
+            WriteResult::StatementTimedOut => self.write_less(effects),
             WriteResult::DataRejected(fault) => return self.split(&fault),
             WriteResult::AlreadyDecided => {
                 self.mismatch("an identity was decided before, and no lookup returned it", effects);
@@ -148,7 +166,7 @@ impl Owner {
         let recovery = &mut self.recovery;
         recovery.uncertain.clear();
         recovery.undone = 0;
-        recovery.max_records = (recovery.max_records * 2).min(self.config.batch_records.max(1));
+        recovery.grow(self.config.batch_records);
         recovery.rejected_by_postgres = recovery.rejected_by_postgres.split_off(&next_offset);
         if let Some(seq) = batch.emit_seq {
             self.outbox.written(seq, next_offset, after.write_no);
@@ -165,6 +183,19 @@ impl Owner {
         self.settle_as(batch, after, effects);
         self.head = after;
         self.backlog.skip_below(after.position.next_offset);
+    }
+
+    /// A write took too long: the next one has at most half as many records, and half as many lapses. What cannot be
+    /// split is written again.
+    fn write_less(&mut self, effects: &mut Vec<Effect>) {
+        let Some(write) = self.pipeline.write() else { return };
+        let size = write.executed.records.len().max(write.executed.batch.claims.len());
+        if size <= 1 || self.recovery.max_records <= 1 || self.config.planted.has(Bug::SlowBatchRepeated) {
+            return self.call_again(effects);
+        }
+        self.recovery.max_records = (self.recovery.max_records.min(size) / 2).max(1);
+        self.recovery.growth_paused_for = BATCHES_BEFORE_GROWTH;
+        self.undo();
     }
 
     /// Postgres rejects a value as data: the batch is split until the record stands alone. Then it is decided again as

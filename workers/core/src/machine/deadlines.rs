@@ -64,7 +64,7 @@ impl Owner {
         let record_time = draft.now;
         let until = self.deadlines.time(record_time, &self.config);
         draft.at = draft.batch.position.next_offset;
-        while draft.fired < self.config.batch_records
+        while draft.fired < self.recovery.max_records
             && let Some((deadline, id)) = draft.codes.due.pop(until)
         {
             let claim = draft.codes.claim(id).filter(|claim| claim.status.deadline() == Some(deadline));

@@ -194,4 +194,5 @@ const LABELS: &[&str] = &[
     "tick: appended for a removed owner",
     "tick: lost with its owner",
     "idle: deadlines pass by ticks alone",
+    "a write exceeds the time limit of a statement",
 ];

@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) write_unknown: usize,
     /// Of the writes: those that fail and may succeed when retried.
     pub(crate) write_retry: usize,
+    /// Writes of more records, or of more lapses, exceed the time limit of a statement.
+    pub(crate) most_written: usize,
     /// Of the writes: those that report a mismatch although the rows match.
     pub(crate) write_mismatch: usize,
     /// Of the pops: those whose response is lost.
@@ -116,6 +118,7 @@ impl Plan {
             slow_calls: rate(60),
             write_unknown: rate(300),
             write_retry: rate(200),
+            most_written: usize::MAX,
             write_mismatch: rate(50),
             pop_unknown: rate(400),
             refill_unknown: rate(200),
@@ -132,6 +135,9 @@ impl Plan {
             whole_seconds: false,
             pauses: rate(100),
         };
+        if rng.chance(150) {
+            plan.most_written = 1 + rng.below(3);
+        }
         plan.whole_seconds = rng.chance(200);
         plan.code_requests = *rng.pick(&[0, 0, 300, 600, 600, 850, 850, 950]);
         plan

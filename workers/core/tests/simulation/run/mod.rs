@@ -253,6 +253,7 @@ impl Run {
     /// Executes `write_batch`. The batch is compared with the reference before it is written.
     fn write_to_ledger(&mut self, id: OwnerId, batch: &Arc<Batch>) -> Result<WriteResult, String> {
         let write_no = batch.fence.write_no;
+        let records = batch.decisions.len() + batch.duplicates.len();
         let Environment { log, ledger, broker, .. } = &mut self.environment;
         if let Some(rejection) = ledger.rejection(batch) {
             self.trace(|| format!("{id:?}: write {write_no} is rejected: {rejection:?}"));
@@ -262,6 +263,10 @@ impl Run {
                 }
                 _ => Ok(rejection),
             };
+        }
+        if records.max(checks::lapses(batch).count()) > self.plan.most_written {
+            self.reference.coverage.count("a write exceeds the time limit of a statement");
+            return Ok(WriteResult::StatementTimedOut);
         }
         let from = ledger.row.position.next_offset;
         checks::batch_extends_row(batch, &ledger.row, broker)?;

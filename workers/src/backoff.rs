@@ -32,6 +32,14 @@ impl Backoff {
         self.failures
     }
 
+    /// What failed now had worked for so long. If that is longer than the longest pause, it does not count as a
+    /// consecutive failure: the next pause is the first one again.
+    pub fn worked_for(&mut self, duration: Duration) {
+        if duration > self.max {
+            self.failures = 0;
+        }
+    }
+
     /// The next pause, before jitter.
     #[must_use]
     pub fn next_pause(&self) -> Duration {
@@ -95,6 +103,20 @@ mod tests {
             async move { result }.boxed()
         });
         assert_eq!(result.await, 4);
+    }
+
+    #[test]
+    fn pauses_begin_anew_after_a_success_that_lasted() {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        backoff.failures = 20;
+        backoff.worked_for(Duration::from_secs(4));
+        assert_eq!(
+            backoff.next_pause(),
+            Duration::from_secs(5),
+            "two owners may replace each other without end"
+        );
+        backoff.worked_for(Duration::from_secs(6));
+        assert_eq!(backoff.next_pause(), Duration::from_millis(50));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use coupon_core::ids::Partition;
 use futures::future::FutureExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Ended, Setup};
@@ -36,7 +37,10 @@ pub(super) async fn own(
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     let mut checks = Backoff::new(CHECK_PAUSE[0], CHECK_PAUSE[1]);
     loop {
-        match one_ownership(&setup, partition, &status, &hand_over).await {
+        let began = Instant::now();
+        let ended = one_ownership(&setup, partition, &status, &hand_over).await;
+        backoff.worked_for(began.elapsed());
+        match ended {
             Ended::HandedOver => {
                 tracing::info!(%partition, "handed over: every written outcome is published");
                 break;

@@ -20,8 +20,7 @@ async fn a_batch_that_exceeds_the_statement_timeout_is_split_until_it_is_written
                  create trigger planted before insert on stampede.claims
                  for each row execute function stampede.planted()";
     sqlx::raw_sql(plant).execute(&mut env.postgres().await).await.unwrap();
-    let timed_out =
-        async || env.worker_metric("stampede_writes_total", "result=\"statement_timed_out").await;
+    let timed_out = async || env.worker_metric("stampede_writes_total", "result=\"statement_timed_out").await;
     let before = timed_out().await;
     // Everything is in the log before the first batch is formed.
     WORKERS.iter().for_each(|worker| env.stack.freeze(*worker).unwrap());

@@ -8,15 +8,15 @@ use tokio::time::timeout;
 use e2e::environment::{OwnStack, WORKERS};
 use e2e::{ApiResponse, Request, StackKind};
 
-/// Each claim takes 50 ms to insert, and a statement may take 10 s: one batch of all claims is never written.
+/// Each claim takes 100 ms to insert, and a statement may take 10 s: one batch of all claims is never written.
 #[tokio::test]
 async fn a_batch_that_exceeds_the_statement_timeout_is_split_until_it_is_written() {
-    const CLAIMS: usize = 400;
-    const BOUND: Duration = Duration::from_secs(150);
+    const CLAIMS: usize = 120;
+    const BOUND: Duration = Duration::from_secs(120);
     let env = OwnStack::of(StackKind::ShortSessions).await;
     let coupon = env.coupon(CLAIMS as u64, 1).await;
     let plant = "create function stampede.planted() returns trigger language plpgsql as
-                 $$ begin perform pg_sleep(0.05); return new; end $$;
+                 $$ begin perform pg_sleep(0.1); return new; end $$;
                  create trigger planted before insert on stampede.claims
                  for each row execute function stampede.planted()";
     sqlx::raw_sql(plant).execute(&mut env.postgres().await).await.unwrap();

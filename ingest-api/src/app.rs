@@ -7,7 +7,7 @@ use metrics::gauge;
 use rdkafka::error::KafkaError;
 use runtime::kafka;
 use runtime::lifecycle::Readiness;
-use runtime::postgres::{self, PostgresUrlError};
+use runtime::postgres::{self, PostgresUrlError, SchemaError};
 use runtime::registry::Registry;
 use runtime::retry::TimedOut;
 use runtime::topics::{self, Topics, TopicsError};
@@ -54,9 +54,9 @@ pub enum StartError {
     /// The URL of Postgres is invalid.
     #[error(transparent)]
     Url(#[from] PostgresUrlError),
-    /// Postgres or its schema is not available in time.
+    /// Postgres or its schema cannot be read.
     #[error(transparent)]
-    Postgres(#[from] TimedOut<sqlx::Error>),
+    Schema(#[from] TimedOut<SchemaError>),
     /// The topics cannot be used.
     #[error(transparent)]
     Topics(#[from] TopicsError),
@@ -122,7 +122,7 @@ impl App {
         require_strong("STAMPEDE_REQUEST_ID_SECRET", &config.request_id_secret)?;
         let options = postgres::force_index_plans(postgres::options(&config.postgres, "stampede-api")?);
         let pool = postgres::eager_pool(with_statement_timeout(options), config.postgres_connections);
-        postgres::wait_for_schema(&pool).await?;
+        postgres::wait_for_schema(&pool, &readiness).await?;
         let topics = topics::ensure(&config.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;
         let recorded = Recorded {

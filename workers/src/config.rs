@@ -42,7 +42,7 @@ impl Cli {
 pub enum Command {
     /// Own partitions until SIGTERM or SIGINT. The default command.
     Run(RunArgs),
-    /// Apply pending database migrations and exit. (`run` applies them, too; any number may run concurrently.)
+    /// Apply pending database migrations and exit. Workers and API instances of the previous release continue meanwhile.
     Migrate(MigrateArgs),
     /// Show the status of every partition: owner, epoch, write number, next offset, bounds of the log, lag, outbox entries
     /// that are not published yet, and whether a takeover would stop, with the reason. Changes nothing.
@@ -65,6 +65,11 @@ pub struct MigrateArgs {
     /// Logging.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+
+    /// After the migrations: finish the upgrade. Call it when every worker and API instance has been replaced. Workers of
+    /// older releases lose their partitions and cannot take over again; what only this release can decide is accepted.
+    #[arg(long)]
+    pub finish: bool,
 }
 
 /// Arguments of `workers run`.
@@ -82,6 +87,11 @@ pub struct RunArgs {
     /// Logging.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+
+    /// Apply pending database migrations before the start. For development: in production an operator runs `workers
+    /// migrate`, and a worker waits for it.
+    #[arg(long, env = "STAMPEDE_MIGRATE")]
+    pub migrate: bool,
 
     /// Address that serves /healthz, /readyz and /metrics. Port 0 selects a free port, which is logged.
     #[arg(long, env = "STAMPEDE_PROBE_LISTEN", default_value = "0.0.0.0:9091")]

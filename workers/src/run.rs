@@ -8,6 +8,7 @@ use std::time::Duration;
 use coupon_core::machine::Config;
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::lifecycle::{Readiness, shutdown_on_signal};
+use runtime::postgres::{LEVEL, SCHEMA, SCHEMA_VERSION, SchemaError};
 use runtime::registry::Registry;
 use runtime::retry::TimedOut;
 use runtime::topics::Topics;
@@ -58,9 +59,15 @@ pub enum RunError {
     /// Postgres does not start.
     #[error("{0}; is STAMPEDE_POSTGRES_URL right and the server up?")]
     Postgres(#[from] TimedOut<sqlx::Error>),
+    /// The schema cannot be read.
+    #[error(transparent)]
+    Schema(#[from] TimedOut<SchemaError>),
     /// A migration fails.
     #[error("cannot migrate the database: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The required level cannot be raised.
+    #[error("cannot finish the upgrade: {0}")]
+    Finish(#[source] sqlx::Error),
     /// The Avro schemas cannot be stored.
     #[error("cannot register the schemas in Postgres: {0}")]
     Registry(#[from] sqlx::Error),
@@ -86,7 +93,11 @@ pub async fn migrate_only(args: MigrateArgs) -> Result<(), RunError> {
     let pool = postgres::pool(postgres::options(&args.postgres, "stampede-migrate")?, 1);
     postgres::wait_for_server(&pool).await?;
     migrate::run(&pool).await?;
-    tracing::info!("database schema is up to date");
+    tracing::info!(version = SCHEMA_VERSION, "database schema is up to date");
+    if args.finish {
+        let fenced = migrate::finish(&pool).await.map_err(RunError::Finish)?;
+        tracing::info!(level = LEVEL, ?fenced, "upgrade finished: owners of older releases are fenced");
+    }
     Ok(())
 }
 
@@ -96,7 +107,7 @@ pub async fn migrate_only(args: MigrateArgs) -> Result<(), RunError> {
 /// [`RunError`], before the group is joined; afterwards every failure is retried.
 pub async fn run(args: RunArgs, metrics: PrometheusHandle) -> Result<(), RunError> {
     let shutdown = shutdown_on_signal();
-    let readiness = Readiness::new(&[GROUP, PARTITIONS]);
+    let readiness = Readiness::new(&[SCHEMA, GROUP, PARTITIONS]);
     let listener = TcpListener::bind(args.probe_listen)
         .await
         .map_err(|error| RunError::Listen(args.probe_listen, error))?;
@@ -123,7 +134,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let worker = tokio::select! {
-        worker = Box::pin(Worker::prepare(args)) => worker?,
+        worker = Box::pin(Worker::prepare(args, &readiness)) => worker?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let mut background = JoinSet::new();
@@ -182,12 +193,15 @@ struct Member {
 
 impl Worker {
     /// Waits for the servers, and creates the clients.
-    async fn prepare(args: &RunArgs) -> Result<Self, RunError> {
+    async fn prepare(args: &RunArgs, readiness: &Readiness) -> Result<Self, RunError> {
         let name = args.worker_id();
         let options = postgres::options(&args.postgres, &format!("stampede-worker-{name}"))?;
         let pool = read_pool(&options, args.read_connections);
         postgres::wait_for_server(&pool).await?;
-        migrate::run(&pool).await?;
+        if args.migrate {
+            migrate::run(&pool).await?;
+        }
+        postgres::wait_for_schema(&pool, readiness).await?;
         let topics = topics::ensure(&args.kafka, &pool).await?;
         let registry = Registry::register(&pool).await?;
 

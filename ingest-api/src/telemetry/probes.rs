@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use runtime::lifecycle::Readiness;
+use runtime::postgres::SCHEMA;
 
 /// Postgres responds.
 pub(crate) const POSTGRES: &str = "postgres";
@@ -16,5 +17,5 @@ pub(crate) const SERVING: &str = "serving";
 /// The readiness of an instance; it can be served before the instance has started.
 #[must_use]
 pub fn readiness() -> Arc<Readiness> {
-    Readiness::new(&[POSTGRES, KAFKA, RESPONSES, SERVING])
+    Readiness::new(&[SCHEMA, POSTGRES, KAFKA, RESPONSES, SERVING])
 }

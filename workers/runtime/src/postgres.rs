@@ -8,11 +8,19 @@ use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 use thiserror::Error;
 
 use crate::config::PostgresArgs;
+use crate::lifecycle::Readiness;
 use crate::nodelay;
 use crate::retry::{Failure, STARTUP_TIMEOUT, TimedOut, wait_for};
 
 /// The newest migration that this version of the programs requires; a test in `workers` compares it with the files.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 5;
+
+/// The level of this version's owners; see `workers/migrations/0005_upgrades.sql`. Raised with every record kind, rule
+/// or state that an older owner would read or decide wrongly.
+pub const LEVEL: i32 = 1;
+
+/// The readiness component of the schema: not ready while a program waits for migrations.
+pub const SCHEMA: &str = "schema";
 
 /// Includes opening a connection. On a server that all clients reconnect to, opening one may take seconds; a shorter
 /// timeout would add retries to that load.
@@ -93,21 +101,44 @@ pub async fn wait_for_server(pool: &PgPool) -> Result<(), TimedOut<sqlx::Error>>
     .await
 }
 
-/// Waits until the migrations that this program requires have run; `workers` runs them.
+/// Why a program cannot use the schema yet.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    /// Postgres cannot be read.
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
+    /// Migrations are pending.
+    #[error(
+        "the schema in Postgres has {}, this program needs version {SCHEMA_VERSION}: run `workers migrate` of this release",
+        .found.map_or("no tables".to_owned(), |found| format!("version {found}"))
+    )]
+    Older {
+        /// The newest applied migration.
+        found: Option<i64>,
+    },
+}
+
+/// Waits until the migrations that this program requires have run, and reports the wait as [`SCHEMA`]. There is no time
+/// limit: in a rolling upgrade an operator runs `workers migrate`.
 ///
 /// # Errors
-/// [`TimedOut`] after [`STARTUP_TIMEOUT`].
-pub async fn wait_for_schema(pool: &PgPool) -> Result<(), TimedOut<sqlx::Error>> {
-    wait_for(
-        "the schema in Postgres (a worker migrates it at its start, as does `workers migrate`)",
-        STARTUP_TIMEOUT,
-        async || match schema_version(pool).await {
-            Ok(Some(version)) if version >= SCHEMA_VERSION => Ok(()),
-            Ok(_) => Err(Failure::Transient(sqlx::Error::RowNotFound)),
-            Err(error) => Err(classify(error)),
-        },
-    )
+/// [`TimedOut`] at once when the credentials or the database are wrong.
+pub async fn wait_for_schema(pool: &PgPool, readiness: &Readiness) -> Result<(), TimedOut<SchemaError>> {
+    wait_for("the schema in Postgres", Duration::MAX, async || {
+        let checked = check_schema(pool).await;
+        let state = checked.as_ref().map(|&()| ()).map_err(|failure| failure.error().to_string());
+        readiness.set(SCHEMA, state);
+        checked
+    })
     .await
+}
+
+async fn check_schema(pool: &PgPool) -> Result<(), Failure<SchemaError>> {
+    match schema_version(pool).await {
+        Ok(Some(version)) if version >= SCHEMA_VERSION => Ok(()),
+        Ok(found) => Err(Failure::Transient(SchemaError::Older { found })),
+        Err(error) => Err(classify(error).map(SchemaError::Postgres)),
+    }
 }
 
 async fn schema_version(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {

@@ -22,6 +22,23 @@ pub enum Failure<E> {
     Permanent(E),
 }
 
+impl<E> Failure<E> {
+    /// The same failure of another error.
+    pub fn map<T>(self, change: impl FnOnce(E) -> T) -> Failure<T> {
+        match self {
+            Self::Transient(error) => Failure::Transient(change(error)),
+            Self::Permanent(error) => Failure::Permanent(change(error)),
+        }
+    }
+
+    /// The error.
+    pub const fn error(&self) -> &E {
+        match self {
+            Self::Transient(error) | Self::Permanent(error) => error,
+        }
+    }
+}
+
 /// The wait ended without success.
 #[derive(Debug, Error)]
 #[error("{what} not available after {seconds} s: {error}", seconds = waited.as_secs())]

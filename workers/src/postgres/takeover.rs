@@ -10,6 +10,7 @@ use std::time::Duration;
 use coupon_core::batch::Position;
 use coupon_core::ids::{Attempt, EmitSeq, Epoch, Millis, Nonce, Offset, WriteNo};
 use coupon_core::interface::PartitionRow;
+use runtime::postgres::LEVEL;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::time::timeout;
@@ -30,7 +31,7 @@ const COLUMNS: &str = "epoch, nonce, write_no, attempt, next_offset, last_offset
 pub(super) static TAKE_OVER: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select {COLUMNS}, next_deadline_ms
-           from (select (t.taken).*, t.next_deadline_ms from stampede.take_over($1, $2, $3) t) t"
+           from (select (t.taken).*, t.next_deadline_ms from stampede.take_over_2($1, $2, $3, $4) t) t"
     )
 });
 
@@ -50,7 +51,7 @@ impl PgLedger {
         let mut own = self.connection.lock().await;
         let (mut connection, pid) = self.tagged_connection(&mut own).await?;
         let query = sqlx::query(TAKE_OVER.as_str()).bind(self.partition.0).bind(&self.worker);
-        let row = query.bind(Uuid::from_u128(nonce.0)).fetch_one(&mut connection);
+        let row = query.bind(Uuid::from_u128(nonce.0)).bind(LEVEL).fetch_one(&mut connection);
         let row = self.terminating_blockers(pid, row).await?;
         own.put_back(connection);
         partition_row(&row)

@@ -136,7 +136,8 @@ async fn two_workers_can_migrate_concurrently_and_again() {
     one.unwrap();
     two.unwrap();
     workers::postgres::migrate::run(&pools[0]).await.unwrap();
-    runtime::postgres::wait_for_schema(&pools[0]).await.unwrap();
+    let readiness = runtime::lifecycle::Readiness::new(&[]);
+    runtime::postgres::wait_for_schema(&pools[0], &readiness).await.unwrap();
     let registry = runtime::registry::Registry::register(&pools[0]).await.unwrap();
     let again = runtime::registry::Registry::register(&pools[1]).await.unwrap();
     let id = registry.id_of(schemas::Subject::Event);

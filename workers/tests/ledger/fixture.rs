@@ -50,8 +50,13 @@ impl Fixture {
     /// A database with one coupon (number 1) of this many codes, whose partition was taken over once.
     pub(crate) async fn new(codes: i64) -> Self {
         let options = database().await;
+        workers::postgres::migrate::run(&read_pool(&options, 1)).await.unwrap();
+        Self::on(options, codes).await
+    }
+
+    /// The same on a database that has its tables, but no coupons numbered by it.
+    pub(crate) async fn on(options: PgConnectOptions, codes: i64) -> Self {
         let pool = read_pool(&options, 4);
-        workers::postgres::migrate::run(&pool).await.unwrap();
         let ledger = ledger(&options, &pool, "worker-a");
         let row = ledger.take_over(Nonce(1)).await.unwrap();
         let mut fixture = Self { options, pool, ledger, row, stock: StockRow::default() };
@@ -59,7 +64,11 @@ impl Fixture {
         if codes > 0 {
             fixture.load(COUPON, 0, codes).await;
             fixture.stock.top = codes;
-            sqlx::query("update stock set top = $1").bind(codes).execute(&fixture.pool).await.unwrap();
+            sqlx::query("update stock set top = $1 where coupon_no = 1")
+                .bind(codes)
+                .execute(&fixture.pool)
+                .await
+                .unwrap();
         }
         fixture
     }

@@ -2,7 +2,7 @@
 //!
 //! [`fixture`] creates a database for each test, [`builders`] the parts of batches. [`fence`], [`writes`], [`reads`],
 //! [`transitions`] and [`code_lookups`] test the guarantees of the ledger, [`query_plans`] that its cost does not grow
-//! while an empty database fills.
+//! while an empty database fills, [`upgrades`] that workers of the previous release continue on a newer schema.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod builders;
@@ -12,4 +12,5 @@ mod fixture;
 mod query_plans;
 mod reads;
 mod transitions;
+mod upgrades;
 mod writes;

@@ -46,6 +46,7 @@ pub(crate) fn environment(
     set("STAMPEDE_PROBE_LISTEN", format!("127.0.0.1:{}", context.port(&probe_port_name(child))));
     if let Child::Worker(_) = child {
         set("STAMPEDE_WORKER_ID", child.to_string());
+        set("STAMPEDE_MIGRATE", "true".to_owned());
     } else {
         set("STAMPEDE_LISTEN", format!("{}:{}", context.config.api_host, context.port(&port_name(child))));
         set("STAMPEDE_JWT_SECRET", context.secrets.jwt.clone());

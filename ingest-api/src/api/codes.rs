@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::jobs::JobView;
 use crate::app::App;
 use crate::auth::{Caller, Role};
+use crate::catalogue::stored_pattern;
 use crate::http::body::JsonBody;
 use crate::http::parameters::PathName;
 use crate::http::problem::{Problem, ProblemBody};
@@ -78,15 +79,6 @@ impl GenerateRequest {
             _ => Err(Problem::invalid_field("count", "is required")),
         }
     }
-
-    /// The pattern as it is stored with the load.
-    fn pattern_json(&self) -> Value {
-        let PatternSpec { prefix, charset, length, group } = &self.spec;
-        serde_json::json!({
-            "prefix": prefix.to_ascii_uppercase(), "charset": charset.to_ascii_uppercase(), "length": length,
-            "group": group,
-        })
-    }
 }
 
 fn read_pattern(mut object: ObjectReader, errors: &mut FieldErrors) -> PatternSpec {
@@ -138,7 +130,7 @@ pub(crate) async fn generate(
     if !is_coupon_id(&coupon_id) {
         return Err(no_coupon());
     }
-    let pattern_json = request.pattern_json();
+    let pattern_json = stored_pattern::to_json(&request.spec);
     let operation = "opening a load of codes";
     // Existing codes of the pattern, of any coupon, make a code easier to guess.
     let requested = app.query(operation, app.loads.store().requested(&pattern_json)).await?;

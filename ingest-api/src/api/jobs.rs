@@ -22,20 +22,24 @@ use crate::http::responses::json;
 pub(crate) struct JobView {
     job_id: String,
     /// `open`: codes are being generated. `sealed`: all codes are stored, and are being handed over to the owner of the
-    /// coupon. `applied`: they are stock and can be claimed. `abandoned`: the process died before it stored a code.
+    /// coupon. `applied`: they are stock and can be claimed. `abandoned`: there are no codes.
     #[schema(example = "applied")]
     state: String,
-    /// Codes stored so far; finally less than `total` if the process died.
+    /// Codes stored so far; finally less than `total` if there is a `reason`.
     done: i64,
     /// Codes requested.
     total: i64,
+    /// Why there are fewer codes than requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 impl JobView {
     pub(crate) fn of(job: &Job) -> Self {
         let abandoned = job.state == "sealed" && job.count == 0;
         let state = if abandoned { "abandoned" } else { &job.state };
-        Self { job_id: job.job_id.to_string(), state: state.to_owned(), done: job.count, total: job.wanted }
+        let (job_id, reason) = (job.job_id.to_string(), job.reason.clone());
+        Self { job_id, state: state.to_owned(), done: job.count, total: job.wanted, reason }
     }
 
     fn is_finished(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Codes in bulk: generated here, stored in chunks beside the owner of the coupon, and handed over by one record.
 //!
 //! Guarantees: those of [`crate::db::loads`]; a sealed load is announced until its owner has applied it; a load whose
-//! process died is sealed as it stands once its lease has expired. Memory is bounded by two chunks, however many codes
-//! are requested.
+//! process died is continued by another one once its lease is over ([`Leases`]), or sealed as it stands, with a reason,
+//! if its codes cannot be generated again. A living process keeps its load, however long Postgres is away. Memory is
+//! bounded by two chunks, however many codes are requested.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coupon_core::codes::{Code, Pattern};
 use metrics::counter;
@@ -13,13 +14,15 @@ use schemas::{CouponRequest, kinds, partition_for};
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::leases::Leases;
+use super::stored_pattern;
 use crate::clock::unix_ms;
 use crate::crash_points::{Point, pass};
-use crate::db::loads::{Job, LoadStore, Stored};
+use crate::db::loads::{Held, Job, LoadStore, OpenLoad, Stored};
 use crate::requests::producer::RequestProducer;
 use crate::telemetry::metrics as names;
 
@@ -30,9 +33,9 @@ const MAX_CONCURRENT: usize = 2;
 /// How often a waiting load renews its lease.
 const RENEWAL: Duration = Duration::from_secs(10);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Consecutive failures after which the lease is left to expire.
-const MAX_FAILURES: u32 = 100;
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Well below a lease: a renewal follows each failure.
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Fills and announces loads.
 pub(crate) struct Loads {
@@ -45,9 +48,11 @@ pub(crate) struct Loads {
 
 /// A load that this process fills.
 struct Load {
-    id: i64,
+    held: Held,
     coupon_id: String,
     wanted: i64,
+    /// Codes stored when this process began.
+    stored: i64,
     pattern: Arc<Pattern>,
 }
 
@@ -83,10 +88,10 @@ impl Loads {
         // A task of its own: a client that disconnects must not leave an open load that no task fills.
         let opened = tokio::spawn(async move {
             let opened = loads.store.open(job_id, &coupon_id, wanted, pattern_json).await?;
-            let Some(id) = opened else { return Ok(None) };
-            let load = Load { id, coupon_id, wanted, pattern: Arc::new(pattern) };
+            let Some(held) = opened else { return Ok(None) };
+            let load = Load { held, coupon_id, wanted, stored: 0, pattern: Arc::new(pattern) };
             drop(tokio::spawn(async move { loads.run(load).await }));
-            Ok(Some(Job { job_id, state: "open".to_owned(), count: 0, wanted }))
+            Ok(Some(Job { job_id, state: "open".to_owned(), count: 0, wanted, reason: None }))
         });
         opened.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
@@ -97,7 +102,7 @@ impl Loads {
         drop(slot);
         if sealed {
             pass(Point::AfterLoadSealed).await;
-            self.announce(load.id, &load.coupon_id).await;
+            self.announce(load.held.load, &load.coupon_id).await;
         }
     }
 
@@ -109,50 +114,57 @@ impl Loads {
                 slot = self.slots.acquire() => return slot.ok(),
                 () = tokio::time::sleep(RENEWAL) => {}
             }
-            if let Err(error) = self.store.renew(load.id).await {
-                tracing::warn!(load = load.id, %error, "lease of a waiting load not renewed");
-            }
+            self.renew(load.held).await;
         }
     }
 
-    /// Stores all codes and seals the load; `false` if the sweep of some instance has to finish it.
+    async fn renew(&self, held: Held) {
+        if let Err(error) = self.store.renew(held).await {
+            tracing::warn!(load = held.load, %error, "lease of a load not renewed");
+        }
+    }
+
+    /// Stores all codes and seals the load; `false` if some instance has to continue it.
     async fn fill(&self, load: &Load) -> bool {
-        let (mut stored, mut failures) = (0, 0);
+        let (mut stored, mut pause) = (load.stored, FIRST_RETRY_PAUSE);
         let mut next_chunk = None;
         while stored < load.wanted {
-            if self.stop.is_cancelled() || failures > MAX_FAILURES {
+            if self.stop.is_cancelled() {
                 return false;
             }
-            let size = CHUNK.min(load.wanted - stored);
-            let codes = generated(next_chunk.take().unwrap_or_else(|| generate(&load.pattern, size))).await;
-            // The next chunk is generated while this one is stored.
-            let rest = load.wanted - stored - size;
-            if rest > 0 {
-                next_chunk = Some(generate(&load.pattern, CHUNK.min(rest)));
+            let chunk = next_chunk.take().unwrap_or_else(|| generate(&load.pattern, load.wanted - stored));
+            let Some(codes) = generated(load, chunk.await) else { return false };
+            let added = i64::try_from(codes.len()).unwrap_or(i64::MAX);
+            if added == 0 {
+                return self.seal(load.held, Some("its pattern has no more codes")).await;
             }
-            match self.store.store(load.id, stored, &codes).await {
+            // The next chunk is generated while this one is stored.
+            let rest = load.wanted - stored - added;
+            next_chunk = (rest > 0).then(|| generate(&load.pattern, rest));
+            match self.store.store(load.held, stored, &codes).await {
                 Ok(Stored::Yes) => {
                     pass(Point::AfterLoadChunk).await;
                     counter!(names::CODES_GENERATED).increment(codes.len() as u64);
-                    (stored, failures) = (stored + size, 0);
+                    (stored, pause) = (stored + added, FIRST_RETRY_PAUSE);
                 }
                 Ok(Stored::Collision) => next_chunk = None,
                 Ok(Stored::LeaseLost) => return false,
                 Err(error) => {
-                    tracing::warn!(load = load.id, stored, %error, "chunk of codes not stored; retrying");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    (next_chunk, failures) = (None, failures + 1);
+                    tracing::warn!(load = load.held.load, stored, %error, "chunk of codes not stored; retrying");
+                    tokio::time::sleep(pause).await;
+                    (next_chunk, pause) = (None, (pause * 2).min(LONGEST_RETRY_PAUSE));
+                    self.renew(load.held).await;
                     // The transaction may have been committed although the response was lost.
-                    stored = self.store.count(load.id).await.unwrap_or(stored);
+                    stored = self.store.count(load.held.load).await.unwrap_or(stored);
                 }
             }
         }
-        self.seal(load.id).await
+        self.seal(load.held, None).await
     }
 
-    async fn seal(&self, load: i64) -> bool {
-        self.store.seal(load).await.unwrap_or_else(|error| {
-            tracing::warn!(load, %error, "full load not sealed; it is sealed when its lease expires");
+    async fn seal(&self, held: Held, reason: Option<&str>) -> bool {
+        self.store.seal(held, reason).await.unwrap_or_else(|error| {
+            tracing::warn!(load = held.load, %error, "load not sealed; it is sealed when its lease is over");
             false
         })
     }
@@ -178,38 +190,71 @@ impl Loads {
         }
     }
 
-    /// Seals loads whose process died, and announces sealed loads until they are applied. Ends with the process.
+    /// Continues loads whose process died, and announces sealed loads until they are applied. Ends with the process.
     pub(crate) async fn sweep(self: Arc<Self>) {
+        let mut leases = Leases::default();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             }
-            match self.due().await {
-                Ok(due) => {
-                    for (load, coupon_id) in due {
-                        self.announce(load, &coupon_id).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "sweep of loads failed"),
+            if let Err(error) = self.sweep_once(&mut leases).await {
+                tracing::warn!(%error, "sweep of loads failed");
             }
         }
     }
 
-    async fn due(&self) -> Result<Vec<(i64, String)>, sqlx::Error> {
-        for (load, count, wanted) in self.store.seal_expired().await? {
-            tracing::warn!(load, count, wanted, "lease of a load expired; sealed with the codes that it has");
+    async fn sweep_once(self: &Arc<Self>, leases: &mut Leases) -> Result<(), sqlx::Error> {
+        let now = Instant::now();
+        for open in leases.observe(now, self.store.open_loads().await?) {
+            self.continue_load(open).await?;
         }
-        self.store.take_unannounced().await
+        for (load, coupon_id) in self.store.take_unannounced().await? {
+            self.announce(load, &coupon_id).await;
+        }
+        Ok(())
+    }
+
+    /// Continues a load whose lease is over, unless another instance does.
+    async fn continue_load(self: &Arc<Self>, open: OpenLoad) -> Result<(), sqlx::Error> {
+        let Some(held) = self.store.replace_holder(&open).await? else { return Ok(()) };
+        let OpenLoad { load_id, coupon_id, wanted, count, pattern, .. } = open;
+        if let Some(pattern) = pattern.as_ref().and_then(stored_pattern::from_json) {
+            tracing::warn!(
+                load = load_id,
+                count,
+                wanted,
+                "the process that filled a load is gone: continuing it"
+            );
+            let load = Load { held, coupon_id, wanted, stored: count, pattern: Arc::new(pattern) };
+            let loads = Arc::clone(self);
+            drop(tokio::spawn(async move { loads.run(load).await }));
+        } else {
+            tracing::warn!(
+                load = load_id,
+                count,
+                wanted,
+                "the source of a load is gone: sealing it as it stands"
+            );
+            let reason = "the process that loaded the codes died, and their source cannot be read again";
+            let _sealed: bool = self.seal(held, Some(reason)).await;
+        }
+        Ok(())
     }
 }
 
-fn generate(pattern: &Arc<Pattern>, size: i64) -> JoinHandle<Vec<Code>> {
-    let (pattern, size) = (Arc::clone(pattern), usize::try_from(size).unwrap_or(0));
+/// Starts to generate the next chunk of at most `rest` codes.
+fn generate(pattern: &Arc<Pattern>, rest: i64) -> JoinHandle<Vec<Code>> {
+    let (pattern, size) = (Arc::clone(pattern), usize::try_from(CHUNK.min(rest)).unwrap_or(0));
     // Milliseconds of computation must not block a thread that serves requests.
     tokio::task::spawn_blocking(move || pattern.generate(rand::rng()).take(size).collect())
 }
 
-async fn generated(generating: JoinHandle<Vec<Code>>) -> Vec<Code> {
-    generating.await.unwrap_or_default()
+/// The chunk; `None` after a panic, or when the process stops.
+fn generated(load: &Load, chunk: Result<Vec<Code>, JoinError>) -> Option<Vec<Code>> {
+    chunk
+        .inspect_err(|error| {
+            tracing::error!(load = load.held.load, %error, "codes not generated; an instance retries when the lease is over");
+        })
+        .ok()
 }

@@ -3,5 +3,7 @@
 pub(crate) mod code_cache;
 pub(crate) mod coupon_body;
 pub(crate) mod existence_cache;
+pub(crate) mod leases;
 pub(crate) mod loads;
 pub(crate) mod lookup_cache;
+pub(crate) mod stored_pattern;

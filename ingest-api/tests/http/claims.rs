@@ -12,7 +12,7 @@ use local_stack::Child;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::stack::{ApiResponse, Client, another_instance, now, stack as real_stack, tokens};
+use crate::stack::{ApiResponse, Client, another_instance, connection, now, stack as real_stack, tokens};
 
 fn claims(coupon: &str) -> String {
     format!("/v1/coupons/{coupon}/claims")
@@ -349,19 +349,38 @@ async fn an_instance_that_aborts_between_acknowledgement_and_response_loses_noth
 
 #[cfg(feature = "crash-points")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_whose_instance_aborts_is_sealed_as_it_stands_and_announced_by_another_instance() {
+async fn a_load_whose_instance_aborts_is_completed_and_announced_by_another_instance() {
     let admin = Client::new("boss", Role::Admin, 0).await;
     let coupon = admin.coupon(0).await;
-    for (point, codes) in [("after-load-sealed", 20), ("before-announce", 20), ("after-load-chunk", 10_000)] {
+    for (point, codes) in [("after-load-sealed", 20), ("before-announce", 20), ("after-load-chunk", 15_000)] {
         let (child, base) = another_instance(&[("STAMPEDE_CRASH_AT", point)]).await;
         let there = Client { base, ..admin.clone() };
         let generate = format!("/v1/coupons/{coupon}/codes/generate");
-        let job = there.post(&generate, &json!({"count": codes + if codes > 20 { 5_000 } else { 0 }})).await;
+        let job = there.post(&generate, &json!({"count": codes})).await;
         real_stack().await.wait_exit(child, Duration::from_secs(120)).await.expect("aborted");
-        assert_eq!(admin.job_applied(job.header("location")).await["done"], codes, "{point}");
+        let applied = admin.job_applied(job.header("location")).await;
+        assert_eq!((&applied["done"], &applied["reason"]), (&codes.into(), &Value::Null), "{point}");
     }
     let counts = admin.get(&format!("/v1/coupons/{coupon}")).await.body["counts"].clone();
-    assert_eq!((&counts["generated"], &counts["available"]), (&10_040.into(), &10_040.into()));
+    assert_eq!((&counts["generated"], &counts["available"]), (&15_040.into(), &15_040.into()));
+}
+
+/// A source that cannot be read again: its load has no pattern.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_whose_source_is_gone_is_sealed_with_its_true_count_and_a_reason() {
+    let admin = Client::new("boss", Role::Admin, 0).await;
+    let coupon = admin.coupon(0).await;
+    let opened = "with opened as (
+            insert into stampede.loads (job_id, coupon_no, wanted, count, maker, lease_until)
+            select gen_random_uuid(), coupon_no, 5, 1, gen_random_uuid(), now()
+              from stampede.coupons where coupon_id = $1 returning load_id, job_id),
+         code as (insert into stampede.codes select load_id, 1, $1 || 'X', $1 || 'X' from opened)
+        select job_id::text from opened";
+    let job: String =
+        sqlx::query_scalar(opened).bind(&coupon).fetch_one(&mut connection().await).await.unwrap();
+    let applied = admin.job_applied(&format!("/v1/jobs/{job}")).await;
+    assert_eq!((&applied["done"], &applied["total"]), (&1.into(), &5.into()));
+    assert!(applied["reason"].as_str().is_some_and(|reason| reason.contains("source")), "{applied}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

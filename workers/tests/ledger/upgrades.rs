@@ -170,7 +170,7 @@ async fn every_statement_of_release_0_1_0_is_valid_on_the_newest_schema() {
 }
 
 #[tokio::test]
-async fn a_worker_of_release_0_1_0_continues_while_the_schema_is_migrated_and_beside_new_workers() {
+async fn fault_54_a_worker_of_release_0_1_0_continues_while_the_schema_is_migrated_and_beside_new_workers() {
     let options = database_of_0_1_0().await;
     let mut old = OldOwner::start(&options).await;
     let (written, stop) = (Arc::new(AtomicI64::new(0)), CancellationToken::new());

@@ -154,6 +154,20 @@ async fn a_sealed_load_becomes_stock_once() {
 }
 
 #[tokio::test]
+async fn two_loads_of_a_coupon_never_begin_at_the_same_number() {
+    let mut owner = Fixture::new(5).await;
+    owner.load(COUPON, 5, 3).await;
+    owner.run("update loads set state = 'sealed', base = null where load_id = 2").await;
+    let mut batch = owner.batch();
+    batch.loads.push(LoadApplied { load: LoadId(2), base: 0 });
+    batch.stock.push(owner.stock_change(StockRow { top: 8, ..owner.stock }));
+    let result = rejected(&owner, &batch).await;
+    assert!(matches!(&result, WriteResult::Mismatch(reason) if reason.contains("loads_base")), "{result:?}");
+    batch.loads[0].base = 5;
+    owner.write(&batch).await;
+}
+
+#[tokio::test]
 async fn the_cursor_removes_the_numbers_ahead_that_it_passes() {
     let mut owner = Fixture::new(10).await;
     owner.run("insert into stock_ahead values (1, 2), (1, 9); update stock set ahead = 2, claimed = 2").await;

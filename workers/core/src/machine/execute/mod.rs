@@ -237,6 +237,11 @@ impl Owner {
         if !stored.sealed {
             return;
         }
+        if stored.count <= 0 {
+            // The next load would begin at the same number.
+            draft.batch.dead_letters.push((draft.at, empty_load(coupon_id, load)));
+            return;
+        }
         draft.touch(coupon);
         let base = coupon.stock.add(stored.count);
         draft.batch.loads.push(LoadApplied { load, base });
@@ -251,11 +256,13 @@ fn rejected_as_data(request: &Request) -> DeadLetter {
 }
 
 fn unknown_load(coupon_id: &str, load: LoadId) -> DeadLetter {
-    let error = format!("load {load} is not a load of coupon {coupon_id}");
-    DeadLetter {
-        reason: "load_unknown",
-        error: error.into(),
-        key: Some(coupon_id.as_bytes().into()),
-        value: None,
-    }
+    load_rejected(coupon_id, "load_unknown", format!("load {load} is not a load of coupon {coupon_id}"))
+}
+
+fn empty_load(coupon_id: &str, load: LoadId) -> DeadLetter {
+    load_rejected(coupon_id, "load_empty", format!("load {load} has no codes"))
+}
+
+fn load_rejected(coupon_id: &str, reason: &'static str, error: String) -> DeadLetter {
+    DeadLetter { reason, error: error.into(), key: Some(coupon_id.as_bytes().into()), value: None }
 }

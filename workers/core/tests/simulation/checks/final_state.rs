@@ -3,7 +3,7 @@
 
 use crate::environment::Environment;
 use crate::environment::ledger::Ledger;
-use crate::environment::ledger::tables::{Coupon, LoadState};
+use crate::environment::ledger::tables::{Coupon, Load, LoadState};
 use crate::reference::Reference;
 use coupon_core::ids::RequestId;
 use coupon_core::record::Payload;
@@ -77,7 +77,8 @@ fn has_one_published_outcome(
 }
 
 fn every_announced_load_is_stock(ledger: &Ledger) -> Result<(), String> {
-    match ledger.loads.iter().find(|load| load.state != LoadState::Applied) {
+    let with_codes = |load: &&Load| load.count > 0 && load.state != LoadState::Applied;
+    match ledger.loads.iter().find(with_codes) {
         Some(load) => Err(format!("I3: {load:?} was announced and is not stock")),
         None => Ok(()),
     }

@@ -97,7 +97,9 @@ pub(super) fn add_with_history(
 pub(crate) fn add_load(rng: &mut Rng, ledger: &mut Ledger, state: LoadState) {
     let coupon = CouponNo(1 + rng.below(ledger.coupons.len()) as i64);
     let id = LoadId(ledger.loads.len() as i64 + 1);
-    ledger.loads.push(Load { id, coupon, count: rng.between(1, 30), state });
+    // Sometimes a load without codes, which never becomes stock.
+    let count = if rng.chance(100) { 0 } else { rng.between(1, 30) };
+    ledger.loads.push(Load { id, coupon, count, state });
 }
 
 /// Creates the next coupon without stock, if one is left. The log may already contain requests for it.

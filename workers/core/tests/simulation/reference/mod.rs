@@ -208,6 +208,11 @@ impl Reference {
         if has_dead_letter && coupon.created > record.offset {
             return expected.dead_letters.push(record.offset);
         }
+        if load.count == 0 {
+            let must = matches!(load.state, LoadState::Sealed(since) if since <= record.offset);
+            expected.dead_letters.extend((must || has_dead_letter).then_some(record.offset));
+            return;
+        }
         if !is_sealed(load, record.offset, batch) || !self.applied_loads.insert(id) {
             return;
         }

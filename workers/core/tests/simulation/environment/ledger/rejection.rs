@@ -6,9 +6,9 @@
 use super::tables::{Coupon, LoadState};
 use super::{Ledger, Map, UNSTORABLE_USER_PREFIX};
 use crate::plan::LedgerBug;
-use coupon_core::batch::{Batch, CodeFlagsChange, Decision, Verdict};
+use coupon_core::batch::{Batch, CodeFlagsChange, Decision, LoadApplied, Verdict};
 use coupon_core::claim::ClaimStatus;
-use coupon_core::ids::{CodeNumber, CouponNo};
+use coupon_core::ids::{CodeNumber, CouponNo, LoadId};
 use coupon_core::interface::{OrderLookup, WriteResult};
 use coupon_core::words::{ClaimState, Kind, Reason};
 use foldhash::fast::FixedState;
@@ -167,8 +167,19 @@ impl Ledger {
             if !self.load(applied.load).is_some_and(|load| matches!(load.state, LoadState::Sealed(_))) {
                 return mismatch(format!("load {} is not sealed", applied.load));
             }
+            if let Some(other) = self.load_with_base(applied) {
+                return mismatch(format!("load {} begins at the same number as load {other}", applied.load));
+            }
         }
         None
+    }
+
+    /// The unique index `loads_base`.
+    fn load_with_base(&self, applied: &LoadApplied) -> Option<LoadId> {
+        let coupon = self.coupon(self.load(applied.load)?.coupon)?;
+        let has_codes = |load: LoadId| self.load(load).is_some_and(|load| load.count > 0);
+        let same = |(base, load): &&(i64, LoadId)| *base == applied.base && has_codes(*load);
+        coupon.loads.iter().find(same).map(|(_, load)| *load)
     }
 
     /// Numbers ahead and returned numbers: an inserted one must be absent, a deleted one must be present.

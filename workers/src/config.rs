@@ -120,6 +120,12 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub batch_records: u32,
 
+    /// Hours within which a request that is sent again gets its first outcome. Longer windows make the look-up of possible
+    /// duplicates more expensive, one table per day.
+    #[arg(long, env = "STAMPEDE_DEDUPLICATION_HOURS", default_value_t = 48,
+          value_parser = clap::value_parser!(u32).range(1..=720))]
+    pub deduplication_hours: u32,
+
     /// Connections to Postgres for reading, shared by all partitions. Each partition has one more for writing.
     #[arg(long, env = "STAMPEDE_READ_CONNECTIONS", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=256))]

@@ -41,6 +41,7 @@ use crate::redis::RedisStock;
 
 /// Time limit of leaving the group after every partition is handed over.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const HOUR_MS: i64 = 3_600_000;
 /// Time limit of a whole shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -285,7 +286,11 @@ impl Worker {
                 ledgers: Arc::new(ledgers),
                 publisher: Arc::new(self.publisher),
             },
-            machine: Config { batch_records: args.batch_records as usize, ..Config::default() },
+            machine: Config {
+                batch_records: args.batch_records as usize,
+                deduplication_ms: i64::from(args.deduplication_hours) * HOUR_MS,
+                ..Config::default()
+            },
             decoder: self.decoder,
             messages: self.messages,
         }

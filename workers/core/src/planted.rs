@@ -27,6 +27,8 @@ pub enum Bug {
     ReturnedCodeLost,
     /// The users with claims of a coupon are evicted, and a user who is not tracked counts as one without claims.
     ClaimantsEvicted,
+    /// Outcomes of duplicates are looked up among those of the current day only.
+    OnlyTodayLookedUp,
     /// A batch that takes too long to write is written again as it is.
     SlowBatchRepeated,
 }

@@ -41,11 +41,7 @@ impl PgReader {
             sqlx::query_as(ENTRIES).bind(partition.0).bind(from.0).bind(to.0).fetch_all(&self.pool).await?;
         let messages: Vec<MessageRow> =
             sqlx::query_as(MESSAGES).bind(partition.0).bind(from.0).bind(to.0).fetch_all(&self.pool).await?;
-        let identities: Vec<u128> =
-            entries.iter().flat_map(|entry| entry.2.iter().map(Uuid::as_u128)).collect();
-        let decisions = outcomes(&self.pool, &identities).await?;
-        let decisions: HashMap<RequestId, Decision> =
-            decisions.into_iter().map(|d| (d.request.id, d)).collect();
+        let decisions = self.decisions(partition, &entries).await?;
         let mut messages = messages.into_iter().peekable();
         entries
             .into_iter()
@@ -63,7 +59,38 @@ impl PgReader {
             })
             .collect()
     }
+
+    /// The decisions of entries. An entry that has waited for long, or that repeats an old outcome, refers to a day of its
+    /// own: then all days are searched.
+    async fn decisions(
+        &self,
+        partition: Partition,
+        entries: &[EntryRow],
+    ) -> Result<HashMap<RequestId, Decision>, LedgerError> {
+        let mut decisions: HashMap<RequestId, Decision> = HashMap::new();
+        for days in [sqlx::query_scalar(DAYS).bind(partition.0), sqlx::query_scalar(ALL_DAYS)] {
+            let ids = entries.iter().flat_map(|(.., ids, bodies)| ids_of(ids, bodies.as_deref()));
+            let missing = ids.filter(|id| !decisions.contains_key(id)).map(|id| id.identity);
+            let missing: Vec<u128> = missing.collect();
+            if missing.is_empty() {
+                break;
+            }
+            let days: Vec<i32> = days.fetch_all(&self.pool).await?;
+            let stored = outcomes(&self.pool, &missing, &days).await?;
+            decisions.extend(stored.into_iter().map(|decision| (decision.request.id, decision)));
+        }
+        Ok(decisions)
+    }
 }
+
+/// The days before the partition's time whose outcomes an entry usually refers to, and all days that are kept.
+const DAYS: &str = "
+    select t.day - generate_series(0, 2) from (select (time_ms / 86400000)::int as day from stampede.partitions
+                                                where partition = $1) t";
+const ALL_DAYS: &str = "
+    select to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01'
+      from pg_inherits i join pg_class c on c.oid = i.inhrelid
+     where i.inhparent = 'stampede.outcomes'::regclass";
 
 /// The decisions of one entry.
 fn decisions_of(
@@ -71,13 +98,16 @@ fn decisions_of(
     bodies: Option<&[i64]>,
     decisions: &HashMap<RequestId, Decision>,
 ) -> Result<Vec<Decision>, LedgerError> {
-    let body = |n: usize| bodies.map_or(0, |bodies| bodies.get(n).copied().unwrap_or(0));
-    let decision = |(n, id): (usize, &Uuid)| {
-        let id = RequestId { identity: id.as_u128(), body: body(n) };
+    let decision = |id| {
         let missing = || LedgerError::Unreadable(format!("no outcome of request {id}"));
         decisions.get(&id).cloned().ok_or_else(missing)
     };
-    ids.iter().enumerate().map(decision).collect()
+    ids_of(ids, bodies).map(decision).collect()
+}
+
+fn ids_of(ids: &[Uuid], bodies: Option<&[i64]>) -> impl Iterator<Item = RequestId> {
+    let body = move |n: usize| bodies.map_or(0, |bodies| bodies.get(n).copied().unwrap_or(0));
+    ids.iter().enumerate().map(move |(n, id)| RequestId { identity: id.as_u128(), body: body(n) })
 }
 
 fn message((seq, topic, key, value, headers): MessageRow) -> Result<Message, LedgerError> {

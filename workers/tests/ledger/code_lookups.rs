@@ -12,7 +12,7 @@ use crate::builders::{
     HOLD, LOCK, change, changed, claim_with_hold, flags_change, id, redeem, redemption, rollback,
     rolled_back, status, stored_claim, with_redemption,
 };
-use crate::fixture::{COUPON, Fixture, PARTITION, ledger, of_request, rejection};
+use crate::fixture::{COUPON, Fixture, NOW, PARTITION, ledger, of_request, rejection};
 
 async fn load(owner: &Fixture, lookups: Lookups) -> LookupResults {
     owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap()
@@ -89,7 +89,10 @@ async fn every_outcome_is_read_back_unchanged_after_later_changes_of_its_claim()
 
     let entry = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(1)).await.unwrap().remove(0);
     let identities = decisions.iter().map(|decision| decision.request.id.identity).collect();
-    let read = load(&owner, Lookups { decided: identities, ..Lookups::default() }).await.decided;
+    let read =
+        load(&owner, Lookups { decided: identities, decided_in: vec![NOW.day()], ..Lookups::default() })
+            .await
+            .decided;
     for mut again in [entry.decisions, read] {
         again.sort_by_key(|decision| decision.request.id);
         let mut first = decisions.clone();

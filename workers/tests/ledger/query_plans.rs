@@ -17,7 +17,7 @@ use crate::builders::{
     HOLD, change, claim_with_hold, flags_change, id, redeem, redemption, rollback, rolled_back, status,
     stored_claim,
 };
-use crate::fixture::{COUPON, Fixture, PARTITION, claim, rejection};
+use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, rejection};
 
 const CODES: i64 = 200_000;
 const BATCH: i64 = 1_000;
@@ -69,6 +69,7 @@ async fn read_everything(owner: &Fixture, after: i64) {
     let lookups = Lookups {
         coupons: vec!["sale".into()],
         decided: vec![1, 2, REDEEMED],
+        decided_in: vec![NOW.day()],
         loads: vec![LoadId(1)],
         users: vec![users(false), users(true)],
         returned: vec![ReturnedLookup { coupon: COUPON, limit: 3 }],

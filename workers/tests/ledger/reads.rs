@@ -1,10 +1,14 @@
 //! Reads return what was written.
 
-use coupon_core::batch::{Decision, Event, EventKind, StockRow};
-use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, LoadId, Offset, RequestId};
+use std::time::Duration;
+
+use coupon_core::batch::{Batch, Decision, Event, EventKind, StockRow};
+use coupon_core::ids::{CodeNumber, CouponNo, DAY_MS, EmitSeq, LoadId, Offset, RequestId};
 use coupon_core::interface::{Lookups, ReadCodes, ReturnedLookup, UserLookup};
 use coupon_core::record::DeadLetter;
 use coupon_core::words::{Kind, Reason};
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
 use workers::codec::messages::Messages;
 
 use crate::fixture::{COUPON, Fixture, NOW, PARTITION, claim, of_request, rejection};
@@ -63,11 +67,67 @@ async fn all_outcomes_with_an_identity_are_found() {
     decisions.push(of_request(rejection, |request| request.id = RequestId { identity: 1, body: 6 }));
     let batch = owner.deciding(decisions.clone());
     owner.write(&batch).await;
-    let lookups = Lookups { decided: vec![1, 2], ..Lookups::default() };
+    let lookups = Lookups { decided: vec![1, 2], decided_in: vec![NOW.day()], ..Lookups::default() };
     assert_eq!(
         sorted(owner.ledger.reader().lookup(PARTITION, &lookups).await.unwrap().decided),
         sorted(decisions)
     );
+}
+
+/// A look-up that needed the table of another day would wait for its lock.
+#[tokio::test]
+async fn fault_53_outcomes_are_looked_up_in_the_tables_of_their_days_however_many_are_kept() {
+    let mut owner = Fixture::new(10).await;
+    owner.run("select ensure_outcome_days(date '2025-01-01', 380)").await;
+    let (mut yesterday, mut today) = (owner.batch(), owner.batch());
+    yesterday.position.time.0 -= DAY_MS;
+    yesterday.decisions = vec![rejection(1, "ann", Reason::SoldOut)];
+    today.decisions = vec![rejection(2, "bob", Reason::SoldOut)];
+    let (yesterday, today) = (owner.publishing(yesterday), owner.publishing(today));
+    owner.write(&yesterday).await;
+    let today = Batch { fence: owner.batch().fence, ..owner.publishing(today) };
+    owner.write(&today).await;
+
+    let mut other = PgConnection::connect_with(&owner.options).await.unwrap();
+    let lock = "begin; lock table outcomes_20250601, outcomes_20251229 in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    let found = async |days: &[i32]| {
+        let lookups = Lookups { decided: vec![1, 2, 3], decided_in: days.to_vec(), ..Lookups::default() };
+        let results =
+            timeout(Duration::from_secs(60), owner.ledger.reader().lookup(PARTITION, &lookups)).await;
+        results.expect("no wait for other days").unwrap().decided
+    };
+    let day = NOW.day();
+    assert_eq!(
+        sorted(found(&[day - 1, day]).await),
+        [yesterday.decisions.clone(), today.decisions.clone()].concat()
+    );
+    assert_eq!(found(&[day]).await, today.decisions);
+    assert_eq!(found(&[day - 10_000, day + 10_000]).await, [], "days without a table");
+    drop(other);
+    let entries = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(2)).await.unwrap();
+    assert_eq!(
+        entries.into_iter().flat_map(|entry| entry.decisions).collect::<Vec<_>>(),
+        [yesterday.decisions, today.decisions].concat()
+    );
+}
+
+/// An entry that waited for longer than the window, or repeats an old outcome.
+#[tokio::test]
+async fn the_outbox_finds_outcomes_of_any_day() {
+    let mut owner = Fixture::new(10).await;
+    let mut old = owner.batch();
+    old.position.time.0 -= 100 * DAY_MS;
+    old.decisions = vec![rejection(1, "ann", Reason::SoldOut)];
+    let old = owner.publishing(old);
+    owner.write(&old).await;
+    let mut today = owner.batch();
+    today.position.time = NOW;
+    today.duplicates = old.decisions.clone();
+    let today = owner.publishing(today);
+    owner.write(&today).await;
+    let entries = owner.ledger.reader().outbox(PARTITION, EmitSeq(1), EmitSeq(2)).await.unwrap();
+    assert_eq!(entries.into_iter().map(|entry| entry.decisions).collect::<Vec<_>>(), [&old.decisions[..]; 2]);
 }
 
 #[tokio::test]

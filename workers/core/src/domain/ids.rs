@@ -30,10 +30,28 @@ number!(
     /// A partition of `coupon.requests`.
     Partition(i32)
 );
+/// Milliseconds of a day.
+pub const DAY_MS: i64 = 86_400_000;
+
 number!(
     /// Offset of a record within its partition.
     Offset(i64)
 );
+impl Millis {
+    /// The UTC day of this time, in days since 1970.
+    #[must_use]
+    pub const fn day(self) -> i32 {
+        let day = self.0.div_euclid(DAY_MS);
+        if day > i32::MAX as i64 {
+            i32::MAX
+        } else if day < i32::MIN as i64 {
+            i32::MIN
+        } else {
+            day as i32
+        }
+    }
+}
+
 number!(
     /// Number of takeovers of a partition. Only the newest epoch may write.
     Epoch(i64)

@@ -13,6 +13,8 @@ pub struct Lookups {
     pub coupons: Vec<Box<str>>,
     /// Outcomes by identity, of requests that may have been decided before.
     pub decided: Vec<u128>,
+    /// The UTC days (since 1970) among whose outcomes they are looked up, besides claims and redemptions; ascending.
+    pub decided_in: Vec<i32>,
     /// Announced loads.
     pub loads: Vec<LoadId>,
     /// Live claims and redemptions of users of a coupon.

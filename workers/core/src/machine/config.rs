@@ -1,5 +1,6 @@
 //! The bounds of one partition.
 
+use crate::domain::ids::DAY_MS;
 use crate::planted::Planted;
 
 /// Bounds of one partition.
@@ -27,6 +28,8 @@ pub struct Config {
     pub max_cached_coupons: usize,
     /// Codes that the Redis list of a busy coupon holds, about.
     pub window: usize,
+    /// How long an outcome is found for a duplicate, in milliseconds between the two append times.
+    pub deduplication_ms: i64,
     /// A known mistake, switched on by the simulation.
     pub planted: Planted,
 }
@@ -45,6 +48,7 @@ impl Default for Config {
             max_tracked_claimants: 1_800_000,
             max_cached_coupons: 50_000,
             window: 32_768,
+            deduplication_ms: 2 * DAY_MS,
             planted: Planted::default(),
         }
     }

@@ -7,10 +7,13 @@
 //! (plus [`MAX_CLOCK_SKEW_MS`]), or minted before a time up to which ids arrived early. A lookup that finds nothing
 //! leaves a new request, so an error in this direction is harmless.
 
+use super::Config;
 use crate::domain::batch::Decision;
 use crate::domain::ids::{Millis, RequestId};
+use crate::planted::Bug;
 use foldhash::fast::FixedState;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 /// Largest difference between an id's minting time and its append time for which the ids in memory are sufficient, in
 /// milliseconds.
@@ -80,6 +83,40 @@ pub const fn minted(id: RequestId) -> Millis {
     Millis((id.identity >> 80) as i64)
 }
 
+/// The days on which the outcomes of possible duplicates may have been stored.
+///
+/// An outcome is stored on the day of its batch, whose time is at or after its record's append time, and at or before the
+/// time of any later record. So the days of the deduplication window contain the outcome of every duplicate that is
+/// appended within it. Without a key, the days around the id's own time contain that of every later duplicate.
+#[derive(Debug, Default)]
+pub(super) struct DuplicateDays {
+    days: BTreeSet<i32>,
+    last: Option<RangeInclusive<i32>>,
+}
+
+impl DuplicateDays {
+    /// Adds those of a record with this id at this time of the partition.
+    pub(super) fn add(&mut self, id: RequestId, now: Millis, config: &Config) {
+        let window = Millis(now.0.saturating_sub(config.deduplication_ms));
+        let first = if config.planted.has(Bug::OnlyTodayLookedUp) { now.day() } else { window.day() };
+        // Most neighbours have the same days.
+        let range = first..=now.day();
+        if self.last.as_ref() != Some(&range) {
+            self.days.extend(range.clone());
+            self.last = Some(range);
+        }
+        if !id.is_keyed() {
+            let day = Millis(minted(id).0.saturating_sub(MAX_CLOCK_SKEW_MS)).day();
+            self.days.extend(day..=day.saturating_add(1));
+        }
+    }
+
+    /// In ascending order.
+    pub(super) fn into_days(self) -> Vec<i32> {
+        self.days.into_iter().collect()
+    }
+}
+
 /// The outcome of a duplicate.
 pub(super) enum Duplicate {
     /// The request is decided in a batch that is not settled: its outcome is published with that batch.
@@ -138,6 +175,7 @@ impl DecidedIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::DAY_MS;
 
     fn id(minted: i64, n: u128) -> RequestId {
         RequestId { identity: (u128::from(minted.unsigned_abs()) << 80) | n, body: 0 }
@@ -179,6 +217,25 @@ mod tests {
         assert!(recent.is_possible_duplicate(id(NOW, 1), Millis(NOW)));
         let later = NOW + MAX_CLOCK_SKEW_MS + 1;
         assert!(!recent.is_possible_duplicate(id(later, 1), Millis(later)));
+    }
+
+    #[test]
+    fn outcomes_are_looked_up_on_the_days_of_the_window_and_around_the_time_of_an_id_without_key() {
+        const HOUR: i64 = 3_600_000;
+        let keyed = RequestId { identity: 1, body: 7 };
+        let days = |id, now, hours| {
+            let mut days = DuplicateDays::default();
+            let config = Config { deduplication_ms: hours * HOUR, ..Config::default() };
+            days.add(id, Millis(now), &config);
+            days.into_days()
+        };
+        let noon = 100 * DAY_MS + 12 * HOUR;
+        assert_eq!(days(keyed, noon, 48), [98, 99, 100]);
+        assert_eq!(days(keyed, noon, 12), [100]);
+        assert_eq!(days(keyed, noon, 13), [99, 100]);
+        assert_eq!(days(id(noon, 1), noon, 48), [98, 99, 100, 101]);
+        assert_eq!(days(id(40 * DAY_MS, 1), noon, 1), [39, 40, 100], "minted 60 days ago, at midnight");
+        assert_eq!(days(keyed, i64::MAX, 48), [i32::MAX]);
     }
 
     #[test]

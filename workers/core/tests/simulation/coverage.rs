@@ -187,6 +187,7 @@ const LABELS: &[&str] = &[
     "ahead: freed",
     "returned: added",
     "returned: taken",
+    "time: a duplicate of a request of another day",
     "time: a record from a clock that is far behind",
     "time: redeemed in time, decided after the end of the lock",
     "tick: appended",

@@ -87,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) code_requests: usize,
     /// Of the records: those that follow a pause long enough for the machine to drop recent ids.
     pub(crate) pauses: usize,
+    /// Of the records: those that follow a pause of most of a day.
+    pub(crate) long_pauses: usize,
 }
 
 /// At least three crashes. In some runs all of them come late, so that the first owner decides more than half of the
@@ -134,9 +136,13 @@ impl Plan {
             code_requests: 0,
             whole_seconds: false,
             pauses: rate(100),
+            long_pauses: 0,
         };
         if rng.chance(150) {
             plan.most_written = 1 + rng.below(3);
+        }
+        if rng.chance(300) {
+            plan.long_pauses = 10;
         }
         plan.whole_seconds = rng.chance(200);
         plan.code_requests = *rng.pick(&[0, 0, 300, 600, 600, 850, 850, 950]);

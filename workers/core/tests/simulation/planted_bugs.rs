@@ -53,6 +53,7 @@ planted_bugs! {
     a_lapse_that_is_lost_at_a_takeover_is_found: LapseLostAtTakeover,
     a_claim_that_lapses_twice_is_found: LapsedTwice,
     a_returned_code_that_is_lost_is_found: ReturnedCodeLost,
+    a_look_up_of_duplicates_on_the_current_day_only_is_found: OnlyTodayLookedUp,
     a_slow_batch_that_is_repeated_is_found: SlowBatchRepeated,
     a_dropped_claimant_that_is_taken_to_have_no_claims_is_found: ClaimantsEvicted,
 }

@@ -53,7 +53,7 @@ impl PgReader {
         let pool = &self.pool;
         let (coupons, decided, loads, users, returned, (codes, lapsed), redemptions, orders, due) = tokio::try_join!(
             coupons(pool, &lookups.coupons),
-            outcomes(pool, &lookups.decided),
+            outcomes(pool, &lookups.decided, &lookups.decided_in),
             loads(pool, &lookups.loads),
             users(pool, &lookups.users),
             returned(pool, &lookups.returned),

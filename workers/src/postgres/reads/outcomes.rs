@@ -37,7 +37,7 @@ const OUTCOMES: &str = "
            o.decided_ms, o.kind, o.reason, o.number, x.code, o.claim_state, o.claimed_ms, o.hold_until_ms,
            o.lock_until_ms, o.order_id, o.redemption, o.redemption_body, r.order_id, r.amount, r.discount, r.price,
            r.currency, r.redeemed_ms
-      from stampede.outcomes o
+      from stampede.outcomes_of($1, $2) o
       left join lateral (select coupon_id from stampede.coupons k where k.coupon_no = o.coupon_no offset 0) k on true
       left join lateral (select load_id, base from stampede.loads l
                           where l.coupon_no = o.coupon_no and l.base < o.number order by l.base desc limit 1) l on true
@@ -45,13 +45,14 @@ const OUTCOMES: &str = "
                           where x.load_id = l.load_id and x.idx = o.number - l.base offset 0) x on true
       left join lateral (select r.order_id, r.order_amount::text as amount, r.discount::text as discount,
                                 r.final_price::text as price, r.currency, r.redeemed_ms
-                           from stampede.redemptions r where r.identity = o.redemption offset 0) r on true
-     where o.identity = any ($1)";
+                           from stampede.redemptions r where r.identity = o.redemption offset 0) r on true";
 
-/// Every outcome stored under these identities.
+/// Every outcome stored under these identities: claims and redemptions, and others of these days (since 1970). The cost
+/// does not depend on how many days are kept.
 pub(in crate::postgres) async fn outcomes(
     pool: &PgPool,
     identities: &[u128],
+    days: &[i32],
 ) -> Result<Vec<Decision>, LedgerError> {
     if identities.is_empty() {
         return Ok(Vec::new());
@@ -59,7 +60,7 @@ pub(in crate::postgres) async fn outcomes(
     let ids = || identities.iter().map(|identity| Uuid::from_u128(*identity)).bind_iter();
     let (own, others) = tokio::try_join!(
         sqlx::query(CLAIMS_AND_REDEMPTIONS).bind(ids()).fetch_all(pool),
-        sqlx::query(OUTCOMES).bind(ids()).fetch_all(pool),
+        sqlx::query(OUTCOMES).bind(ids()).bind(days).fetch_all(pool),
     )?;
     own.iter().map(own_row).chain(others.iter().map(outcome)).collect()
 }

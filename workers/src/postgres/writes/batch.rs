@@ -10,8 +10,6 @@ use super::transitions::TransitionRows;
 use crate::codec::messages::Message;
 use crate::postgres::rows::identity;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
 /// A batch as the rows of its call.
 pub(super) struct BatchRows<'b> {
     batch: &'b Batch,
@@ -34,7 +32,7 @@ sql_function! {
             p_time_ms: "bigint" = batch.position.time.0;
             p_suspect_until_ms: "bigint" = batch.position.possible_duplicates_until.0;
             p_emitted_seq: "bigint" = batch.watermark.0;
-            p_day: "date '1970-01-01' + $::int" = day_of(batch);
+            p_day: "date '1970-01-01' + $::int" = batch.position.time.day();
         }
         each claim in rows.claims() => {
             c_identity: "uuid" = identity(claim.decision.request.id);
@@ -163,11 +161,6 @@ impl<'b> BatchRows<'b> {
         let transitions = self.transitions.into_iter().flat_map(TransitionRows::ids);
         transitions.chain(self.batch.duplicates.iter().map(|decision| decision.request.id))
     }
-}
-
-/// The day of a batch, in days since 1970.
-pub(super) fn day_of(batch: &Batch) -> i32 {
-    i32::try_from(batch.position.time.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
 }
 
 fn headers(message: &Message) -> String {

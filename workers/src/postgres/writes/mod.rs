@@ -20,7 +20,7 @@ use super::connection::WriteConnection;
 use super::errors::{connection_survives, result_of};
 use super::{LedgerError, PgLedger};
 use crate::codec::messages::EncodedBatch;
-use batch::{BatchRows, day_of};
+use batch::BatchRows;
 use sql_function::{Call, select};
 use transitions::TransitionRows;
 
@@ -55,7 +55,7 @@ impl PgLedger {
             }
         };
         if rows.has_daily_rows()
-            && let Err(error) = ensure_day(&mut own, &mut connection, day_of(batch)).await
+            && let Err(error) = ensure_day(&mut own, &mut connection, batch.position.time.day()).await
         {
             tracing::warn!(partition = self.partition.0, %error, "cannot create the outcome tables of a day");
             return WriteResult::Retry;

@@ -8,11 +8,11 @@
 mod requirements;
 
 use super::codes::Codes;
-use super::duplicates::{DecidedIds, StoredDecisions};
+use super::duplicates::{DecidedIds, DuplicateDays, StoredDecisions};
 use super::stock::Source;
 use super::{Effect, Owner};
 use crate::domain::batch::Batch;
-use crate::domain::ids::{LoadId, Millis};
+use crate::domain::ids::{LoadId, Millis, RequestId};
 use crate::domain::record::{Payload, Record};
 use crate::interface::{
     CodeEntry, DueLookup, LookupResults, Lookups, Pop, Popped, ReadCodes, ReturnedLookup, StoredLoad, Token,
@@ -36,6 +36,8 @@ pub(super) struct Prefetch {
     pub(super) records: Vec<Record>,
     /// For each record, whether it may be a duplicate.
     pub(super) possible_duplicates: Vec<bool>,
+    /// The days on which their outcomes may have been stored.
+    duplicate_days: DuplicateDays,
     pub(super) fetched: Fetched,
     pub(super) codes: Codes,
     /// What the batch requires of each coupon; empty before the stage `Resources`.
@@ -116,9 +118,12 @@ impl Owner {
         let max_records = self.deadlines.limit_records(self.recovery.max_records);
         let records = self.backlog.take(max_records, self.config.batch_bytes);
         let mut now = self.head.position.time;
+        let mut duplicate_days = DuplicateDays::default();
         let is_possible_duplicate = |record: &Record| {
             now = now.max(record.appended);
-            self.is_possible_duplicate(record, now)
+            let duplicate_of = self.possible_duplicate_of(record, now);
+            duplicate_of.iter().for_each(|id| duplicate_days.add(*id, now, &self.config));
+            duplicate_of.is_some()
         };
         let possible_duplicates: Vec<bool> = records.iter().map(is_possible_duplicate).collect();
         let fetched = self.with_batch_in_flight(&possible_duplicates);
@@ -127,6 +132,7 @@ impl Owner {
         Some(Prefetch {
             records,
             possible_duplicates,
+            duplicate_days,
             fetched,
             codes,
             requirements: Vec::new(),
@@ -152,14 +158,15 @@ impl Owner {
         fetched
     }
 
-    fn is_possible_duplicate(&mut self, record: &Record, now: Millis) -> bool {
+    /// The id of a record that may be a duplicate.
+    fn possible_duplicate_of(&mut self, record: &Record, now: Millis) -> Option<RequestId> {
         match &record.payload {
             Payload::Request(request) => {
                 let possible = self.recent.is_possible_duplicate(request.id, now);
-                possible || record.offset < self.recovery.look_up_below
+                (possible || record.offset < self.recovery.look_up_below).then_some(request.id)
             }
-            Payload::Unreadable { request, .. } => request.is_some(),
-            Payload::StockAdded { .. } | Payload::Tick => false,
+            Payload::Unreadable { request, .. } => request.as_ref().map(|request| request.id),
+            Payload::StockAdded { .. } | Payload::Tick => None,
         }
     }
 
@@ -171,6 +178,7 @@ impl Owner {
         if prefetch.stage == Stage::Begun {
             prefetch.stage = Stage::Lookups;
             let mut lookups = requirements::lookups(prefetch, &self.cache);
+            lookups.decided_in = std::mem::take(&mut prefetch.duplicate_days).into_days();
             let until = prefetch.codes.due.until();
             if until >= self.deadlines.none_before {
                 lookups.due = Some(DueLookup { until, limit: prefetch.due_limit });

@@ -3,7 +3,7 @@
 use crate::plan::Plan;
 use crate::rng::Rng;
 use coupon_core::batch::Position;
-use coupon_core::ids::{Millis, Offset};
+use coupon_core::ids::{DAY_MS, Millis, Offset};
 use coupon_core::record::{Payload, Record};
 
 #[derive(Clone, Debug)]
@@ -16,11 +16,16 @@ pub(crate) struct Log {
     now: Millis,
     /// How many milliseconds the clock of the present leader is behind.
     behind: i64,
+    /// Pauses of most of a day, so far.
+    long_pauses: usize,
 }
+
+/// The deduplication window contains a run with this many of them, and its history.
+const MOST_LONG_PAUSES: usize = 2;
 
 impl Log {
     pub(crate) const fn new(base: Offset, now: Millis) -> Self {
-        Self { records: Vec::new(), appended_at: Vec::new(), base, now, behind: 0 }
+        Self { records: Vec::new(), appended_at: Vec::new(), base, now, behind: 0, long_pauses: 0 }
     }
 
     pub(crate) const fn now(&self) -> Millis {
@@ -59,6 +64,10 @@ impl Log {
 
     /// Advances the time between two records.
     pub(crate) fn pass_time(&mut self, rng: &mut Rng, plan: &Plan) {
+        if self.long_pauses < MOST_LONG_PAUSES && rng.chance(plan.long_pauses) {
+            self.long_pauses += 1;
+            return self.pass(rng.between(DAY_MS / 2, DAY_MS * 7 / 8));
+        }
         let by = if rng.chance(plan.pauses) { rng.between(5_000, 60_000) } else { rng.between(0, 400) };
         self.pass(by);
     }

@@ -115,7 +115,8 @@ impl History<'_> {
             decided,
             verdict,
         };
-        self.ledger.store(decision, Some(status), None);
+        let day = decision.decided.day();
+        self.ledger.store(decision, day, Some(status), None);
         self.traffic.record_sent(request);
         decided
     }
@@ -173,7 +174,8 @@ impl History<'_> {
             decided,
             verdict,
         };
-        self.ledger.store(decision, None, None);
+        let day = decision.decided.day();
+        self.ledger.store(decision, day, None, None);
         self.traffic.record_sent(request);
     }
 

@@ -145,6 +145,8 @@ impl Reference {
     fn decide_request(&mut self, request: &Request, at: Offset, checked: &mut CheckedBatch<'_>) {
         let earlier = self.outcomes.get(&request.id.identity).map_or(&[][..], Vec::as_slice);
         if let Some(stored) = earlier.iter().find(|decision| decision.request.id == request.id) {
+            let other_day = stored.decided.day() != self.position.time.day();
+            self.coverage.count_if(other_day, "time: a duplicate of a request of another day");
             checked.expected.duplicates.push(stored.clone());
             return;
         }

@@ -62,7 +62,9 @@ impl Run {
         let mut identities = call.lookups.decided.clone();
         identities.sort_unstable();
         identities.dedup();
-        let outcomes = identities.iter().flat_map(|identity| self.environment.ledger.outcomes_of(*identity));
+        let (ledger, days) = (&self.environment.ledger, &call.lookups.decided_in);
+        let outcomes =
+            identities.iter().flat_map(|identity| ledger.outcomes_of(*identity, |day| days.contains(&day)));
         call.results.decided = outcomes.cloned().collect();
         !identities.is_empty()
     }

@@ -50,7 +50,7 @@ impl Ledger {
             let status = created.get(&decision.request.id.identity).map(|status| (*status).clone());
             let undone =
                 batch.rolled_back.iter().find(|back| back.made_here && back.id == decision.request.id);
-            self.store(decision.clone(), status, undone.map(|undone| undone.at));
+            self.store(decision.clone(), batch.position.time.day(), status, undone.map(|undone| undone.at));
         }
         for change in &batch.code_flags {
             self.set_flags(change.coupon, change.number, change.after);
@@ -87,8 +87,14 @@ impl Ledger {
     }
 
     /// Inserts a row of `claims`, `redemptions` or `outcomes`. `status` is that of a claim which the same batch changed
-    /// after creating it; `undone` is the time at which the same batch rolled the redemption back.
-    pub(crate) fn store(&mut self, decision: Decision, status: Option<ClaimStatus>, undone: Option<Millis>) {
+    /// after creating it; `day` is that of the batch; `undone` is the time at which the same batch rolled the redemption back.
+    pub(crate) fn store(
+        &mut self,
+        decision: Decision,
+        day: i32,
+        status: Option<ClaimStatus>,
+        undone: Option<Millis>,
+    ) {
         let id = decision.request.id;
         match (&decision.verdict, decision.coupon) {
             (Verdict::Claimed { number, code, hold_until }, Some(coupon)) => {
@@ -118,7 +124,7 @@ impl Ledger {
                 if !bodies.contains(&id.body) {
                     bodies.push(id.body);
                 }
-                self.outcomes.entry((id.identity, id.body)).or_default().push(decision);
+                self.outcomes.entry((id.identity, id.body)).or_default().push((day, decision));
             }
         }
     }

@@ -40,7 +40,8 @@ pub(crate) struct Ledger {
     pub(crate) lapsed: BTreeSet<(CouponNo, CodeNumber, Box<str>)>,
     /// Orders with a redemption that is not rolled back.
     orders: HashSet<OrderLookup, FixedState>,
-    outcomes: Map<(u128, i64), Vec<Decision>>,
+    /// Each with the day of its batch.
+    outcomes: Map<(u128, i64), Vec<(i32, Decision)>>,
     bodies: Map<u128, Vec<i64>>,
     bug: LedgerBug,
 }
@@ -96,10 +97,15 @@ impl Ledger {
         self.loads.iter().find(|row| row.id == load)
     }
 
-    /// Every outcome stored under an identity.
-    pub(crate) fn outcomes_of(&self, identity: u128) -> impl Iterator<Item = &Decision> {
+    /// Every outcome stored under an identity; of those that are neither claims nor redemptions, those of some days.
+    pub(crate) fn outcomes_of(
+        &self,
+        identity: u128,
+        is_day: impl Fn(i32) -> bool,
+    ) -> impl Iterator<Item = &Decision> {
         let bodies = self.bodies.get(&identity).map_or(&[][..], Vec::as_slice);
-        let outcomes = bodies.iter().filter_map(move |body| self.outcomes.get(&(identity, *body))).flatten();
+        let rows = bodies.iter().filter_map(move |body| self.outcomes.get(&(identity, *body))).flatten();
+        let outcomes = rows.filter(move |(day, _)| is_day(*day)).map(|(_, decision)| decision);
         let claims = self.claims.get(&identity).map(|row| &row.decision);
         let redemptions = self.redemptions.get(&identity).map(|row| &row.decision);
         claims.into_iter().chain(redemptions).chain(outcomes)
@@ -109,12 +115,13 @@ impl Ledger {
     pub(crate) fn all_outcomes(&self) -> impl Iterator<Item = &Decision> {
         let claims = self.claims.values().map(|row| &row.decision);
         let redemptions = self.redemptions.values().map(|row| &row.decision);
-        claims.chain(redemptions).chain(self.outcomes.values().flatten())
+        let outcomes = self.outcomes.values().flatten().map(|(_, decision)| decision);
+        claims.chain(redemptions).chain(outcomes)
     }
 
     /// The first stored outcome of one request, and the number of its outcomes.
     pub(crate) fn outcome(&self, id: RequestId) -> (Option<&Decision>, usize) {
-        let mut stored = self.outcomes_of(id.identity).filter(|decision| decision.request.id == id);
+        let mut stored = self.outcomes_of(id.identity, |_| true).filter(|decision| decision.request.id == id);
         let first = stored.next();
         (first, usize::from(first.is_some()) + stored.count())
     }

@@ -14,8 +14,6 @@ use coupon_core::words::{ClaimState, Kind, Reason};
 use foldhash::fast::FixedState;
 use std::collections::{BTreeSet, HashSet};
 
-const DAY_MS: i64 = 86_400_000;
-
 type Set<T> = HashSet<T, FixedState>;
 
 fn mismatch(what: String) -> Option<WriteResult> {
@@ -62,10 +60,10 @@ impl Ledger {
                 continue;
             }
             // The table is partitioned by day, so its primary key contains the day.
-            let day = batch.position.time.0 / DAY_MS;
+            let day = batch.position.time.day();
             let key = (decision.request.id.identity, decision.request.id.body);
             let stored = self.outcomes.get(&key).map_or(&[][..], Vec::as_slice);
-            if stored.iter().any(|row| row.decided.0 / DAY_MS == day) || !keys.insert(key) {
+            if stored.iter().any(|(stored, _)| *stored == day) || !keys.insert(key) {
                 return Some(WriteResult::AlreadyDecided);
             }
         }

@@ -161,11 +161,13 @@ impl App {
         let load_pool = postgres::pool(with_statement_timeout(load_options), LOAD_CONNECTIONS);
         let loads = Loads::new(load_pool, Arc::clone(&producer), partitions, stopping.clone());
         let query_pool = Arc::new(QueryPool::new(pool));
+        let deduplication_ms = config.deduplication_ms();
         let requests = Submitter {
             ids: RequestIds::new(&config.request_id_secret),
             producer,
-            hub: OutcomeHub::new(cache, pending, SoldOutGate::new(MAX_GATES)),
+            hub: OutcomeHub::new(cache, pending, SoldOutGate::new(MAX_GATES), deduplication_ms),
             query_pool: Arc::clone(&query_pool),
+            deduplication_ms,
             partitions,
             metrics: SubmitMetrics::new(),
             stopping,

@@ -147,6 +147,10 @@ pub struct Config {
     #[arg(long, env = "STAMPEDE_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=3_650))]
     pub retention_days: i64,
 
+    /// Hours within which a request that is sent again gets its first outcome: the same value as the workers'.
+    #[arg(long, env = "STAMPEDE_DEDUPLICATION_HOURS", default_value_t = 48, value_parser = clap::value_parser!(i64).range(1..=720))]
+    pub deduplication_hours: i64,
+
     /// Connections to Postgres.
     #[arg(long, env = "STAMPEDE_POSTGRES_CONNECTIONS", default_value_t = 10)]
     pub postgres_connections: u32,
@@ -167,6 +171,12 @@ impl Config {
     #[must_use]
     pub fn retention_ms(&self) -> i64 {
         self.retention_days * 24 * 3600 * 1000
+    }
+
+    /// The deduplication window.
+    #[must_use]
+    pub fn deduplication_ms(&self) -> i64 {
+        self.deduplication_hours * 3600 * 1000
     }
 
     /// Time in which running requests must end at a shutdown.

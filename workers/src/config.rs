@@ -126,6 +126,12 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u32).range(1..=720))]
     pub deduplication_hours: u32,
 
+    /// Days for which outcomes other than claims and redemptions are kept; then their tables are dropped. The API returns 410
+    /// for older requests: it has the same option.
+    #[arg(long, env = "STAMPEDE_RETENTION_DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(i32).range(1..=3_650))]
+    pub retention_days: i32,
+
     /// Connections to Postgres for reading, shared by all partitions. Each partition has one more for writing.
     #[arg(long, env = "STAMPEDE_READ_CONNECTIONS", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -146,6 +152,12 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The deduplication window, in milliseconds.
+    #[must_use]
+    pub fn deduplication_ms(&self) -> i64 {
+        i64::from(self.deduplication_hours) * 3_600_000
+    }
+
     /// The name of this worker.
     #[must_use]
     pub fn worker_id(&self) -> String {

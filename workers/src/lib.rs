@@ -10,7 +10,7 @@
 //! 4. Adapters: [`kafka`] (consumer, publisher, checks of the log), [`postgres`] (reads, fenced writes, takeover),
 //!    [`redis`] (cache lists of codes).
 //! 5. [`codec`]: from bytes to records, and from decisions to messages.
-//! 6. [`metrics`], [`operator`] (commands for operators), [`backoff`], [`crash_points`] (fault injection for tests).
+//! 6. [`metrics`], [`operator`] (commands for operators), [`retention`], [`backoff`], [`crash_points`] (fault injection for tests).
 //!
 //! Dependencies point one way: `owner` uses `ports` and never an adapter; adapters implement `ports` and never use
 //! `owner`; [`run`] connects both.
@@ -26,4 +26,5 @@ pub mod owner;
 pub mod ports;
 pub mod postgres;
 pub mod redis;
+pub mod retention;
 pub mod run;

@@ -52,6 +52,8 @@ pub const PARTITIONS_STOPPED: &str = "stampede_partitions_stopped";
 pub const FENCED: &str = "stampede_fenced_total";
 /// Outbox entries published again because a delivery failed. Counter.
 pub const PUBLISH_RETRIES: &str = "stampede_publish_retries_total";
+/// Days of outcomes dropped at the end of their retention. Counter.
+pub const DAYS_DROPPED: &str = "stampede_days_dropped_total";
 /// Errors reported by Kafka clients. Counter; label `client` (`reader`, `membership`, `producer`).
 pub const KAFKA_ERRORS: &str = "stampede_kafka_errors_total";
 

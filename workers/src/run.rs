@@ -36,12 +36,13 @@ use crate::owner::driver::Setup;
 use crate::owner::status::{GROUP, PARTITIONS, StatusRegistry};
 use crate::ports::{Assignment, Ports};
 use crate::postgres::ledgers::PgLedgers;
+use crate::postgres::retention::Retention;
 use crate::postgres::{WarmConnections, migrate, read_pool};
 use crate::redis::RedisStock;
+use crate::retention;
 
 /// Time limit of leaving the group after every partition is handed over.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-const HOUR_MS: i64 = 3_600_000;
 /// Time limit of a whole shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -146,7 +147,7 @@ async fn serve(
     }
     let member = worker.join_group(args).await?;
     let statuses = StatusRegistry::new(readiness);
-    worker.start_background(&member, &statuses, &mut background);
+    worker.start_background(args, &member, &statuses, &mut background);
     let stock = Arc::clone(&worker.stock);
     let Member { thread, assignments, assigned } = member;
     let setup = Arc::new(worker.into_setup(args, &thread, assigned));
@@ -257,16 +258,25 @@ impl Worker {
         Ok(Member { thread, assignments, assigned })
     }
 
-    /// Starts the lag report, and the check of the topic's identity.
+    /// Starts the lag report, the check of the topic's identity, and the retention.
     fn start_background(
         &self,
+        args: &RunArgs,
         member: &Member,
         statuses: &Arc<StatusRegistry>,
         background: &mut JoinSet<()>,
     ) {
-        let statuses = Arc::clone(statuses);
-        let running = move || statuses.running();
-        background.spawn(lag::report(Arc::clone(&self.inspector), self.topics.requests, running));
+        let running = || {
+            let statuses = Arc::clone(statuses);
+            move || statuses.running()
+        };
+        background.spawn(lag::report(Arc::clone(&self.inspector), self.topics.requests, running()));
+        let retention = Retention {
+            options: self.options.clone(),
+            days: args.retention_days,
+            deduplication_ms: args.deduplication_ms(),
+        };
+        background.spawn(retention::apply(retention, Arc::clone(&self.inspector), running()));
         let commands = member.thread.commands.clone();
         background.spawn(topic_identity::watch(self.identities.clone(), commands));
     }
@@ -288,7 +298,7 @@ impl Worker {
             },
             machine: Config {
                 batch_records: args.batch_records as usize,
-                deduplication_ms: i64::from(args.deduplication_hours) * HOUR_MS,
+                deduplication_ms: args.deduplication_ms(),
                 ..Config::default()
             },
             decoder: self.decoder,

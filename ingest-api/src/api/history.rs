@@ -2,7 +2,7 @@
 //!
 //! Each entry equals the response of `GET /v1/requests/{request_id}`, because [`crate::db::outcomes`] rebuilds both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -40,11 +40,11 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let user = caller.lists_of(&name, &[Role::Service, Role::Admin])?;
     let page = Page::of(&Parameters::of(&uri)?)?;
-    let Cursor { ms, identity, body } = page.after;
     let (operation, pool) = ("reading the requests of a user", &app.query_pool);
-    let keys = history::keys(pool, user, HistoryKey { ms, identity, body }, page.rows());
+    let keys = history::keys(pool, user, page.after, page.rows());
     let mut keys = app.query(operation, keys).await?;
-    let next_cursor = page.cut(&mut keys, |&HistoryKey { ms, identity, body }| Cursor { ms, identity, body });
+    let cursor = |&HistoryKey { ms, identity, body, .. }: &HistoryKey| Cursor { ms, identity, body };
+    let next_cursor = page.cut(&mut keys, cursor);
     let outcomes = app.query(operation, outcomes_of(pool, &keys)).await?;
     let shown: Vec<(String, Outcome)> = outcomes
         .into_iter()
@@ -59,7 +59,9 @@ pub(crate) async fn list(
 async fn outcomes_of(pool: &QueryPool, keys: &[HistoryKey]) -> Result<Vec<Outcome>, sqlx::Error> {
     let ids = keys.iter().map(|key| RequestId { identity: key.identity.as_u128(), body: key.body });
     let identities: Vec<u128> = keys.iter().map(|key| key.identity.as_u128()).collect();
-    let found = outcomes::find(&mut *pool.connection().await?, &identities).await?;
+    let days: BTreeSet<i32> = keys.iter().filter_map(|key| key.day).collect();
+    let days: Vec<i32> = days.into_iter().collect();
+    let found = outcomes::find(&mut *pool.connection().await?, &identities, &days).await?;
     let mut found: HashMap<RequestId, Outcome> =
         found.into_iter().map(|outcome| (outcome.id, outcome)).collect();
     Ok(ids.filter_map(|id| found.remove(&id)).collect())

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
+use coupon_core::ids::{DAY_MS, RequestId};
 
 use crate::app::App;
 use crate::auth::{Caller, Role};
 use crate::clock::unix_ms;
-use crate::db::outcomes;
 use crate::db::query_pool::READ_TIMEOUT;
+use crate::db::{days, outcomes};
 use crate::http::headers::Wait;
 use crate::http::parameters::PathName;
 use crate::http::problem::{Problem, ProblemBody};
@@ -90,16 +91,30 @@ async fn find(app: &App, verified: Verified, limit: Duration) -> Result<Option<A
     if app.requests.hub.pending.contains(verified.id) {
         return Ok(None);
     }
-    let identities = [verified.id.identity];
-    let query = async { outcomes::find(&mut *app.query_pool.connection().await?, &identities).await };
-    let stored = app.query_within(limit, "reading an outcome", query).await?;
-    if let Some(outcome) = stored.into_iter().find(|outcome| outcome.id == verified.id) {
-        return Ok(Some(Arc::new(outcome)));
+    let (now, minted) = (unix_ms(), verified.at_ms);
+    // A duplicate has the outcome of a request within the window before it.
+    let days = days::between(minted.saturating_sub(app.config.deduplication_ms()), minted);
+    if let Some(outcome) = stored(app, verified.id, &days, limit).await? {
+        return Ok(Some(outcome));
     }
-    if unix_ms() - verified.at_ms > app.config.retention_ms() {
+    if now - minted > app.config.retention_ms() {
         return Err(Problem::gone("the outcome of this request was deleted at the end of its retention"));
     }
-    Ok(None)
+    // It was decided much later, for example after an operator replayed it.
+    let later = days::between(minted.saturating_add(2 * DAY_MS), now);
+    if later.is_empty() { Ok(None) } else { stored(app, verified.id, &later, limit).await }
+}
+
+async fn stored(
+    app: &App,
+    id: RequestId,
+    days: &[i32],
+    limit: Duration,
+) -> Result<Option<Arc<Outcome>>, Problem> {
+    let identities = [id.identity];
+    let query = async { outcomes::find(&mut *app.query_pool.connection().await?, &identities, days).await };
+    let found = app.query_within(limit, "reading an outcome", query).await?;
+    Ok(found.into_iter().find(|outcome| outcome.id == id).map(Arc::new))
 }
 
 fn respond(shown: &str, outcome: Option<&Outcome>, wait: Option<Wait>) -> Response {

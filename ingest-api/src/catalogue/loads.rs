@@ -147,7 +147,10 @@ impl Loads {
                     counter!(names::CODES_GENERATED).increment(codes.len() as u64);
                     (stored, pause) = (stored + added, FIRST_RETRY_PAUSE);
                 }
-                Ok(Stored::Collision) => next_chunk = None,
+                Ok(Stored::Collision) => {
+                    // Or the chunk was committed although its response was lost.
+                    (next_chunk, stored) = (None, self.stored(load, stored).await);
+                }
                 Ok(Stored::LeaseLost) => return false,
                 Err(error) => {
                     tracing::warn!(load = load.held.load, stored, %error, "chunk of codes not stored; retrying");
@@ -155,11 +158,16 @@ impl Loads {
                     (next_chunk, pause) = (None, (pause * 2).min(LONGEST_RETRY_PAUSE));
                     self.renew(load.held).await;
                     // The transaction may have been committed although the response was lost.
-                    stored = self.store.count(load.held.load).await.unwrap_or(stored);
+                    stored = self.stored(load, stored).await;
                 }
             }
         }
         self.seal(load.held, None).await
+    }
+
+    /// Codes stored so far; `known` if Postgres does not respond.
+    async fn stored(&self, load: &Load, known: i64) -> i64 {
+        self.store.count(load.held.load).await.unwrap_or(known)
     }
 
     async fn seal(&self, held: Held, reason: Option<&str>) -> bool {

@@ -6,6 +6,7 @@ pub(crate) mod query_pool;
 
 pub(crate) mod codes;
 pub(crate) mod coupons;
+pub(crate) mod days;
 pub(crate) mod history;
 pub(crate) mod loads;
 pub(crate) mod outcomes;

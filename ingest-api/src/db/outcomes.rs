@@ -30,7 +30,7 @@ const SELECT: &str = "
             union all
             select identity, body, kind, coupon_no, target, reason, decided_ms, \"offset\", number, claim_state,
                    claimed_ms, hold_until_ms, lock_until_ms, redemption
-              from outcomes where identity = any ($1)) f
+              from outcomes_of($1, $2)) f
       left join lateral (select coupon_id from coupons p where p.coupon_no = f.coupon_no offset 0) p on true
       left join lateral (select load_id, base from loads l
                           where l.coupon_no = f.coupon_no and l.base < f.number order by l.base desc limit 1) l on true
@@ -68,16 +68,18 @@ struct RedemptionRow {
     redeemed_ms: Option<i64>,
 }
 
-/// Reads every outcome of these identities; several for an Idempotency-Key that was used with several bodies.
+/// Reads every outcome of these identities; several for an Idempotency-Key that was used with several bodies. Outcomes
+/// other than claims and redemptions are those of these `days`, see [`days`](super::days).
 ///
 /// # Errors
 /// Those of Postgres.
 pub(crate) async fn find(
     executor: impl PgExecutor<'_>,
     identities: &[u128],
+    days: &[i32],
 ) -> Result<Vec<Outcome>, sqlx::Error> {
     let identities: Vec<Uuid> = identities.iter().map(|identity| Uuid::from_u128(*identity)).collect();
-    let rows: Vec<Row> = sqlx::query_as(SELECT).bind(&identities).fetch_all(executor).await?;
+    let rows: Vec<Row> = sqlx::query_as(SELECT).bind(&identities).bind(days).fetch_all(executor).await?;
     Ok(rows.into_iter().map(Row::outcome).collect())
 }
 

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use coupon_core::ids::RequestId;
+use coupon_core::ids::{DAY_MS, RequestId};
 use metrics::counter;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::OutcomeCache;
-use crate::db::outcomes;
+use crate::clock::unix_ms;
 use crate::db::query_pool::{QueryError, READ_TIMEOUT, with_timeout};
+use crate::db::{days, outcomes};
 use crate::model::outcome::Outcome;
 use crate::outcomes::gate::SoldOutGate;
 use crate::outcomes::pending::PendingRequests;
@@ -36,12 +37,21 @@ pub(crate) struct OutcomeHub {
     /// The sold-out gate, which outcomes open and close.
     pub(crate) gate: SoldOutGate,
     gap: AtomicBool,
+    /// How far back the outcome of a pending request may have been decided: its request may be a duplicate.
+    look_back_ms: i64,
 }
 
 impl OutcomeHub {
     /// A hub without outcomes.
-    pub(crate) fn new(cache: OutcomeCache, pending: Arc<PendingRequests>, gate: SoldOutGate) -> Arc<Self> {
-        Arc::new(Self { cache, pending, gate, gap: AtomicBool::new(false) })
+    pub(crate) fn new(
+        cache: OutcomeCache,
+        pending: Arc<PendingRequests>,
+        gate: SoldOutGate,
+        deduplication_ms: i64,
+    ) -> Arc<Self> {
+        // It may have been pending for a day.
+        let look_back_ms = deduplication_ms.saturating_add(DAY_MS);
+        Arc::new(Self { cache, pending, gate, gap: AtomicBool::new(false), look_back_ms })
     }
 
     /// Publishes an outcome, from Kafka or Postgres, within this instance.
@@ -82,7 +92,9 @@ impl OutcomeHub {
         let identities: Vec<u128> = ids.iter().map(|id| id.identity).collect();
         let wanted: HashSet<RequestId> = ids.iter().copied().collect();
         let mut found = 0;
-        for outcome in with_timeout(READ_TIMEOUT, outcomes::find(pool, &identities)).await? {
+        let now = unix_ms();
+        let days = days::between(now.saturating_sub(self.look_back_ms), now);
+        for outcome in with_timeout(READ_TIMEOUT, outcomes::find(pool, &identities, &days)).await? {
             if wanted.contains(&outcome.id) {
                 self.settle(outcome, Instant::now());
                 found += 1;
@@ -101,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn an_outcome_between_registration_and_cache_lookup_is_not_missed() {
         let pending = PendingRequests::new(1, 10, 10);
-        let hub = OutcomeHub::new(OutcomeCache::new(100), pending, SoldOutGate::new(10));
+        let hub = OutcomeHub::new(OutcomeCache::new(100), pending, SoldOutGate::new(10), 0);
         drop(tokio::spawn(Arc::clone(&hub.pending.wake_batcher).run()));
         let id = RequestId { identity: 1, body: 0 };
         let waiter = hub.pending.wait_for(id, Instant::now());

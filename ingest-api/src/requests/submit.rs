@@ -21,8 +21,8 @@ use super::ids::{Minted, RequestIds, Scope};
 use super::producer::{ProduceError, RequestProducer};
 use super::responses::{accepted, decided, replayed};
 use crate::clock::unix_ms;
-use crate::db::outcomes;
 use crate::db::query_pool::{QueryPool, SHORT_TIMEOUT};
+use crate::db::{days, outcomes};
 use crate::http::problem::Problem;
 use crate::model::outcome::Outcome;
 use crate::outcomes::hub::OutcomeHub;
@@ -35,6 +35,8 @@ pub(crate) struct Submitter {
     pub(crate) producer: Arc<RequestProducer>,
     pub(crate) hub: Arc<OutcomeHub>,
     pub(crate) query_pool: Arc<QueryPool>,
+    /// The owners' deduplication window.
+    pub(crate) deduplication_ms: i64,
     /// Recorded number of partitions of `coupon.requests`.
     pub(crate) partitions: i32,
     pub(crate) metrics: SubmitMetrics,
@@ -133,7 +135,10 @@ impl Submitter {
 
     async fn stored_outcome(&self, id: RequestId) -> Result<Option<Arc<Outcome>>, Problem> {
         let identities = [id.identity];
-        let query = async { outcomes::find(&mut *self.query_pool.connection().await?, &identities).await };
+        let now = unix_ms();
+        let days = days::between(now.saturating_sub(self.deduplication_ms), now);
+        let query =
+            async { outcomes::find(&mut *self.query_pool.connection().await?, &identities, &days).await };
         // Without a response the request is sent: the owner publishes the stored outcome of a duplicate.
         let Ok(outcomes) = self.query_pool.run(SHORT_TIMEOUT, query).await else { return Ok(None) };
         if let Some(outcome) = outcomes.iter().find(|outcome| outcome.id == id) {

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`writes`] (the columns of a batch and the call) and `errors` (what follows from an error); `takeover`,
 //! with `connection` and `warm_connections`; [`reads`] (lookups before a batch); `outbox` (what an earlier owner has not
-//! published); `rows` (types of the core in rows); [`ledgers`] (the ports); [`migrate`].
+//! published); `rows` (types of the core in rows); [`ledgers`] (the ports); [`migrate`]; [`retention`].
 //!
 //! [`WriteResult`]: coupon_core::interface::WriteResult
 
@@ -18,6 +18,7 @@ pub mod ledgers;
 pub mod migrate;
 mod outbox;
 mod reads;
+pub mod retention;
 mod rows;
 mod takeover;
 mod warm_connections;

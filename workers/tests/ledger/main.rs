@@ -2,7 +2,7 @@
 //!
 //! [`fixture`] creates a database for each test, [`builders`] the parts of batches. [`fence`], [`writes`], [`reads`],
 //! [`transitions`] and [`code_lookups`] test the guarantees of the ledger, [`query_plans`] that its cost does not grow
-//! while an empty database fills, [`upgrades`] that workers of the previous release continue on a newer schema.
+//! while an empty database fills, [`retention`] what is dropped, [`upgrades`] that workers of the previous release continue on a newer schema.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod builders;
@@ -11,6 +11,7 @@ mod fence;
 mod fixture;
 mod query_plans;
 mod reads;
+mod retention;
 mod transitions;
 mod upgrades;
 mod writes;

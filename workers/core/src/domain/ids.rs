@@ -50,6 +50,12 @@ impl Millis {
             day as i32
         }
     }
+
+    /// The last millisecond of its day.
+    #[must_use]
+    pub const fn end_of_day(self) -> Self {
+        Self(self.0.saturating_add(DAY_MS - 1 - self.0.rem_euclid(DAY_MS)))
+    }
 }
 
 number!(

@@ -1,7 +1,7 @@
 //! Records that are received and not yet prefetched, in the order of the log, and the flow control of their delivery.
 
 use super::config::Config;
-use crate::domain::ids::Offset;
+use crate::domain::ids::{Millis, Offset};
 use crate::domain::record::{Payload, Record};
 use crate::interface::Effect;
 use std::collections::VecDeque;
@@ -56,12 +56,15 @@ impl Backlog {
         has_tick
     }
 
-    /// Removes the records of the next batch: at least one, if there is one.
-    pub(super) fn take(&mut self, max_records: usize, max_bytes: usize) -> Vec<Record> {
+    /// Removes the records of the next batch: at least one, if there is one, and none that ends the day. So the outcomes
+    /// of a batch are stored on the day on which they were decided. `time` is the partition's.
+    pub(super) fn take(&mut self, max_records: usize, max_bytes: usize, time: Millis) -> Vec<Record> {
         let mut bytes = 0;
         let mut count = 0;
+        let mut end_of_day = None;
         for record in self.records.iter().take(max_records) {
-            if count > 0 && bytes + record.bytes > max_bytes {
+            let end = *end_of_day.get_or_insert_with(|| time.max(record.appended).end_of_day());
+            if count > 0 && (bytes + record.bytes > max_bytes || record.appended > end) {
                 break;
             }
             bytes += record.bytes;

@@ -70,6 +70,8 @@ impl PgLedger {
                 if connection_survives(&error) {
                     own.put_back(connection);
                 }
+                // The table of a day may be the reason.
+                own.known_days = 0..0;
                 let result = result_of(&error);
                 tracing::warn!(partition = self.partition.0, write_no = batch.fence.write_no.0, %error, ?result, "not written");
                 result

@@ -116,8 +116,8 @@ impl Owner {
         let shown = if early { u64::MAX } else { self.settled.ordinal };
         self.cache.evict(shown, &self.config);
         let max_records = self.deadlines.limit_records(self.recovery.max_records);
-        let records = self.backlog.take(max_records, self.config.batch_bytes);
         let mut now = self.head.position.time;
+        let records = self.backlog.take(max_records, self.config.batch_bytes, now);
         let mut duplicate_days = DuplicateDays::default();
         let is_possible_duplicate = |record: &Record| {
             now = now.max(record.appended);

@@ -116,6 +116,14 @@ impl Reference {
         }
         let until = log.records.get(last).map_or(self.position.time, |next| next.appended);
         self.fire_after_last_record(until.max(self.position.time), batch, &mut checked.expected)?;
+        if let Some(decided) = checked.expected.decisions.first().map(|first| first.decided)
+            && decided.day() != batch.position.time.day()
+        {
+            return Err(format!(
+                "outcomes of {decided:?} are stored on the day of {:?}",
+                batch.position.time
+            ));
+        }
         let possible_duplicates_until = batch.position.possible_duplicates_until;
         let expected = Position { possible_duplicates_until, ..self.position };
         if batch.position != expected {

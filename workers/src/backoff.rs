@@ -63,15 +63,39 @@ pub async fn pause_before_write(failures: u32) {
     }
 }
 
-/// Calls until a call succeeds. `what` names the call in log lines and in the metric.
+/// How long one attempt of a repeated call may take. The limit grows with every failure, so that a call that is slow and
+/// not lost succeeds in the end.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeLimit {
+    first: Duration,
+    max: Duration,
+}
+
+impl TimeLimit {
+    /// A read of the ledger: it takes milliseconds, and the server cancels it after 10 s.
+    pub const READ: Self = Self { first: Duration::from_secs(3), max: Duration::from_secs(15) };
+    /// A call with time limits of its own for each step. It connects first, or waits for a write that is in flight.
+    pub const STEPS: Self = Self { first: Duration::from_secs(60), max: Duration::from_secs(60) };
+
+    /// The limit after so many failures.
+    fn after(self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.min(16)).min(self.max)
+    }
+}
+
+/// Calls until a call succeeds. `what` names the call in log lines and in the metric. A call that exceeds its time limit
+/// is dropped, and its connection with it: the server may be gone without having closed it.
 pub async fn retry_until_ok<'a, T>(
     partition: Partition,
     what: &'static str,
+    limit: TimeLimit,
     mut call: impl FnMut() -> BoxFuture<'a, Result<T, PortError>> + Send,
 ) -> T {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
-        match call().await {
+        let limit = limit.after(backoff.failures());
+        let timed_out = |_| Err(format!("no response within {limit:?}").into());
+        match tokio::time::timeout(limit, call()).await.unwrap_or_else(timed_out) {
             Ok(result) => {
                 if backoff.failures() > 0 {
                     tracing::info!(%partition, what, failures = backoff.failures(), "succeeded after failures");
@@ -97,12 +121,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_is_retried_until_it_succeeds() {
         let mut calls = 0;
-        let result = retry_until_ok(Partition(0), "test", || {
+        let result = retry_until_ok(Partition(0), "test", TimeLimit::READ, || {
             calls += 1;
             let result = if calls < 4 { Err("not now".into()) } else { Ok(calls) };
             async move { result }.boxed()
         });
         assert_eq!(result.await, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_response_is_dropped_and_repeated_with_more_time() {
+        let (mut calls, began) = (0, tokio::time::Instant::now());
+        let result = retry_until_ok(Partition(0), "test", TimeLimit::READ, || {
+            calls += 1;
+            // The first is lost; the others take five seconds.
+            let takes = Duration::from_secs(if calls == 1 { u64::MAX } else { 5 });
+            async move {
+                tokio::time::sleep(takes).await;
+                Ok(calls)
+            }
+            .boxed()
+        });
+        assert_eq!(result.await, 2);
+        assert_eq!(began.elapsed().as_secs(), 3 + 5);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod backoff;
 pub mod codec;
 pub mod config;
 pub mod crash_points;
+mod dependencies;
 pub mod kafka;
 pub mod metrics;
 pub mod operator;

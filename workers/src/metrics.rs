@@ -48,6 +48,9 @@ pub const TAKEOVER_SECONDS: &str = "stampede_takeover_seconds";
 pub const PARTITIONS_RUNNING: &str = "stampede_partitions_running";
 /// Partitions that wait for an operator. Gauge; anything but 0 is an alert.
 pub const PARTITIONS_STOPPED: &str = "stampede_partitions_stopped";
+/// Running partitions whose records wait without progress, although Postgres and Kafka respond. Gauge; anything but 0 is an
+/// alert.
+pub const PARTITIONS_STALLED: &str = "stampede_partitions_stalled";
 /// Ownerships that ended because another owner has taken over. Counter.
 pub const FENCED: &str = "stampede_fenced_total";
 /// Outbox entries published again because a delivery failed. Counter.

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::codec::decode::RecordDecoder;
 use crate::codec::messages::Messages;
 use crate::config::{MigrateArgs, RunArgs};
+use crate::dependencies::Dependencies;
 use crate::kafka::consumer::{Assigned, ConsumerThread, Settings, StartError};
 use crate::kafka::inspector::Inspector;
 use crate::kafka::lag;
@@ -33,6 +34,7 @@ use crate::kafka::publisher::KafkaPublisher;
 use crate::kafka::topic_identity::{self, Identities};
 use crate::owner::assignments;
 use crate::owner::driver::Setup;
+use crate::owner::progress;
 use crate::owner::status::{GROUP, PARTITIONS, StatusRegistry};
 use crate::ports::{Assignment, Ports};
 use crate::postgres::ledgers::PgLedgers;
@@ -258,7 +260,7 @@ impl Worker {
         Ok(Member { thread, assignments, assigned })
     }
 
-    /// Starts the lag report, the check of the topic's identity, and the retention.
+    /// Starts the lag report, the retention, the check of the topic's identity, and that of progress.
     fn start_background(
         &self,
         args: &RunArgs,
@@ -279,6 +281,8 @@ impl Worker {
         background.spawn(retention::apply(retention, Arc::clone(&self.inspector), running()));
         let commands = member.thread.commands.clone();
         background.spawn(topic_identity::watch(self.identities.clone(), commands));
+        let dependencies = Dependencies::new(&self.options, &self.inspector);
+        background.spawn(progress::watch(Arc::clone(statuses), move || dependencies.respond()));
     }
 
     fn into_setup(self, args: &RunArgs, thread: &ConsumerThread, assigned: Arc<Assigned>) -> Setup {

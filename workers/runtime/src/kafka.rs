@@ -15,6 +15,8 @@ pub fn client(args: &KafkaArgs, client_id: &str) -> ClientConfig {
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
         .set("socket.connection.setup.timeout.ms", "5000")
+        // A broker that vanished without closing its connections is noticed after this time, not after a minute.
+        .set("socket.timeout.ms", "10000")
         .set("reconnect.backoff.ms", "50")
         // A broker restarts within seconds: with the default of ten seconds between attempts, its outage would double.
         .set("reconnect.backoff.max.ms", "1000")

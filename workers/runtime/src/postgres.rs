@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use thiserror::Error;
 
 use crate::config::PostgresArgs;
@@ -25,6 +25,14 @@ pub const SCHEMA: &str = "schema";
 /// Includes opening a connection. On a server that all clients reconnect to, opening one may take seconds; a shorter
 /// timeout would add retries to that load.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a connection counts as tested after its last use: a busy one is not tested for every call.
+const TESTED_FOR: Duration = Duration::from_millis(100);
+/// An idle connection that does not respond within this time is replaced. A response takes less than a millisecond; on a
+/// busy machine, some hundred.
+const TEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection whose caller has stopped waiting is replaced if the response does not come within this time.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The URL is invalid.
 #[derive(Debug, Error)]
@@ -81,6 +89,10 @@ fn pool_with(pool: PgPoolOptions, options: PgConnectOptions, max_connections: u3
     pool.max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(None)
+        // sqlx's own test of an idle connection has no time limit.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| Box::pin(test_before_use(connection, used.idle_for)))
+        .after_release(|connection, _| Box::pin(test_after_use(connection)))
         .after_connect(move |_, _| {
             Box::pin(async move {
                 nodelay::set(port).await;
@@ -88,6 +100,25 @@ fn pool_with(pool: PgPoolOptions, options: PgConnectOptions, max_connections: u3
             })
         })
         .connect_lazy_with(options)
+}
+
+/// Tests a connection that was idle. One that does not respond is dropped, and the caller gets a new one.
+async fn test_before_use(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    if idle_for < TESTED_FOR {
+        return Ok(true);
+    }
+    respond_within(TEST_TIMEOUT, connection).await
+}
+
+/// Waits for the response to a call that its caller no longer waits for. A connection without one is dropped: it would
+/// occupy its place in the pool until the server's host responds again.
+async fn test_after_use(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    respond_within(RELEASE_TIMEOUT, connection).await
+}
+
+async fn respond_within(limit: Duration, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(limit, connection.ping()).await.map_err(silent)?.map(|()| true)
 }
 
 /// Waits until Postgres accepts a query.

@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, Timestamp, TopicPartitionList};
-use runtime::supervised::Supervised;
+use runtime::supervised::{Client as _, Supervised};
 use schemas::topics::REQUESTS;
 
 use crate::codec::decode::RawRecord;
@@ -78,6 +78,11 @@ impl Inspector {
     pub fn end_offsets(&self, partitions: &[Partition]) -> KafkaResult<BTreeMap<Partition, Offset>> {
         let _in_use = self.lock_client();
         bounds(&**self.client.current(), partitions, KafkaOffset::End, COMBINED_TIMEOUT)
+    }
+
+    /// Whether a broker responds. Blocks.
+    pub(crate) fn responds(&self) -> bool {
+        self.client.current_owned().probe().is_ok()
     }
 
     /// Sends every request of a takeover once and discards the results: the first request to a group, and to each

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use coupon_core::ids::{Offset, Partition, WriteNo};
 use runtime::lifecycle::Readiness;
 
+use super::progress::Progress;
 use crate::metrics;
 
 /// The readiness component of the group's membership.
@@ -35,6 +37,7 @@ pub struct StatusHandle {
     slot: u64,
     next_offset: Arc<AtomicI64>,
     highest_write: Arc<AtomicI64>,
+    progress: Arc<Progress>,
 }
 
 impl StatusHandle {
@@ -74,6 +77,11 @@ impl StatusHandle {
         self.next_offset.store(next_offset.0, Ordering::Relaxed);
     }
 
+    /// What is durable, and whether anything waits for a decision. Takes no lock.
+    pub fn set_progress(&self, durable: (WriteNo, Offset), has_work: bool) {
+        self.progress.set(durable, has_work, Instant::now());
+    }
+
     /// The owner has ended.
     pub fn remove(&self) {
         self.registry.change(|slots| {
@@ -95,6 +103,8 @@ pub struct StatusRegistry {
 struct Slots {
     last_number: u64,
     partitions: BTreeMap<Partition, Slot>,
+    /// Partitions without progress, although what they depend on responds.
+    stalled: usize,
 }
 
 #[derive(Debug)]
@@ -102,6 +112,7 @@ struct Slot {
     number: u64,
     state: PartitionState,
     next_offset: Arc<AtomicI64>,
+    progress: Arc<Progress>,
 }
 
 impl StatusRegistry {
@@ -126,12 +137,16 @@ impl StatusRegistry {
     #[must_use]
     pub fn register(self: &Arc<Self>, partition: Partition) -> StatusHandle {
         let mut number = 0;
-        let next_offset = Arc::new(AtomicI64::new(0));
+        let (next_offset, progress) = (Arc::new(AtomicI64::new(0)), Arc::<Progress>::default());
         self.change(|slots| {
             slots.last_number += 1;
             number = slots.last_number;
-            let slot =
-                Slot { number, state: PartitionState::TakingOver, next_offset: Arc::clone(&next_offset) };
+            let slot = Slot {
+                number,
+                state: PartitionState::TakingOver,
+                next_offset: Arc::clone(&next_offset),
+                progress: Arc::clone(&progress),
+            };
             drop(slots.partitions.insert(partition, slot));
         });
         StatusHandle {
@@ -140,7 +155,24 @@ impl StatusRegistry {
             slot: number,
             next_offset,
             highest_write: Arc::default(),
+            progress,
         }
+    }
+
+    /// Sets which running partitions are stalled: records wait for longer than `limit`, for which everything that they
+    /// depend on has responded.
+    pub(super) fn set_stalled(&self, now: Instant, limit: Duration) {
+        self.change(|slots| {
+            let stalled = |slot: &&Slot| {
+                slot.state == PartitionState::Running && slot.progress.waiting_for(now) >= limit
+            };
+            slots.stalled = slots.partitions.values().filter(stalled).count();
+        });
+    }
+
+    /// Nothing is stalled: what the partitions depend on does not respond.
+    pub(super) fn clear_stalled(&self) {
+        self.change(|slots| slots.stalled = 0);
     }
 
     /// The running partitions, each with its first record that is not decided yet.
@@ -165,6 +197,7 @@ impl StatusRegistry {
             let running = count(|state| *state == PartitionState::Running);
             ::metrics::gauge!(metrics::PARTITIONS_RUNNING).set(running as f64);
             ::metrics::gauge!(metrics::PARTITIONS_STOPPED).set(stopped as f64);
+            ::metrics::gauge!(metrics::PARTITIONS_STALLED).set(slots.stalled as f64);
         }
         self.readiness.set(PARTITIONS, slots.readiness());
     }
@@ -186,6 +219,9 @@ impl Slots {
             .collect();
         if !stopped.is_empty() {
             return Err(format!("stopped: {}", stopped.join("; ")));
+        }
+        if self.stalled > 0 {
+            return Err("records wait without progress, although Postgres and Kafka respond".to_owned());
         }
         // Without partition numbers: every change of this text is a line in the log.
         let waiting = self.partitions.values().any(|slot| slot.state == PartitionState::TakingOver);

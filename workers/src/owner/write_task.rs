@@ -8,7 +8,7 @@ use coupon_core::ids::{EmitSeq, Nonce, Partition};
 use coupon_core::interface::{Input, WriteResult};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::backoff::{pause_before_write, retry_until_ok};
+use crate::backoff::{TimeLimit, pause_before_write, retry_until_ok};
 use crate::codec::messages::EncodedBatch;
 use crate::crash_points::{Point, pass};
 use crate::metrics::{self, PartitionMetrics, Stage};
@@ -43,7 +43,9 @@ pub(super) async fn perform_calls(
         let result = match call {
             Call::TakeOver(nonce) => {
                 pass(Point::BeforeTakeover).await;
-                let row = retry_until_ok(partition, "take over", || writer.take_over(nonce)).await;
+                let row =
+                    retry_until_ok(partition, "take over", TimeLimit::STEPS, || writer.take_over(nonce))
+                        .await;
                 pass(Point::AfterTakeover).await;
                 tracing::info!(%partition, epoch = %row.epoch, next_offset = %row.position.next_offset, "taken over");
                 watermark = row.emitted_seq;
@@ -63,7 +65,8 @@ pub(super) async fn perform_calls(
                 input
             }
             Call::ReadBack => {
-                let row = retry_until_ok(partition, "read back", || writer.read_back()).await;
+                let row =
+                    retry_until_ok(partition, "read back", TimeLimit::STEPS, || writer.read_back()).await;
                 pass(Point::AfterReadBack).await;
                 Input::ReadBack(row)
             }

@@ -29,6 +29,8 @@ const UNLINK_ATTEMPTS: u32 = 3;
 /// Expiry of a list whose owner was killed. Each refill renews it; a list that expires while its owner is idle costs a read
 /// from Postgres.
 const LIST_TTL_SECONDS: u64 = 900;
+/// Time limit of a call, with the time to connect again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for lists that are being deleted.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -49,14 +51,15 @@ impl RedisStock {
 
     async fn query(&self, call: &'static str, pipeline: &Pipeline) -> Option<Vec<Value>> {
         let mut connection = self.connection.clone();
-        match pipeline.query_async::<Vec<Value>>(&mut connection).await {
-            Ok(replies) => Some(replies),
-            Err(error) => {
-                ::metrics::counter!(metrics::REDIS_FAILURES, "call" => call).increment(1);
-                tracing::warn!(%error, call, "Redis failed: reading codes from Postgres instead");
-                None
-            }
-        }
+        let query = pipeline.query_async::<Vec<Value>>(&mut connection);
+        let error = match tokio::time::timeout(CALL_TIMEOUT, query).await {
+            Ok(Ok(replies)) => return Some(replies),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no response within {CALL_TIMEOUT:?}"),
+        };
+        ::metrics::counter!(metrics::REDIS_FAILURES, "call" => call).increment(1);
+        tracing::warn!(error, call, "Redis failed: reading codes from Postgres instead");
+        None
     }
 
     /// Waits for a bounded time until running deletions are done. Call it before the process ends.

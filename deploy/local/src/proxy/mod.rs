@@ -46,8 +46,24 @@ struct Faults {
     delay: Duration,
     drop_responses: bool,
     stall: bool,
+    lose_requests: bool,
+    lose_responses: bool,
     /// Incremented by each cut: a connection that began under another number ends.
     cuts: u64,
+}
+
+impl Faults {
+    const fn hold_requests(self) -> bool {
+        self.stall || self.lose_requests
+    }
+
+    const fn hold_responses(self) -> bool {
+        self.stall || self.lose_responses
+    }
+
+    const fn is_black_hole(self) -> bool {
+        self.lose_requests || self.lose_responses
+    }
 }
 
 impl Proxy {
@@ -106,6 +122,13 @@ impl Proxy {
         self.change(|faults| faults.stall = stall);
     }
 
+    /// While set, every packet in these directions is lost, as on a line that has become a black hole: neither data nor the
+    /// end of a connection passes, and no side gets a reset. What was sent meanwhile arrives afterwards, as TCP sends it
+    /// again.
+    pub fn black_hole(&self, requests: bool, responses: bool) {
+        self.change(|faults| (faults.lose_requests, faults.lose_responses) = (requests, responses));
+    }
+
     /// Ends all faults. Cuts all connections if responses were being dropped.
     pub fn clear_faults(&self) {
         self.drop_responses(false);
@@ -145,14 +168,21 @@ async fn connection(
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
     let _open = Open::count(&shared);
-    let mut cuts = faults.clone();
+    let (mut cuts, mut holes) = (faults.clone(), faults.clone());
     let is_cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
+        let forwarding = async {
+            tokio::select! {
+                _ = forward_requests(from_client, to_server, faults.clone()) => {}
+                () = forward_responses(from_server, to_client, faults, &shared) => {}
+            }
+            // The other side does not notice the end of this one.
+            until(&mut holes, |faults| !faults.is_black_hole()).await;
+        };
         tokio::select! {
             _ = cuts.wait_for(|faults| faults.cuts != begun) => true,
-            _ = forward_requests(from_client, to_server, faults.clone()) => false,
-            () = forward_responses(from_server, to_client, faults, &shared) => false,
+            () = forwarding => false,
         }
     };
     if is_cut {
@@ -172,7 +202,7 @@ async fn forward_requests(
         if length == 0 {
             return Ok(());
         }
-        until_not_stalled(&mut faults).await;
+        until(&mut faults, |faults| !faults.hold_requests()).await;
         to.write_all(chunk.get(..length).unwrap_or_default()).await?;
     }
 }
@@ -206,7 +236,7 @@ async fn forward_responses(
             if due > Instant::now() {
                 sleep_until(due).await;
             }
-            until_not_stalled(&mut faults).await;
+            until(&mut faults, |faults| !faults.hold_responses()).await;
             if to.write_all(&chunk).await.is_err() {
                 return;
             }
@@ -215,9 +245,9 @@ async fn forward_responses(
     tokio::join!(reading, writing);
 }
 
-async fn until_not_stalled(faults: &mut watch::Receiver<Faults>) {
+async fn until(faults: &mut watch::Receiver<Faults>, passes: impl Fn(Faults) -> bool) {
     // An error means that the proxy was dropped, and this connection with it.
-    drop(faults.wait_for(|faults| !faults.stall).await.map(drop));
+    drop(faults.wait_for(|faults| passes(*faults)).await.map(drop));
 }
 
 /// Makes the stream end with a reset when it is dropped.

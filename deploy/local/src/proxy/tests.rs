@@ -145,3 +145,26 @@ async fn a_stalled_connection_can_be_cut() {
     let mut response = [0; 3];
     assert!(timeout(TIMEOUT, client.read_exact(&mut response)).await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn a_black_hole_loses_what_is_sent_in_its_direction_and_resets_no_connection() {
+    let link = link().await;
+    let mut client = link.connect().await;
+    echo(&mut client, b"one").await.unwrap();
+    link.proxy.black_hole(false, true);
+    client.write_all(b"two").await.unwrap();
+    link.server_has_received(6).await;
+    let mut response = [0; 3];
+    assert!(timeout(QUIET_TIME, client.read_exact(&mut response)).await.is_err(), "neither data nor a reset");
+    link.proxy.black_hole(true, false);
+    timeout(TIMEOUT, client.read_exact(&mut response)).await.unwrap().unwrap();
+    assert_eq!(&response, b"two", "it is sent again");
+    client.write_all(b"four").await.unwrap();
+    tokio::time::sleep(QUIET_TIME).await;
+    assert_eq!(*link.received.borrow(), 6);
+    drop(client);
+    tokio::time::sleep(QUIET_TIME).await;
+    assert_eq!(link.proxy.connections(), 1, "the server does not notice that the client has gone");
+    link.proxy.clear_faults();
+    link.server_has_received(10).await;
+}

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod black_holes;
 mod brokers;
 mod connections;
 mod consumer_group;

@@ -13,6 +13,8 @@ use crate::rng::Rng;
 const TO_POSTGRES: &[ProxiedLink] = &[ProxiedLink::WorkersToPostgres, ProxiedLink::ApisToPostgres];
 const TO_KAFKA: &[ProxiedLink] = &[ProxiedLink::WorkersToKafka, ProxiedLink::ApisToKafka];
 
+const BLACK_HOLE: Duration = Duration::from_secs(20);
+
 /// A fault of a link.
 #[derive(Clone, Copy)]
 enum Fault {
@@ -26,6 +28,8 @@ enum Fault {
     Stall,
     /// Requests are executed, and their responses dropped.
     DropResponses,
+    /// Packets in one direction are lost for longer than every time limit; no connection is reset.
+    BlackHole,
 }
 
 async fn inject_link_fault(
@@ -44,6 +48,7 @@ async fn inject_link_fault(
 
 impl Fault {
     async fn to(self, proxy: &Proxy, rng: &mut Rng) {
+        let requests = rng.below(2) == 0;
         let mut pause = |from, to| sleep(Duration::from_millis(rng.between(from, to)));
         match self {
             Self::Cut => {
@@ -64,6 +69,10 @@ impl Fault {
             Self::Stall => {
                 proxy.stall(true);
                 pause(800, 3_000).await;
+            }
+            Self::BlackHole => {
+                proxy.black_hole(requests, !requests);
+                sleep(BLACK_HOLE).await;
             }
             Self::DropResponses => {
                 for _ in 0..3 {
@@ -108,4 +117,8 @@ pub(super) async fn lost_acknowledgements(env: &Environment, rng: &mut Rng) -> R
 
 pub(super) async fn bad_link_to_kafka(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
     inject_link_fault(env, rng, TO_KAFKA, &[Fault::Cut, Fault::Refuse, Fault::Delay, Fault::Stall]).await
+}
+
+pub(super) async fn black_hole(env: &Environment, rng: &mut Rng) -> Result<(), FaultError> {
+    inject_link_fault(env, rng, &ProxiedLink::ALL, &[Fault::BlackHole]).await
 }

@@ -137,6 +137,7 @@ scenarios! {
     "sold-out-claims" [43] () overload::claims_of_a_sold_out_coupon;
     "hot-coupon" [44] () overload::hot_coupon;
     "admission-limit" [10] () overload::admission_limit;
+    "black-hole" [52] () links::black_hole;
 }
 
 #[cfg(test)]
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(names.len(), all.len());
         for scenario in all {
             assert!(!scenario.faults.is_empty(), "{}", scenario.name);
-            assert!(scenario.faults.iter().all(|fault| (1..=51).contains(fault)), "{}", scenario.name);
+            assert!(scenario.faults.iter().all(|fault| (1..=62).contains(fault)), "{}", scenario.name);
             let plain = scenario.name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
             assert!(plain, "{}", scenario.name);
         }

@@ -9,7 +9,7 @@ use super::duplicates::{MAX_CLOCK_SKEW_MS, RecentIds};
 use super::outbox::Outbox;
 use super::pipeline::Pipeline;
 use super::{Head, IdSource, Owner};
-use crate::domain::ids::{Epoch, Millis, Nonce, Offset, Partition};
+use crate::domain::ids::{Epoch, Millis, Nonce, Offset, Partition, WriteNo};
 use crate::interface::{Effect, Input, PartitionRow, Release};
 use crate::planted::Bug;
 use rand::rngs::StdRng;
@@ -47,12 +47,16 @@ pub struct Status {
     pub running: bool,
     /// The epoch of this ownership; 0 before the takeover.
     pub epoch: Epoch,
+    /// The last write that is settled.
+    pub write_no: WriteNo,
     /// The first record whose outcome is not durable.
     pub next_offset: Offset,
     /// The partition's time.
     pub time: Millis,
     /// Received records that are not prefetched.
     pub backlog: usize,
+    /// Whether a record waits for its decision, or a batch for its result.
+    pub has_work: bool,
     /// Executed batches that are not settled.
     pub unsettled: usize,
     /// Outbox entries that are not acknowledged.
@@ -77,6 +81,7 @@ impl Machine {
             State::New | State::TakingOver { .. } => Status::default(),
             State::CheckingLog(row) => Status {
                 epoch: row.epoch,
+                write_no: row.write_no,
                 next_offset: row.position.next_offset,
                 time: row.position.time,
                 ..Status::default()
@@ -179,9 +184,11 @@ impl Owner {
         Status {
             running: !self.pipeline.is_handing_over(),
             epoch: self.epoch,
+            write_no: self.settled.write_no,
             next_offset: self.settled.position.next_offset,
             time: self.settled.position.time,
             backlog: self.backlog.len(),
+            has_work: !self.backlog.is_empty() || !self.pipeline.is_free(),
             unsettled: self.pipeline.unsettled(),
             unacknowledged: self.outbox.unacknowledged(),
             coupons: self.cache.coupons(),

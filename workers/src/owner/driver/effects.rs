@@ -9,7 +9,7 @@ use coupon_core::interface::{Input, Lookups, Pop, ReadCodes, Refill, RefillResul
 use coupon_core::record::Record;
 
 use super::{Driver, Probation};
-use crate::backoff::retry_until_ok;
+use crate::backoff::{TimeLimit, retry_until_ok};
 use crate::codec::decode::{OwnedRawRecord, RecordDecoder};
 use crate::crash_points::{Point, pass};
 use crate::metrics::Stage;
@@ -61,8 +61,10 @@ impl Driver {
         let highest_write = self.status.highest_write();
         self.status.record_write(write_no);
         self.spawn(async move {
-            let checked =
-                retry_until_ok(partition, "check log", || log.check(partition, position, write_no)).await;
+            let checked = retry_until_ok(partition, "check log", TimeLimit::STEPS, || {
+                log.check(partition, position, write_no)
+            })
+            .await;
             let checked = checked.and_then(|()| check_not_restored(partition, highest_write, write_no));
             pass(Point::AfterCheckLog).await;
             Input::LogChecked(checked)
@@ -73,7 +75,9 @@ impl Driver {
         let (ledger, partition, metrics) = (Arc::clone(&self.ledger), self.partition, self.metrics.clone());
         self.spawn(async move {
             let (began, lookups) = (Instant::now(), Arc::new(lookups));
-            let results = retry_until_ok(partition, "lookup", || ledger.lookup(Arc::clone(&lookups))).await;
+            let results =
+                retry_until_ok(partition, "lookup", TimeLimit::READ, || ledger.lookup(Arc::clone(&lookups)))
+                    .await;
             metrics.stage(Stage::Lookup, began.elapsed());
             pass(Point::AfterLookup).await;
             Input::LookedUp { token, results: Box::new(results) }
@@ -90,7 +94,12 @@ impl Driver {
             let reading = async {
                 match reads.is_empty() {
                     true => Vec::new(),
-                    false => retry_until_ok(partition, "codes", || ledger.read_codes(reads.clone())).await,
+                    false => {
+                        retry_until_ok(partition, "codes", TimeLimit::READ, || {
+                            ledger.read_codes(reads.clone())
+                        })
+                        .await
+                    }
                 }
             };
             let (popped, read) = tokio::join!(popping, reading);
@@ -106,8 +115,10 @@ impl Driver {
         let partition = self.partition;
         stock.delete_lists(self.cache_lists.add(refill.list));
         self.spawn(async move {
-            let read =
-                retry_until_ok(partition, "refill codes", || ledger.read_codes(vec![refill.codes])).await;
+            let read = retry_until_ok(partition, "refill codes", TimeLimit::READ, || {
+                ledger.read_codes(vec![refill.codes])
+            })
+            .await;
             let codes: Vec<_> = read.into_iter().flatten().collect();
             let result = if codes.is_empty() {
                 RefillResult::Refilled { count: 0, last: refill.codes.after }
@@ -144,7 +155,7 @@ impl Driver {
         let (ledger, publisher) = (Arc::clone(&self.ledger), Arc::clone(&self.ports.publisher));
         let (partition, events) = (self.partition, self.events.clone());
         self.tasks.spawn(async move {
-            let entries = retry_until_ok(partition, "outbox", || ledger.outbox_entries(from, to)).await;
+            let entries = retry_until_ok(partition, "outbox", TimeLimit::READ, || ledger.outbox_entries(from, to)).await;
             let missing = (from.0..=to.0).find(|seq| !entries.iter().any(|entry| entry.seq.0 == *seq));
             if let Some(missing) = missing {
                 let text = format!(
@@ -194,7 +205,11 @@ impl Driver {
             tracing::warn!(%partition, cause, "checking the log again");
             // The committed metadata may be newer than the position, so the write number is not compared.
             let any_write = WriteNo(i64::MAX);
-            match retry_until_ok(partition, "check log", || log.check(partition, position, any_write)).await {
+            match retry_until_ok(partition, "check log", TimeLimit::STEPS, || {
+                log.check(partition, position, any_write)
+            })
+            .await
+            {
                 Ok(()) => log.send_command(partition, ConsumerCommand::Restart(ownership)),
                 Err(text) => drop(events.send(DriverEvent::Fetched(Fetched::Stop(text)))),
             }
@@ -221,7 +236,8 @@ async fn decode_with_schema(
 ) -> Record {
     loop {
         let id = raw.schema;
-        let Some(definition) = retry_until_ok(partition, "schema", || ledger.schema_definition(id)).await
+        let Some(definition) =
+            retry_until_ok(partition, "schema", TimeLimit::READ, || ledger.schema_definition(id)).await
         else {
             return decoder.record_without_schema(partition, raw);
         };

@@ -178,6 +178,8 @@ impl Driver {
             let status = self.machine.status();
             self.metrics.status(&status);
             self.status.set_next_offset(status.next_offset);
+            let has_work = status.has_work || self.held.is_some() || self.in_flight.count() > 0;
+            self.status.set_progress((status.write_no, status.next_offset), has_work);
             self.check_probation(status.next_offset);
         }
         self.send_command(ConsumerCommand::Stop(self.ownership));

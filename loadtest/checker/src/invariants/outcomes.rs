@@ -32,25 +32,32 @@ pub(super) fn check_decided(
     }
 }
 
-/// I8: an id has one row. Of the rows of one identity, only those of the first body are not `idempotency_key_reused`.
+/// The deduplication window of the workers, by default.
+const WINDOW_MS: i64 = 48 * 60 * 60 * 1000;
+
+/// I8: within the deduplication window an id has one row, and of the rows of one identity only those of the first body are
+/// not `idempotency_key_reused`.
 pub(super) fn check_unique(ledger: &Ledger, report: &mut Report) {
     report.checked(Invariant::I8, ledger.rows.len());
     for identity in ledger.shared_identities() {
         let mut rows: Vec<&Row> = ledger.of_identity(identity).collect();
         rows.sort_unstable_by_key(|row| row.offset);
-        let mut bodies: Set<i64> = Set::default();
-        for row in rows.iter().filter(|row| !bodies.insert(row.id.body)) {
-            report.violated(Invariant::I8, || {
-                let Row { id, partition, offset, .. } = row;
-                format!("request {id} was decided more than once, again at {partition}@{offset}")
-            });
-        }
-        let first = rows.first().map_or(0, |row| row.id.body);
-        for row in rows.iter().filter(|row| row.id.body != first && row.kind != OutcomeKind::KeyReused) {
-            report.violated(Invariant::I8, || {
-                let Row { id, partition, offset, .. } = row;
-                format!("request {id} at {partition}@{offset} was decided with the key of another request")
-            });
+        for (n, row) in rows.iter().enumerate() {
+            let Row { id, partition, offset, .. } = row;
+            let mut earlier = rows[..n].iter().filter(|earlier| is_found_for(earlier, row)).peekable();
+            let Some(first) = earlier.peek().map(|first| first.id.body) else { continue };
+            if earlier.any(|earlier| earlier.id.body == id.body) {
+                report.violated(Invariant::I8, || {
+                    format!("request {id} was decided more than once, again at {partition}@{offset}")
+                });
+            }
+            if id.body != first && row.kind != OutcomeKind::KeyReused {
+                report.violated(Invariant::I8, || {
+                    format!(
+                        "request {id} at {partition}@{offset} was decided with the key of another request"
+                    )
+                });
+            }
         }
     }
     for row in ledger.rows.iter().filter(|row| row.kind == OutcomeKind::KeyReused) {
@@ -62,4 +69,11 @@ pub(super) fn check_unique(ledger: &Ledger, report: &mut Report) {
             )
         });
     }
+}
+
+/// Whether a stored outcome is found for a later request of its identity: claims and redemptions always, others within
+/// the window.
+fn is_found_for(earlier: &Row, row: &Row) -> bool {
+    let always = matches!(earlier.kind, OutcomeKind::Claimed | OutcomeKind::Redeemed);
+    always || row.decided_ms - earlier.decided_ms <= WINDOW_MS
 }

@@ -62,12 +62,15 @@ impl Ledger {
 
     /// The index of a request's row.
     pub(crate) fn index_of(&self, id: RequestId) -> Option<u32> {
-        let is_row = |index: &u32| self.row_at(*index).is_some_and(|row| row.id == id);
-        let first = *self.by_identity.get(&id.identity)?;
-        if is_row(&first) {
-            return Some(first);
-        }
-        self.siblings.get(&id.identity)?.iter().copied().find(is_row)
+        self.indices_of(id).next()
+    }
+
+    /// The indices of all rows of a request; several if it was decided anew after the deduplication window.
+    pub(crate) fn indices_of(&self, id: RequestId) -> impl Iterator<Item = u32> {
+        let first = self.by_identity.get(&id.identity).copied();
+        let others = self.siblings.get(&id.identity).into_iter().flatten().copied();
+        let is_row = move |index: &u32| self.row_at(*index).is_some_and(|row| row.id == id);
+        first.into_iter().chain(others).filter(is_row)
     }
 
     /// The index of the redemption that a request made.

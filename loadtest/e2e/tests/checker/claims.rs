@@ -171,6 +171,18 @@ async fn a_request_that_was_decided_twice_is_found() {
     .await;
 }
 
+/// No violation of I8: a key that is used again after the window is decided anew.
+#[tokio::test]
+async fn a_request_that_is_decided_anew_after_the_deduplication_window_is_an_outcome_of_its_own() {
+    planted(
+        "insert into stampede.outcomes select day, identity, 9, coupon_no, partition, 3, decided_ms + 48 * 3600000 + 1,
+         kind, reason, 'ann' from stampede.outcomes where reason = 'sold_out'",
+        &[Invariant::I5],
+        "was decided, but no response was published",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn idempotency_key_reused_for_a_new_key_is_found() {
     planted(

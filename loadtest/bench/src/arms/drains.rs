@@ -48,6 +48,12 @@ pub const REDEEM_DRAIN: Drain = claims(
     Contents::Redemptions,
     u64::MAX,
 );
+/// Few days of outcomes.
+pub const HISTORY_1: Drain = history("history-1", 1);
+/// A month.
+pub const HISTORY_30: Drain = history("history-30", 30);
+/// A year.
+pub const HISTORY_365: Drain = history("history-365", 365);
 /// Few coupons.
 pub const COUPONS_10: Drain = coupons("coupons-10", 10);
 /// Some coupons.
@@ -62,6 +68,11 @@ pub const STOCK_10000: Drain = stock("stock-10000", 10_000);
 pub const STOCK_100000: Drain = stock("stock-100000", 100_000);
 /// A great stock.
 pub const STOCK_1000000: Drain = stock("stock-1000000", 1_000_000);
+
+const fn history(name: &'static str, days: u32) -> Drain {
+    let about = "as hot-drain, with an Idempotency-Key for each claim and this many days of outcomes: the cost of a possible duplicate against what is kept";
+    claims(name, about, Contents::Keyed(days), FOR_COST)
+}
 
 const fn coupons(name: &'static str, coupons: u64) -> Drain {
     let about =

@@ -56,6 +56,13 @@ pub fn request_id(base_ms: u64, n: u64) -> RequestId {
     RequestId { identity: ms << 80 | 7 << 76 | count | 0b10 << 62 | low, body: 0 }
 }
 
+/// The id of request number `n` with an Idempotency-Key: digests, in no order.
+#[must_use]
+pub fn keyed_id(n: u64) -> RequestId {
+    let digest = u128::from(n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    RequestId { identity: digest, body: (n + 1).cast_signed() }
+}
+
 /// A coupon whose codes are loaded; they become stock when its owner applies the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coupon {
@@ -189,6 +196,17 @@ impl Requests {
         let base_ms = u64::try_from(unix_ms()).unwrap_or(0);
         for (n, record) in (0..).zip(requests) {
             self.request(record, request_id(base_ms, n))?;
+        }
+        Ok(self.producer.flush(DELIVERED_WITHIN)?)
+    }
+
+    /// As the API would send them, each with an Idempotency-Key. Blocks.
+    ///
+    /// # Errors
+    /// When Kafka does not take them.
+    pub fn fill_keyed(&self, requests: impl Iterator<Item = CouponRequest>) -> Result<(), BenchError> {
+        for (n, record) in (0..).zip(requests) {
+            self.request(record, keyed_id(n))?;
         }
         Ok(self.producer.flush(DELIVERED_WITHIN)?)
     }

@@ -25,13 +25,18 @@ pub enum Contents {
     Stock(u64),
     /// Redemptions of claimed codes of one coupon.
     Redemptions,
+    /// As `Hot`, with an Idempotency-Key for each claim, and so many days of outcomes, which are empty.
+    Keyed(u32),
 }
+
+/// Days of outcomes that are created in one transaction.
+const DAYS_PER_CALL: u32 = 28;
 
 impl Contents {
     /// How many coupons, and codes for each.
     fn stock(self, requests: u64) -> (u64, u64) {
         match self {
-            Self::Hot | Self::Redemptions => (1, requests),
+            Self::Hot | Self::Redemptions | Self::Keyed(_) => (1, requests),
             Self::SoldOut => (1, requests.div_ceil(500)),
             Self::InTurn(coupons) => {
                 let coupons = coupons.min(requests);
@@ -47,7 +52,7 @@ impl Contents {
     /// Which coupon claim number `n` is for.
     const fn coupon_of(self, n: u64, coupons: u64, codes_each: u64) -> u64 {
         match self {
-            Self::Hot | Self::SoldOut | Self::Redemptions => 0,
+            Self::Hot | Self::SoldOut | Self::Redemptions | Self::Keyed(_) => 0,
             Self::InTurn(_) => n % coupons,
             Self::Stock(_) => n / codes_each,
         }
@@ -63,13 +68,17 @@ impl Contents {
         let ids = (0..count).map(|n| format!("{name}-{n}")).collect();
         let coupons = stocked(env, ids, codes_each).await?;
         env.stop_workers().await?;
+        if let Self::Keyed(days) = self {
+            create_days(env, days).await?;
+        }
         let backlog = Requests::open(&env.kafka(), &mut env.connection).await?;
         let of_all = coupons.clone();
         blocking(move || {
             let coupon = |n| self.coupon_of(n, count, codes_each);
             let id =
                 |n| usize::try_from(coupon(n)).ok().and_then(|at| of_all.get(at)).map(|coupon| &*coupon.id);
-            backlog.fill((0..requests).filter_map(|n| Some(claim(id(n)?, n))))
+            let claims = (0..requests).filter_map(|n| Some(claim(id(n)?, n)));
+            if matches!(self, Self::Keyed(_)) { backlog.fill_keyed(claims) } else { backlog.fill(claims) }
         })
         .await?;
         if self == Self::Redemptions {
@@ -86,6 +95,17 @@ impl Contents {
             Rows { what: "rows of rejected claims", wanted: requests - won, count: outcomes.to_owned() },
         ])
     }
+}
+
+/// Creates the tables of this many days, until today.
+async fn create_days(env: &mut Environment, days: u32) -> Result<(), BenchError> {
+    let create = "select stampede.ensure_outcome_days((now() at time zone 'UTC')::date - $1::int, $2::int)";
+    for before in (0..days).step_by(DAYS_PER_CALL as usize) {
+        let count = DAYS_PER_CALL.min(days - before);
+        let (first, count) = ((before + count - 1).cast_signed(), count.cast_signed());
+        sqlx::query(create).bind(first).bind(count).execute(&mut env.connection).await?;
+    }
+    Ok(())
 }
 
 // User names are shuffled: this is another order than that of the claims.

@@ -88,6 +88,8 @@ const GOALS: &[Goal] = &[
         AtMost(1.1),
         "×",
     ),
+    goal("keyed claims with 30 days kept against 1", rate("history-30", "history-1"), Near(1.0, 0.1), "×"),
+    goal("keyed claims with 365 days kept against 1", rate("history-365", "history-1"), Near(1.0, 0.1), "×"),
     goal(
         "baseline: conditional update against a locked row",
         rate("conditional-update", "row-lock"),

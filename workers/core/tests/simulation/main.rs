@@ -94,8 +94,9 @@ fn the_same_seed_plays_the_same_run() {
     for seed in 1..=REPEATED_SEEDS {
         let trace = || {
             let mut run = Run::new(RunConfig { traced: true, ..RunConfig::new(seed) });
+            run.record();
             let result = run.play();
-            (run.trace, result)
+            (run.trace, run.recorded, result)
         };
         assert_eq!(trace(), trace(), "seed {seed}");
     }

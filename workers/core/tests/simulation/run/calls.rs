@@ -51,6 +51,7 @@ impl Run {
         match call {
             Call::TakeOver(nonce) => {
                 let row = self.environment.ledger.take_over(nonce);
+                self.record_takeover(nonce, row);
                 Ok(if retried {
                     Progress::Continue(Call::TakeOver(nonce))
                 } else {

@@ -3,7 +3,7 @@
 //! Everything follows from the seed. [`schedule`] draws what happens next; [`faults`] adds crashes, frozen owners,
 //! rebalances and Redis failures; [`calls`], [`lookups`] and [`pending`] execute what an owner requested. When the
 //! faults are over, [`drain`] runs until nothing is left to do, and [`idle_deadlines`] lets the remaining deadlines
-//! pass. Here: how an input reaches a machine, and how its effects become calls.
+//! pass. [`recorded`]: what reached the ledger. Here: how an input reaches a machine, and how its effects become calls.
 
 mod calls;
 mod drain;
@@ -11,6 +11,7 @@ mod faults;
 mod idle_deadlines;
 mod lookups;
 mod pending;
+pub(crate) mod recorded;
 mod schedule;
 
 use crate::checks;
@@ -28,6 +29,7 @@ use coupon_core::ids::{Attempt, EmitSeq, Partition, WriteNo};
 use coupon_core::interface::{Effect, Input, LookupResults, Pop, Release, WriteResult};
 use coupon_core::machine::{Config, Machine};
 use pending::{Call, LookupCall, PendingCall, ReserveCall};
+use recorded::Recorded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -65,6 +67,8 @@ pub(crate) struct Run {
     /// Lapses written.
     lapses: u64,
     pub(crate) trace: Option<Vec<String>>,
+    /// The calls of the ledger, if they are recorded.
+    pub(crate) recorded: Option<Vec<Recorded>>,
 }
 
 impl Run {
@@ -94,6 +98,7 @@ impl Run {
             ineffective_ticks: 0,
             lapses: 0,
             trace: run.traced.then(Vec::new),
+            recorded: None,
         }
     }
 
@@ -254,8 +259,8 @@ impl Run {
     fn write_to_ledger(&mut self, id: OwnerId, batch: &Arc<Batch>) -> Result<WriteResult, String> {
         let write_no = batch.fence.write_no;
         let records = batch.decisions.len() + batch.duplicates.len();
-        let Environment { log, ledger, broker, .. } = &mut self.environment;
-        if let Some(rejection) = ledger.rejection(batch) {
+        if let Some(rejection) = self.environment.ledger.rejection(batch) {
+            self.record_write(batch, &rejection);
             self.trace(|| format!("{id:?}: write {write_no} is rejected: {rejection:?}"));
             return match rejection {
                 WriteResult::AlreadyDecided | WriteResult::Mismatch(_) => {
@@ -269,6 +274,8 @@ impl Run {
             self.reference.coverage.count("a write exceeds the time limit of a statement");
             return Ok(WriteResult::StatementTimedOut);
         }
+        self.record_write(batch, &WriteResult::Written);
+        let Environment { log, ledger, broker, .. } = &mut self.environment;
         let from = ledger.row.position.next_offset;
         checks::batch_extends_row(batch, &ledger.row, broker)?;
         checks::nothing_lapses_early(batch, log, ledger)?;

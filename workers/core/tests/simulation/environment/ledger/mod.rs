@@ -115,8 +115,12 @@ impl Ledger {
     pub(crate) fn all_outcomes(&self) -> impl Iterator<Item = &Decision> {
         let claims = self.claims.values().map(|row| &row.decision);
         let redemptions = self.redemptions.values().map(|row| &row.decision);
-        let outcomes = self.outcomes.values().flatten().map(|(_, decision)| decision);
-        claims.chain(redemptions).chain(outcomes)
+        claims.chain(redemptions).chain(self.other_outcomes().map(|(_, decision)| decision))
+    }
+
+    /// The rows of `outcomes`, each with its day.
+    pub(crate) fn other_outcomes(&self) -> impl Iterator<Item = (i32, &Decision)> {
+        self.outcomes.values().flatten().map(|(day, decision)| (*day, decision))
     }
 
     /// The first stored outcome of one request, and the number of its outcomes.

@@ -17,7 +17,7 @@ pub(crate) enum LoadState {
     Applied,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) id: LoadId,
     pub(crate) coupon: CouponNo,

@@ -34,7 +34,7 @@ use crate::kafka::publisher::KafkaPublisher;
 use crate::kafka::topic_identity::{self, Identities};
 use crate::owner::assignments;
 use crate::owner::driver::Setup;
-use crate::owner::progress;
+use crate::owner::stalls;
 use crate::owner::status::{GROUP, PARTITIONS, StatusRegistry};
 use crate::ports::{Assignment, Ports};
 use crate::postgres::ledgers::PgLedgers;
@@ -282,7 +282,7 @@ impl Worker {
         let commands = member.thread.commands.clone();
         background.spawn(topic_identity::watch(self.identities.clone(), commands));
         let dependencies = Dependencies::new(&self.options, &self.inspector);
-        background.spawn(progress::watch(Arc::clone(statuses), move || dependencies.respond()));
+        background.spawn(stalls::watch(Arc::clone(statuses), move || dependencies.respond()));
     }
 
     fn into_setup(self, args: &RunArgs, thread: &ConsumerThread, assigned: Arc<Assigned>) -> Setup {

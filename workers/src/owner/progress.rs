@@ -1,21 +1,9 @@
-//! Whether a partition makes progress while records wait. A worker with a stalled partition is not ready.
-//!
-//! Without progress although records wait, something is wrong that no other check reports: a call that never returns, or
-//! a mistake of this program. It counts only while Postgres and Kafka respond: an outage stalls every worker, and is an
-//! alert of its own. A partition that is being taken over or has stopped is reported as such.
+//! How long the records of a partition have waited without progress.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coupon_core::ids::{Offset, WriteNo};
-use futures::future::BoxFuture;
-
-use super::status::StatusRegistry;
-
-/// How long records may wait without progress. Above the time limit of every single call, and of a few repetitions.
-const LIMIT: Duration = Duration::from_secs(30);
-/// Time between two checks.
-const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The progress of one partition.
 #[derive(Debug, Default)]
@@ -39,24 +27,6 @@ impl Progress {
     pub(super) fn waiting_for(&self, now: Instant) -> Duration {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-    }
-}
-
-/// Checks progress until the process ends. `responds` returns whether everything that all partitions depend on responds.
-pub async fn watch(statuses: Arc<StatusRegistry>, responds: impl Fn() -> BoxFuture<'static, bool> + Send) {
-    let mut responding_since = None;
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        if !responds().await {
-            responding_since = None;
-            statuses.clear_stalled();
-            continue;
-        }
-        let now = Instant::now();
-        let since = *responding_since.get_or_insert(now);
-        if now.duration_since(since) >= LIMIT {
-            statuses.set_stalled(now, LIMIT);
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Retention: what is dropped, what is kept as long as anything needs it, and that nobody waits for it.
+//! Retention: what is dropped, what is kept as long as anything needs it, and that no read or write waits for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

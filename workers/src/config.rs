@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use coupon_core::machine::DEFAULT_RECENT_IDS_MIB;
 use runtime::config::{GroupProtocol, KafkaArgs, PostgresArgs, RedisArgs, TelemetryArgs};
 
 use crate::operator::{DeadLettersArgs, PartitionsArgs, RepairArgs};
@@ -131,6 +132,12 @@ pub struct RunArgs {
     #[arg(long, env = "STAMPEDE_RETENTION_DAYS", default_value_t = 30,
           value_parser = clap::value_parser!(i32).range(1..=3_650))]
     pub retention_days: i32,
+
+    /// MiB of memory in each partition for the ids of recent requests, used under load. Requests whose ids do not fit are
+    /// looked up in Postgres instead.
+    #[arg(long, env = "STAMPEDE_RECENT_IDS_MIB", default_value_t = DEFAULT_RECENT_IDS_MIB as u32,
+          value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub recent_ids_mib: u32,
 
     /// Connections to Postgres for reading, shared by all partitions. Each partition has one more for writing.
     #[arg(long, env = "STAMPEDE_READ_CONNECTIONS", default_value_t = 8,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coupon_core::machine::Config;
+use coupon_core::machine::{Config, ids_within};
 use metrics_exporter_prometheus::PrometheusHandle;
 use runtime::lifecycle::{Readiness, shutdown_on_signal};
 use runtime::postgres::{LEVEL, SCHEMA, SCHEMA_VERSION, SchemaError};
@@ -303,6 +303,7 @@ impl Worker {
             machine: Config {
                 batch_records: args.batch_records as usize,
                 deduplication_ms: args.deduplication_ms(),
+                max_recent_ids: ids_within((args.recent_ids_mib as usize) << 20),
                 ..Config::default()
             },
             decoder: self.decoder,

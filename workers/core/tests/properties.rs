@@ -275,7 +275,7 @@ proptest! {
         seed in any::<u64>(),
         times in proptest::collection::vec((0_i64..6, -40_000_i64..40_000, 0_i64..15_000), 2..40),
     ) {
-        let mut recent = RecentIds::new(seed, Millis(0));
+        let mut recent = RecentIds::new(seed, Millis(0), (seed % 8 + 1) as usize);
         let mut seen: BTreeSet<u128> = BTreeSet::new();
         let mut now = Millis(10_000_000);
         for (n, skew, passed) in times {

@@ -3,6 +3,20 @@
 use crate::domain::ids::DAY_MS;
 use crate::planted::Planted;
 
+/// The default memory for the ids of recent requests.
+pub const DEFAULT_RECENT_IDS_MIB: usize = 72;
+
+/// Bytes of one place in a set of ids: the id, and a byte of the table.
+const BYTES_PER_PLACE: usize = 17;
+
+/// The most ids of one generation if both generations may take so many bytes. A table has a power of two of places, of
+/// which seven eighths are used.
+#[must_use]
+pub const fn ids_within(bytes: usize) -> usize {
+    let places = bytes / 2 / BYTES_PER_PLACE;
+    if places < 16 { 14 } else { (1 << places.ilog2()) / 8 * 7 }
+}
+
 /// Bounds of one partition.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -26,6 +40,8 @@ pub struct Config {
     pub max_tracked_claimants: usize,
     /// Cached coupons above which those of settled batches are evicted.
     pub max_cached_coupons: usize,
+    /// Most ids of recent requests in each of two generations.
+    pub max_recent_ids: usize,
     /// Codes that the Redis list of a busy coupon holds, about.
     pub window: usize,
     /// How long an outcome is found for a duplicate, in milliseconds between the two append times.
@@ -47,9 +63,27 @@ impl Default for Config {
             // 19 MB if all belong to one coupon.
             max_tracked_claimants: 1_800_000,
             max_cached_coupons: 50_000,
+            max_recent_ids: ids_within(DEFAULT_RECENT_IDS_MIB << 20),
             window: 32_768,
             deduplication_ms: 2 * DAY_MS,
             planted: Planted::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_fit_into_their_bytes() {
+        for mib in [1, 8, 72, 200] {
+            let ids = ids_within(mib << 20);
+            let set: HashSet<u128> = HashSet::with_capacity(ids);
+            let bytes = 2 * set.capacity() * 8 / 7 * BYTES_PER_PLACE;
+            assert!(bytes <= mib << 20 && bytes > (mib << 20) / 3, "{mib} MiB: {bytes} bytes");
+        }
+        assert_eq!(ids_within(72 << 20), 1_835_008);
     }
 }

@@ -18,9 +18,6 @@ use std::ops::RangeInclusive;
 /// Largest difference between an id's minting time and its append time for which the ids in memory are sufficient, in
 /// milliseconds.
 pub const MAX_CLOCK_SKEW_MS: i64 = 10_000;
-/// Most ids of one generation. Above it the generation is dropped, and the ids that follow are looked up.
-const MAX_GENERATION: usize = 2_000_000;
-
 /// The recent ids, in two generations of at least twice [`MAX_CLOCK_SKEW_MS`] each.
 #[derive(Clone, Debug)]
 pub struct RecentIds {
@@ -28,14 +25,22 @@ pub struct RecentIds {
     old: HashSet<u128, FixedState>,
     young_since: Millis,
     possible_duplicates_until: Millis,
+    /// Most ids of one generation. Above it the generation is dropped, and the ids that follow are looked up.
+    max_generation: usize,
 }
 
 impl RecentIds {
     /// No ids; those minted up to `possible_duplicates_until` are looked up.
     #[must_use]
-    pub fn new(seed: u64, possible_duplicates_until: Millis) -> Self {
+    pub fn new(seed: u64, possible_duplicates_until: Millis, max_generation: usize) -> Self {
         let set = || HashSet::with_hasher(FixedState::with_seed(seed));
-        Self { young: set(), old: set(), young_since: Millis(i64::MIN), possible_duplicates_until }
+        Self {
+            young: set(),
+            old: set(),
+            young_since: Millis(i64::MIN),
+            possible_duplicates_until,
+            max_generation,
+        }
     }
 
     /// Ids minted up to here may be duplicates; written with every batch for the next owner.
@@ -64,7 +69,7 @@ impl RecentIds {
     }
 
     fn rotate(&mut self, now: Millis) {
-        let full = self.young.len() >= MAX_GENERATION;
+        let full = self.young.len() >= self.max_generation;
         if full {
             self.possible_duplicates_until =
                 self.possible_duplicates_until.max(Millis(now.0 + MAX_CLOCK_SKEW_MS));
@@ -182,7 +187,7 @@ mod tests {
     }
 
     fn recent() -> RecentIds {
-        RecentIds::new(1, Millis(0))
+        RecentIds::new(1, Millis(0), 1_000)
     }
 
     const NOW: i64 = 1_000_000;
@@ -212,8 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn ids_that_no_longer_fit_are_possible_duplicates() {
+        let mut recent = RecentIds::new(1, Millis(0), 3);
+        let mut possible = |n| recent.is_possible_duplicate(id(NOW, n), Millis(NOW));
+        assert_eq!([1, 2, 3].map(&mut possible), [false; 3]);
+        assert_eq!([4, 1, 2, 3].map(&mut possible), [false, true, true, true], "one generation is kept");
+        assert!([5, 6, 7, 8, 9, 1].map(&mut possible).contains(&true));
+        let later = NOW + MAX_CLOCK_SKEW_MS + 1;
+        assert!(!recent.is_possible_duplicate(id(later, 1), Millis(later)), "fits again");
+    }
+
+    #[test]
     fn after_a_takeover_ids_minted_before_it_are_possible_duplicates() {
-        let mut recent = RecentIds::new(1, Millis(NOW + MAX_CLOCK_SKEW_MS));
+        let mut recent = RecentIds::new(1, Millis(NOW + MAX_CLOCK_SKEW_MS), 1_000);
         assert!(recent.is_possible_duplicate(id(NOW, 1), Millis(NOW)));
         let later = NOW + MAX_CLOCK_SKEW_MS + 1;
         assert!(!recent.is_possible_duplicate(id(later, 1), Millis(later)));

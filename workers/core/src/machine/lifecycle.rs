@@ -170,7 +170,7 @@ impl Machine {
             pipeline: Pipeline::default(),
             cache: Cache::new(self.seed, self.config.window),
             deadlines: Deadlines::new(next_deadline.unwrap_or(Millis(i64::MAX))),
-            recent: RecentIds::new(self.seed, possible_duplicates_until),
+            recent: RecentIds::new(self.seed, possible_duplicates_until, self.config.max_recent_ids),
             outbox: Outbox::after_takeover(&head),
             recovery: Recovery::new(self.config.batch_records.max(1)),
             ids: IdSource { random: StdRng::from_rng(&mut self.random), tokens: 0 },

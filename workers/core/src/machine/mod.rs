@@ -24,7 +24,7 @@ mod pipeline;
 mod prefetch;
 pub mod stock;
 
-pub use config::Config;
+pub use config::{Config, DEFAULT_RECENT_IDS_MIB, ids_within};
 pub use lifecycle::{Machine, Status};
 
 use crate::domain::batch::{Batch, Position};

@@ -167,6 +167,7 @@ impl Plan {
             max_tracked_claimants: *rng.pick(&[0, 0, 1, 6, 1_000]),
             // An evicted coupon loses its cache list: lists grow old only if nothing is evicted.
             max_cached_coupons: *rng.pick(&[2, 20]),
+            max_recent_ids: *rng.pick(&[1, 8, 1_000]),
             window: *rng.pick(&[2, 3, 4, 8, 16]),
             planted,
             ..Config::default()

@@ -22,6 +22,8 @@ pub(in crate::machine) struct Coupon {
     claimants: Claimants,
     /// The last batch that changed it.
     pub(in crate::machine) changed: u64,
+    /// Its last use, by the cache's count.
+    pub(super) used: u64,
     /// The batch for which its users were looked up: in this batch a user who is not cached has nothing.
     pub(in crate::machine) users_read_for: u64,
     /// Its counters before the current batch, if the batch changes them.
@@ -36,6 +38,8 @@ struct User {
     redemptions: u32,
     /// The last batch that changed them.
     changed: u64,
+    /// That batch, or the one up to which they were looked up.
+    used: u64,
 }
 
 impl Coupon {
@@ -48,6 +52,7 @@ impl Coupon {
             stock: Stock::new(stored.stock, stored.ahead, window),
             users: HashMap::with_hasher(hasher.clone()),
             changed: 0,
+            used: 0,
             users_read_for: 0,
             before: None,
         }
@@ -116,21 +121,21 @@ impl Coupon {
     fn change(&mut self, user: &str, batch: u64, change: impl FnOnce(&mut User)) -> bool {
         if let Some(cached) = self.users.get_mut(user) {
             change(cached);
-            cached.changed = batch;
+            (cached.changed, cached.used) = (batch, batch);
             return false;
         }
-        let mut new = User { claims: 0, redemptions: 0, changed: batch };
+        let mut new = User { claims: 0, redemptions: 0, changed: batch, used: batch };
         change(&mut new);
         self.claimants.track(self.users.hasher().hash_one(user));
         self.users.insert(user.into(), new);
         true
     }
 
-    /// Caches looked-up counts unless the user is cached; returns whether they were inserted.
-    pub(super) fn insert_counts(&mut self, counts: UserCounts) -> bool {
+    /// Caches counts that show every batch up to `shown`, unless the user is cached; returns whether they were inserted.
+    pub(super) fn insert_counts(&mut self, counts: UserCounts, shown: u64) -> bool {
         let UserCounts { user, claims, redemptions, .. } = counts;
         let Entry::Vacant(vacant) = self.users.entry(user) else { return false };
-        vacant.insert(User { claims, redemptions, changed: 0 });
+        vacant.insert(User { claims, redemptions, changed: 0, used: shown });
         true
     }
 
@@ -138,9 +143,14 @@ impl Coupon {
         self.users.len()
     }
 
-    /// Evicts the users that no batch after `settled` changed.
-    pub(super) fn evict_users(&mut self, settled: u64) {
-        self.users.retain(|_, user| user.changed > settled);
+    /// The last uses of the users that no batch after `settled` changed.
+    pub(super) fn uses_of_settled_users(&self, settled: u64) -> impl Iterator<Item = u64> {
+        self.users.values().filter(move |user| user.changed <= settled).map(|user| user.used)
+    }
+
+    /// Evicts those of them that were last used by this batch or before it.
+    pub(super) fn evict_users(&mut self, settled: u64, last: u64) {
+        self.users.retain(|_, user| user.changed > settled || user.used > last);
     }
 
     /// Number of tracked claimants.

@@ -177,7 +177,7 @@ impl Owner {
         }
         if prefetch.stage == Stage::Begun {
             prefetch.stage = Stage::Lookups;
-            let mut lookups = requirements::lookups(prefetch, &self.cache);
+            let mut lookups = requirements::lookups(prefetch, &mut self.cache);
             lookups.decided_in = std::mem::take(&mut prefetch.duplicate_days).into_days();
             let until = prefetch.codes.due.until();
             if until >= self.deadlines.none_before {

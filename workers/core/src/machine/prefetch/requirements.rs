@@ -29,7 +29,7 @@ const fn is_claim_of_any_code(request: &Request) -> bool {
 }
 
 /// The lookups on which all further requirements depend.
-pub(super) fn lookups(prefetch: &Prefetch, cache: &Cache) -> Lookups {
+pub(super) fn lookups(prefetch: &Prefetch, cache: &mut Cache) -> Lookups {
     let mut lookups = Lookups::default();
     let mut missing: HashSet<&str, FixedState> = HashSet::default();
     let mut cached = "";
@@ -58,7 +58,7 @@ pub(super) fn lookups(prefetch: &Prefetch, cache: &Cache) -> Lookups {
         if &**coupon_id == cached {
             continue;
         }
-        if cache.by_id(coupon_id).is_some() {
+        if cache.touch(coupon_id) {
             cached = coupon_id;
         } else if missing.insert(coupon_id) {
             lookups.coupons.push(coupon_id.clone());

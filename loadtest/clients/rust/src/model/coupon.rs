@@ -206,6 +206,9 @@ pub struct Job {
     pub done: u64,
     /// Codes ordered.
     pub total: u64,
+    /// Why there are fewer codes than ordered.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// How far a job is.

@@ -129,8 +129,8 @@ impl StockModel {
             match self.stock.source(COUPON, want) {
                 Source::ReadAhead => return,
                 Source::Refilling => unreachable!("refills complete immediately here"),
-                Source::Returned { limit } => {
-                    let entries = self.returned.iter().take(limit).copied().map(entry).collect();
+                Source::Returned { from, limit } => {
+                    let entries = self.returned.range(from.0..).take(limit).copied().map(entry).collect();
                     self.stock.returned_read(entries, self.batch);
                 }
                 Source::List(name, count) => {

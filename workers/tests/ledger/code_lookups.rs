@@ -214,18 +214,22 @@ async fn due_claims_are_read_in_order_with_the_next_deadline() {
             "update claims set partition = 6 where identity = (select identity from claims where number = 1)",
         )
         .await;
-    let due = async |until, limit| {
-        let lookups = Lookups { due: Some(DueLookup { until: Millis(until), limit }), ..Lookups::default() };
+    let due_from = async |from, until, limit| {
+        let due = DueLookup { from: Millis(from), until: Millis(until), limit };
+        let lookups = Lookups { due: Some(due), ..Lookups::default() };
         let due = load(&owner, lookups).await.due.unwrap();
         let numbers: Vec<i64> = due.claims.iter().map(|(_, claim)| claim.number.0).collect();
         (numbers, due.next.map(|next| next.0))
     };
+    let due = async |until, limit| due_from(i64::MIN, until, limit).await;
     assert_eq!(due(9, 5).await, (vec![], Some(10)));
     assert_eq!(due(10, 5).await, (vec![3], Some(20)));
     assert_eq!(due(20, 2).await, (vec![3, 4], Some(30)), "the earliest, then by number");
     assert_eq!(due(99, 9).await, (vec![3, 4, 5, 2], None), "claims of other partitions are excluded");
+    assert_eq!(due_from(20, 29, 9).await, (vec![4, 5], Some(30)), "from the lower bound on");
 
-    let lookups = Lookups { due: Some(DueLookup { until: Millis(10), limit: 1 }), ..Lookups::default() };
+    let first = DueLookup { from: Millis(10), until: Millis(10), limit: 1 };
+    let lookups = Lookups { due: Some(first), ..Lookups::default() };
     let results = load(&owner, lookups).await.due.unwrap();
     let held = status(ClaimState::Claimed, Some(Millis(10)), None, None);
     assert_eq!(results.claims, [("sale".into(), stored_claim(3, "ann", 3, held))]);

@@ -72,11 +72,11 @@ async fn read_everything(owner: &Fixture, after: i64) {
         decided_in: vec![NOW.day()],
         loads: vec![LoadId(1)],
         users: vec![users(false), users(true)],
-        returned: vec![ReturnedLookup { coupon: COUPON, limit: 3 }],
+        returned: vec![ReturnedLookup { coupon: COUPON, from: CodeNumber(0), limit: 3 }],
         codes: vec![code("1-1"), code("1-7"), code("nothing")],
         redemptions: vec![id(REDEEMED), id(77)],
         orders: vec![OrderLookup { coupon: COUPON, number: CodeNumber(1), order: "order-1".into() }],
-        due: Some(DueLookup { until: Millis(HOLD.0 + 50), limit: 3 }),
+        due: Some(DueLookup { from: Millis(i64::MIN), until: Millis(HOLD.0 + 50), limit: 3 }),
     };
     reader.lookup(PARTITION, &lookups).await.unwrap();
     reader.read_codes(&[ReadCodes { coupon: COUPON, after: CodeNumber(after), count: 10 }]).await.unwrap();

@@ -152,8 +152,8 @@ async fn coupons_loads_users_and_returned_codes_are_read() {
             UserLookup { coupon: CouponNo(2), users: vec!["ann".into()], redemptions: false },
         ],
         returned: vec![
-            ReturnedLookup { coupon: CouponNo(2), limit: 5 },
-            ReturnedLookup { coupon: COUPON, limit: 1 },
+            ReturnedLookup { coupon: CouponNo(2), from: CodeNumber(0), limit: 5 },
+            ReturnedLookup { coupon: COUPON, from: CodeNumber(3), limit: 1 },
         ],
         ..Lookups::default()
     };

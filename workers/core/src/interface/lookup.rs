@@ -73,6 +73,8 @@ pub struct OrderLookup {
 /// Deadlines up to a time, earliest first (then by coupon and number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueLookup {
+    /// The earliest deadline. Index entries of earlier ones, which may be dead for long, are not read.
+    pub from: Millis,
     /// The latest deadline.
     pub until: Millis,
     /// Most claims to return.
@@ -84,6 +86,8 @@ pub struct DueLookup {
 pub struct ReturnedLookup {
     /// The coupon.
     pub coupon: CouponNo,
+    /// The lowest number. Index entries of lower ones, which may be dead for long, are not read.
+    pub from: CodeNumber,
     /// Most numbers to return.
     pub limit: usize,
 }

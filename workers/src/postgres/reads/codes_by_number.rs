@@ -26,11 +26,13 @@ const RANGE: &str = "
      where not exists (select from stampede.stock_ahead a
                         where a.coupon_no = w.coupon_no and a.number = l.base + x.idx offset 0)";
 
+/// The lower bound skips the entries of numbers that were claimed again, which stay in the index beside a long snapshot.
 const RETURNED: &str = "
     select w.n, s.number, x.code
-      from unnest($1::bigint[], $2::bigint[]) with ordinality w (coupon_no, count, n)
+      from unnest($1::bigint[], $2::bigint[], $3::bigint[]) with ordinality w (coupon_no, first, count, n)
      cross join lateral (select number from stampede.stock_returned s
-                          where s.coupon_no = w.coupon_no order by s.number limit w.count) s
+                          where s.coupon_no = w.coupon_no and s.number >= w.first
+                          order by s.number limit w.count) s
      cross join lateral (select load_id, base from stampede.loads l
                           where l.coupon_no = w.coupon_no and l.base < s.number order by l.base desc limit 1) l
      cross join lateral (select code from stampede.codes x
@@ -65,6 +67,7 @@ pub(super) async fn returned(
     }
     let rows = sqlx::query_as(RETURNED)
         .bind(wanted.iter().map(|of| of.coupon.0).bind_iter())
+        .bind(wanted.iter().map(|of| of.from.0).bind_iter())
         .bind(wanted.iter().map(|of| limit(of.limit)).bind_iter())
         .fetch_all(pool)
         .await?;

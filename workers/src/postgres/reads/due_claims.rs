@@ -9,7 +9,8 @@ use crate::postgres::rows::{claim, millis};
 
 /// One statement, so that no deadline passes between the two results. It returns at least one row, which has the next
 /// deadline. The order is the index's: only the requested rows are read, however many claims have a deadline. (`min` is
-/// planned to read all of them while the table is empty.)
+/// planned to read all of them while the table is empty.) Beside a long snapshot the entries of the deadlines that have
+/// fired stay in the index, so the range has a lower bound.
 const DUE: &str = "
     select (select n.deadline_ms from stampede.claims n
              where n.partition = $1 and n.deadline_ms is not null and n.deadline_ms > $2
@@ -18,7 +19,7 @@ const DUE: &str = "
            c.hold_until_ms, c.lock_until_ms, c.order_id, c.lapsed_ms
       from (select) one
       left join lateral (select * from stampede.claims c
-                          where c.partition = $1 and c.deadline_ms is not null and c.deadline_ms <= $2
+                          where c.partition = $1 and c.deadline_ms >= $4 and c.deadline_ms <= $2
                           order by c.deadline_ms, c.coupon_no, c.number limit $3) c on true
       left join lateral (select coupon_id from stampede.coupons k where k.coupon_no = c.coupon_no offset 0) k on true
       left join lateral (select load_id, base from stampede.loads l
@@ -38,6 +39,7 @@ pub(super) async fn due_claims(
         .bind(partition.0)
         .bind(until.until.0)
         .bind(i64::try_from(until.limit).unwrap_or(i64::MAX))
+        .bind(until.from.0)
         .fetch_all(pool)
         .await?;
     let mut due = DueClaims::default();

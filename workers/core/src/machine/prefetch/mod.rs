@@ -180,8 +180,9 @@ impl Owner {
             let mut lookups = requirements::lookups(prefetch, &mut self.cache);
             lookups.decided_in = std::mem::take(&mut prefetch.duplicate_days).into_days();
             let until = prefetch.codes.due.until();
-            if until >= self.deadlines.none_before {
-                lookups.due = Some(DueLookup { until, limit: prefetch.due_limit });
+            let from = self.deadlines.none_before;
+            if until >= from {
+                lookups.due = Some(DueLookup { from, until, limit: prefetch.due_limit });
             }
             if self.look_up(prefetch, lookups, effects) {
                 return false;
@@ -228,8 +229,8 @@ impl Owner {
             let Some(coupon) = self.cache.by_no(requirement.coupon) else { continue };
             match coupon.stock.source(requirement.coupon, requirement.claims) {
                 Source::ReadAhead => {}
-                Source::Returned { limit } => {
-                    lookups.returned.push(ReturnedLookup { coupon: requirement.coupon, limit });
+                Source::Returned { from, limit } => {
+                    lookups.returned.push(ReturnedLookup { coupon: requirement.coupon, from, limit });
                 }
                 Source::List(list, count) => pops.push(Pop { list, count }),
                 Source::Refilling => refilling = true,

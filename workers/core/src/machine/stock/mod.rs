@@ -28,6 +28,8 @@ pub struct Stock {
     ahead: BTreeSet<i64>,
     returned: VecDeque<CodeEntry>,
     returned_moves: ReturnedMoves,
+    /// No lower number is a free returned one, unsettled batches included.
+    returned_from: i64,
     /// Moves of the current batch.
     moves: Moves,
     read_ahead: VecDeque<CodeEntry>,
@@ -63,6 +65,7 @@ impl Stock {
             ahead: ahead.into_iter().map(|number| number.0).collect(),
             returned: VecDeque::new(),
             returned_moves: ReturnedMoves::default(),
+            returned_from: 0,
             moves: Moves::default(),
             read_ahead: VecDeque::new(),
             list: None,
@@ -133,6 +136,7 @@ impl Stock {
         let number = entry.number.0;
         if number <= self.row.cursor {
             self.row.returned += 1;
+            self.returned_from = self.returned_from.min(number);
             if self.returned.len() < self.window {
                 self.returned.push_back(entry.clone());
             }

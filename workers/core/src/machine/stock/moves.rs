@@ -84,6 +84,11 @@ impl ReturnedMoves {
         self.moves.len()
     }
 
+    /// The lowest number that became free.
+    pub(super) fn lowest_freed(&self) -> Option<i64> {
+        self.moves.iter().find(|(_, (_, free))| free.is_some()).map(|(number, _)| *number)
+    }
+
     /// The free returned codes: the read ones that were not moved, then the ones that became free.
     pub(super) fn overlay(&self, read: Vec<CodeEntry>) -> impl Iterator<Item = CodeEntry> {
         let unmoved = read.into_iter().filter(|entry| !self.moves.contains_key(&entry.number.0));

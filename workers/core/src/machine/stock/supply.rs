@@ -40,6 +40,8 @@ pub enum Source {
     ReadAhead,
     /// Returned codes, from Postgres.
     Returned {
+        /// The lowest number that may be free.
+        from: CodeNumber,
         /// Number of codes to read.
         limit: usize,
     },
@@ -57,7 +59,8 @@ impl Stock {
     pub fn source(&self, coupon: CouponNo, want: usize) -> Source {
         let returned = usize::try_from(self.row.returned).unwrap_or(0);
         if self.returned.len() < want.min(returned) {
-            return Source::Returned { limit: want + self.returned_moves.len() };
+            let from = CodeNumber(self.returned_from);
+            return Source::Returned { from, limit: want + self.returned_moves.len() };
         }
         let want = want.min(usize::try_from(self.row.available()).unwrap_or(0)).saturating_sub(returned);
         let Some(missing) = want.checked_sub(self.read_ahead.len()).filter(|missing| *missing > 0) else {
@@ -76,9 +79,15 @@ impl Stock {
         }
     }
 
-    /// Inserts returned codes, lowest first, from a read that shows every batch up to `shown`.
+    /// Inserts returned codes, lowest first, from a read that shows every batch up to `shown`. No lower number is free,
+    /// except those that unsettled batches freed. (The first entry counts even if an unsettled batch took it: entries
+    /// after the last one were not read.)
     pub fn returned_read(&mut self, entries: Vec<CodeEntry>, shown: u64) {
         self.returned_moves.drop_shown(shown);
+        if let Some(first) = entries.first() {
+            let freed = self.returned_moves.lowest_freed().unwrap_or(i64::MAX);
+            self.returned_from = first.number.0.min(freed);
+        }
         self.returned = self.returned_moves.overlay(entries).collect();
     }
 

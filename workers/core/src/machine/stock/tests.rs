@@ -32,7 +32,7 @@ fn with_list(top: i64) -> Stock {
 #[test]
 fn returned_codes_are_given_before_the_sequence() {
     let mut stock = Stock::new(StockRow { top: 5, cursor: 2, returned: 1, ..StockRow::default() }, [], 64);
-    assert_eq!(stock.source(CouponNo(1), 2), Source::Returned { limit: 2 });
+    assert_eq!(stock.source(CouponNo(1), 2), Source::Returned { from: CodeNumber(0), limit: 2 });
     stock.returned_read(entries([1]), 0);
     stock.read(entries([3]));
     assert_eq!(stock.take(1), Take::Returned(entry(1)));
@@ -48,6 +48,50 @@ fn a_returned_code_given_by_an_unsettled_batch_is_not_given_again_by_a_late_read
     stock.returned_read(entries([1, 2]), 6);
     assert_eq!(stock.take(8), Take::Returned(entry(2)));
     assert_eq!(stock.take(8), Take::SoldOut);
+}
+
+/// The lower bound of the next read for `want` claims.
+fn bound(stock: &Stock, want: usize) -> i64 {
+    let Source::Returned { from, .. } = stock.source(CouponNo(1), want) else {
+        unreachable!("{:?}", stock.source(CouponNo(1), want))
+    };
+    from.0
+}
+
+#[test]
+fn returned_codes_are_read_from_the_lowest_that_may_be_free() {
+    let row = StockRow { top: 9, cursor: 9, returned: 4, claimed: 5, ..StockRow::default() };
+    let mut stock = Stock::new(row, [], 64);
+    assert_eq!(bound(&stock, 4), 0, "nothing is known");
+    stock.returned_read(entries([4, 5]), 0);
+    assert_eq!(bound(&stock, 4), 4, "the lowest that was read");
+    assert_eq!(stock.take(1), Take::Returned(entry(4)));
+    stock.returned_read(entries([6]), 1);
+    assert_eq!(bound(&stock, 4), 6, "the batch that took 4 is settled, and 5 was taken elsewhere");
+}
+
+#[test]
+fn a_code_that_is_returned_below_the_lowest_read_one_is_read_again() {
+    let row = StockRow { top: 9, cursor: 9, returned: 4, claimed: 5, ..StockRow::default() };
+    let mut stock = Stock::new(row, [], 2);
+    stock.returned_read(entries([6, 7]), 0);
+    stock.put_back(entry(2), 1);
+    assert_eq!(bound(&stock, 4), 2, "the buffer is full: 2 is found by a read only");
+    stock.returned_read(entries([6, 7]), 0);
+    assert_eq!(bound(&stock, 4), 2, "the read may show the state before batch 1");
+    stock.returned_read(entries([2, 6]), 1);
+    assert_eq!(bound(&stock, 4), 2);
+}
+
+#[test]
+fn a_read_whose_entries_an_unsettled_batch_took_skips_no_number_behind_them() {
+    let row = StockRow { top: 9, cursor: 9, returned: 3, claimed: 6, ..StockRow::default() };
+    let mut stock = Stock::new(row, [], 64);
+    stock.returned_read(entries([1]), 0);
+    assert_eq!(stock.take(1), Take::Returned(entry(1)));
+    stock.put_back(entry(8), 1);
+    stock.returned_read(entries([1]), 0);
+    assert!(bound(&stock, 3) <= 2, "2 is free and was not read, though the lowest cached one is 8");
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Run {
     fn find_returned(&self, call: &mut LookupCall) -> bool {
         for lookup in &call.lookups.returned {
             let Some(coupon) = self.environment.ledger.coupon(lookup.coupon) else { continue };
-            let numbers = coupon.returned.iter().take(lookup.limit);
+            let numbers = coupon.returned.range(lookup.from.0..).take(lookup.limit);
             let entries = numbers
                 .map(|number| CodeEntry { number: CodeNumber(*number), code: coupon.code_text(*number) });
             call.results.returned.push((lookup.coupon, entries.collect()));

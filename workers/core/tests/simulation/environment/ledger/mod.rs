@@ -177,7 +177,8 @@ impl Ledger {
 
     pub(crate) fn due_claims(&self, due: DueLookup) -> DueClaims {
         let mut later = self.deadlines.iter().skip_while(|(deadline, ..)| *deadline <= due.until);
-        let passed = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= due.until);
+        let from = self.deadlines.iter().skip_while(|(deadline, ..)| *deadline < due.from);
+        let passed = from.take_while(|(deadline, ..)| *deadline <= due.until);
         let with_coupon = |identity: u128| {
             let claim = self.claims[&identity].claim.clone();
             Some((self.coupon(claim.coupon)?.id.clone(), claim))

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use coupon_core::machine::DEFAULT_RECENT_IDS_MIB;
 use runtime::config::{GroupProtocol, KafkaArgs, PostgresArgs, RedisArgs, TelemetryArgs};
 
-use crate::operator::{DeadLettersArgs, PartitionsArgs, RepairArgs};
+use crate::operator::{DeadLettersArgs, PartitionsArgs, RejectArgs, RepairArgs};
 
 /// The owners of Stampede's partitions: they read requests from Kafka, decide them in order, write the outcomes to
 /// Postgres and publish them.
@@ -53,6 +53,10 @@ pub enum Command {
     /// A partition stops where continuing could lose or duplicate an outcome; only an operator can accept that. Rejects
     /// partitions that are not stopped. Records who, when, why, and what was skipped in table stampede.repairs.
     Repair(RepairArgs),
+    /// Have records rejected whose append time is so far ahead of Postgres' clock that their partition waits for it. Their
+    /// requests become `unprocessable`, and the partition continues within seconds. Records that are not too far ahead are
+    /// decided as usual. Records who, when, why in table stampede.rejected_records.
+    Reject(RejectArgs),
     /// List and replay records that could not be processed.
     DeadLetters(DeadLettersArgs),
 }
@@ -149,6 +153,12 @@ pub struct RunArgs {
     #[arg(long, env = "STAMPEDE_WARM_CONNECTIONS", default_value_t = 4,
           value_parser = clap::value_parser!(u32).range(0..=256))]
     pub warm_connections: u32,
+
+    /// Milliseconds by which a record's append time may be ahead of Postgres' clock. A record further ahead makes its
+    /// partition wait and report: it would end every hold. Set it below the shortest hold or lock.
+    #[arg(long, env = "STAMPEDE_MAX_TIME_AHEAD_MS", default_value_t = 30_000,
+          value_parser = clap::value_parser!(i64).range(1_000..=86_400_000))]
+    pub max_time_ahead_ms: i64,
 
     /// Session timeout in milliseconds: how long the group waits for heartbeats of a worker before it reassigns its
     /// partitions. `classic`: default 6000. `consumer`: configuration of the group, stored by the brokers (within

@@ -41,6 +41,7 @@ async fn perform(command: Command) -> Result<(), String> {
             Box::pin(operator::partitions(args)).await.map_err(|error| error.to_string())
         }
         Command::Repair(args) => Box::pin(operator::repair(args)).await.map_err(|error| error.to_string()),
+        Command::Reject(args) => operator::reject(args).await.map_err(|error| error.to_string()),
         Command::DeadLetters(args) => operator::dead_letters(args).await.map_err(|error| error.to_string()),
     }
 }

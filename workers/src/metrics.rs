@@ -48,6 +48,8 @@ pub const TAKEOVER_SECONDS: &str = "stampede_takeover_seconds";
 pub const PARTITIONS_RUNNING: &str = "stampede_partitions_running";
 /// Partitions that wait for an operator. Gauge; anything but 0 is an alert.
 pub const PARTITIONS_STOPPED: &str = "stampede_partitions_stopped";
+/// Running partitions that wait until Postgres' clock has caught up with an append time. Gauge; anything but 0 is an alert.
+pub const PARTITIONS_WAITING: &str = "stampede_partitions_waiting";
 /// Running partitions whose records wait without progress, although Postgres and Kafka respond. Gauge; anything but 0 is an
 /// alert.
 pub const PARTITIONS_STALLED: &str = "stampede_partitions_stalled";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use coupon_core::batch::{Decision, Position};
-use coupon_core::ids::{EmitSeq, Nonce, Offset, Partition, WriteNo};
+use coupon_core::ids::{EmitSeq, Millis, Nonce, Offset, Partition, WriteNo};
 use coupon_core::interface::{
     CacheListName, CodeEntry, Input, LookupResults, Lookups, PartitionRow, Pop, Popped, ReadCodes,
     RefillResult, WriteResult,
@@ -158,6 +158,9 @@ pub trait Ledger: Send + Sync {
 
     /// Codes of coupons, ordered by number; one list per read, in order.
     fn read_codes(&self, reads: Vec<ReadCodes>) -> BoxFuture<'_, Result<Vec<Vec<CodeEntry>>, PortError>>;
+
+    /// Postgres' clock, and the last record that an operator has had rejected, if the record at `offset` is one.
+    fn clock(&self, offset: Offset) -> BoxFuture<'_, Result<(Millis, Option<Offset>), PortError>>;
 
     /// Outbox entries, in order, rebuilt from the stored outcomes.
     fn outbox_entries(

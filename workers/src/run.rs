@@ -304,6 +304,7 @@ impl Worker {
                 batch_records: args.batch_records as usize,
                 deduplication_ms: args.deduplication_ms(),
                 max_recent_ids: ids_within((args.recent_ids_mib as usize) << 20),
+                max_time_ahead: args.max_time_ahead_ms,
                 ..Config::default()
             },
             decoder: self.decoder,

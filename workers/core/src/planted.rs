@@ -17,6 +17,8 @@ pub enum Bug {
     NextBatchNotUndone,
     /// The changes of an unsettled batch are evicted before it is settled.
     OverlayDroppedEarly,
+    /// An append time far ahead of Postgres' clock moves the partition's time.
+    AppendTimeTrusted,
     /// A deadline passes by the process' own clock.
     LapseByWallClock,
     /// Deadlines from before a takeover are never read.

@@ -13,7 +13,7 @@ use crate::nodelay;
 use crate::retry::{Failure, STARTUP_TIMEOUT, TimedOut, wait_for};
 
 /// The newest migration that this version of the programs requires; a test in `workers` compares it with the files.
-pub const SCHEMA_VERSION: i64 = 10;
+pub const SCHEMA_VERSION: i64 = 11;
 
 /// The level of this version's owners; see `workers/migrations/0005_upgrades.sql`. Raised with every record kind, rule
 /// or state that an older owner would read or decide wrongly.

@@ -93,6 +93,29 @@ pub struct RepairArgs {
     pub force: bool,
 }
 
+/// Arguments of `workers reject`.
+#[derive(Args, Clone, Debug)]
+pub struct RejectArgs {
+    /// Postgres.
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
+    /// The partition that waits.
+    #[arg(id = "waiting", long = "partition", value_name = "PARTITION", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: i32,
+    /// The record, as reported by /readyz and in the log of the partition's worker.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+    pub offset: i64,
+    /// Also the records after it, up to this offset. Default: the one record.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(0..))]
+    pub through: Option<i64>,
+    /// Reason, recorded in the table `stampede.rejected_records`.
+    #[arg(long, value_parser = parse_text)]
+    pub reason: String,
+    /// Who has them rejected, recorded in the same table.
+    #[arg(long, env = "USER", default_value = "unknown", value_parser = parse_text)]
+    pub who: String,
+}
+
 fn parse_text(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > 1_000 || text.contains('\0') {

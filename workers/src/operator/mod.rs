@@ -8,6 +8,7 @@ mod dead_letters;
 mod escape;
 mod letters;
 mod partitions;
+mod reject;
 mod repair;
 mod replay;
 mod survey;
@@ -18,7 +19,7 @@ use rdkafka::error::KafkaError;
 use runtime::postgres;
 use thiserror::Error;
 
-pub use args::{DeadLetterCommand, DeadLettersArgs, PartitionsArgs, RepairArgs};
+pub use args::{DeadLetterCommand, DeadLettersArgs, PartitionsArgs, RejectArgs, RepairArgs};
 
 /// A command failed. One line: the cause, and the remedy.
 #[derive(Debug, Error)]
@@ -71,6 +72,14 @@ pub async fn repair(args: RepairArgs) -> Result<(), OperatorError> {
         return Ok(());
     }
     Err(OperatorError::Rejected("nothing was changed; add --confirm to perform the repair".to_owned()))
+}
+
+/// `workers reject`.
+///
+/// # Errors
+/// [`OperatorError`].
+pub async fn reject(args: RejectArgs) -> Result<(), OperatorError> {
+    print(&reject::reject(&args, &pool(&args.postgres)?).await?)
 }
 
 /// `workers dead-letters`.

@@ -67,6 +67,9 @@ impl StatusHandle {
             if let Some(slot) = slots.partitions.get_mut(&self.partition)
                 && slot.number == self.slot
             {
+                if state != PartitionState::Running {
+                    slot.waiting = None;
+                }
                 slot.state = state;
             }
         });
@@ -80,6 +83,17 @@ impl StatusHandle {
     /// What is durable, and whether anything waits for a decision. Takes no lock.
     pub fn set_progress(&self, durable: (WriteNo, Offset), has_work: bool) {
         self.progress.set(durable, has_work, Instant::now());
+    }
+
+    /// The partition waits for the reason given, and continues by itself; `None`: it does not wait.
+    pub fn set_waiting(&self, reason: Option<String>) {
+        self.registry.change(|slots| {
+            if let Some(slot) = slots.partitions.get_mut(&self.partition)
+                && slot.number == self.slot
+            {
+                slot.waiting = reason;
+            }
+        });
     }
 
     /// The owner has ended.
@@ -111,6 +125,8 @@ struct Slots {
 struct Slot {
     number: u64,
     state: PartitionState,
+    /// Why it waits, although it is running.
+    waiting: Option<String>,
     next_offset: Arc<AtomicI64>,
     progress: Arc<Progress>,
 }
@@ -144,6 +160,7 @@ impl StatusRegistry {
             let slot = Slot {
                 number,
                 state: PartitionState::TakingOver,
+                waiting: None,
                 next_offset: Arc::clone(&next_offset),
                 progress: Arc::clone(&progress),
             };
@@ -197,6 +214,8 @@ impl StatusRegistry {
             let running = count(|state| *state == PartitionState::Running);
             ::metrics::gauge!(metrics::PARTITIONS_RUNNING).set(running as f64);
             ::metrics::gauge!(metrics::PARTITIONS_STOPPED).set(stopped as f64);
+            let waiting = slots.partitions.values().filter(|slot| slot.waiting.is_some()).count();
+            ::metrics::gauge!(metrics::PARTITIONS_WAITING).set(waiting as f64);
             ::metrics::gauge!(metrics::PARTITIONS_STALLED).set(slots.stalled as f64);
         }
         self.readiness.set(PARTITIONS, slots.readiness());
@@ -219,6 +238,11 @@ impl Slots {
             .collect();
         if !stopped.is_empty() {
             return Err(format!("stopped: {}", stopped.join("; ")));
+        }
+        let waiting: Vec<&str> =
+            self.partitions.values().filter_map(|slot| slot.waiting.as_deref()).collect();
+        if !waiting.is_empty() {
+            return Err(waiting.join("; "));
         }
         if self.stalled > 0 {
             return Err("records wait without progress, although Postgres and Kafka respond".to_owned());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coupon_core::ids::{EmitSeq, Nonce, Partition};
+use coupon_core::ids::{EmitSeq, Millis, Nonce, Offset, Partition};
 use coupon_core::interface::{CodeEntry, LookupResults, Lookups, PartitionRow, ReadCodes, WriteResult};
 use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use runtime::registry::schema_definition;
@@ -48,6 +48,10 @@ impl Ledger for Reader {
 
     fn read_codes(&self, reads: Vec<ReadCodes>) -> BoxFuture<'_, Result<Vec<Vec<CodeEntry>>, PortError>> {
         async move { Ok(self.reader.read_codes(&reads).await?) }.boxed()
+    }
+
+    fn clock(&self, offset: Offset) -> BoxFuture<'_, Result<(Millis, Option<Offset>), PortError>> {
+        self.reader.clock(self.partition, offset).map_err(PortError::from).boxed()
     }
 
     fn outbox_entries(

@@ -67,6 +67,14 @@ pub enum Effect {
     /// Read the partition's row, after any write that is still in flight; the result is
     /// [`Input::ReadBack`](super::Input::ReadBack).
     ReadBack,
+    /// Read Postgres' clock, and whether an operator has had the record at this offset rejected; the result is
+    /// [`Input::ClockRead`](super::Input::ClockRead). Retried until it succeeds.
+    ReadClock {
+        /// The record whose append time is ahead of the last reading.
+        offset: Offset,
+        /// Whether the record was compared before: the driver waits a moment.
+        again: bool,
+    },
     /// Publish a batch's responses, events and dead letters; [`Input::Published`](super::Input::Published) when all are
     /// acknowledged.
     Publish(Arc<Batch>),

@@ -4,7 +4,7 @@ use super::cache_list::{CacheListName, CodeEntry, Popped, RefillResult};
 use super::effect::Token;
 use super::lookup::LookupResults;
 use crate::domain::batch::Position;
-use crate::domain::ids::{Attempt, EmitSeq, Epoch, Millis, Nonce, WriteNo};
+use crate::domain::ids::{Attempt, EmitSeq, Epoch, Millis, Nonce, Offset, WriteNo};
 use crate::domain::record::Record;
 
 /// A record, the result of an effect, or a command for the machine.
@@ -52,6 +52,13 @@ pub enum Input {
     },
     /// The partition's current row.
     ReadBack(PartitionRow),
+    /// Postgres' clock, read after it was requested.
+    ClockRead {
+        /// The clock.
+        now: Millis,
+        /// The last of the records from the requested one on that an operator has had rejected; `None`: not this one.
+        rejected_through: Option<Offset>,
+    },
     /// The broker has acknowledged every message of this outbox entry.
     Published(EmitSeq),
     /// No input has arrived for some time.

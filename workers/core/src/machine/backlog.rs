@@ -40,6 +40,15 @@ impl Backlog {
         self.records.back().map(|record| record.offset)
     }
 
+    pub(super) fn first(&self) -> Option<&Record> {
+        self.records.front()
+    }
+
+    /// The first records, at most so many.
+    pub(super) fn front_mut(&mut self, max_records: usize) -> impl Iterator<Item = &mut Record> {
+        self.records.iter_mut().take(max_records)
+    }
+
     /// Appends new records; returns whether a tick is among them.
     pub(super) fn receive(&mut self, mut records: Vec<Record>) -> bool {
         let mut has_tick = false;

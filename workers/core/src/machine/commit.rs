@@ -163,6 +163,7 @@ impl Owner {
     fn settle_as(&mut self, batch: &Arc<Batch>, after: Head, effects: &mut Vec<Effect>) {
         self.settled = after;
         let next_offset = after.position.next_offset;
+        self.clock.settled(next_offset);
         let recovery = &mut self.recovery;
         recovery.uncertain.clear();
         recovery.undone = 0;

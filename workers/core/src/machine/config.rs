@@ -46,6 +46,8 @@ pub struct Config {
     pub window: usize,
     /// How long an outcome is found for a duplicate, in milliseconds between the two append times.
     pub deduplication_ms: i64,
+    /// How many milliseconds an append time may be ahead of Postgres' clock. Less than the shortest hold or lock.
+    pub max_time_ahead: i64,
     /// A known mistake, switched on by the simulation.
     pub planted: Planted,
 }
@@ -66,6 +68,7 @@ impl Default for Config {
             max_recent_ids: ids_within(DEFAULT_RECENT_IDS_MIB << 20),
             window: 32_768,
             deduplication_ms: 2 * DAY_MS,
+            max_time_ahead: 30_000,
             planted: Planted::default(),
         }
     }

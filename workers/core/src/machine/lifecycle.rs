@@ -2,6 +2,7 @@
 
 use super::backlog::Backlog;
 use super::cache::{Cache, ListNames};
+use super::clock::{Ahead, Clock};
 use super::commit::Recovery;
 use super::config::Config;
 use super::deadlines::Deadlines;
@@ -57,6 +58,8 @@ pub struct Status {
     pub backlog: usize,
     /// Whether a record waits for its decision, or a batch for its result.
     pub has_work: bool,
+    /// The record whose append time is too far ahead of Postgres' clock, and that the partition waits for.
+    pub ahead: Option<Ahead>,
     /// Executed batches that are not settled.
     pub unsettled: usize,
     /// Outbox entries that are not acknowledged.
@@ -110,7 +113,15 @@ impl Machine {
             _ => ControlFlow::Continue(()),
         };
         if let ControlFlow::Break(release) = flow {
-            let status = Status { running: false, backlog: 0, coupons: 0, users: 0, ..self.status() };
+            let status = Status {
+                running: false,
+                has_work: false,
+                ahead: None,
+                backlog: 0,
+                coupons: 0,
+                users: 0,
+                ..self.status()
+            };
             self.state = State::Released(status);
             effects.push(Effect::Released(release));
         }
@@ -170,6 +181,7 @@ impl Machine {
             pipeline: Pipeline::default(),
             cache: Cache::new(self.seed, self.config.window),
             deadlines: Deadlines::new(next_deadline.unwrap_or(Millis(i64::MAX))),
+            clock: Clock::new(),
             recent: RecentIds::new(self.seed, possible_duplicates_until, self.config.max_recent_ids),
             outbox: Outbox::after_takeover(&head),
             recovery: Recovery::new(self.config.batch_records.max(1)),
@@ -189,6 +201,7 @@ impl Owner {
             time: self.settled.position.time,
             backlog: self.backlog.len(),
             has_work: !self.backlog.is_empty() || !self.pipeline.is_free(),
+            ahead: self.clock.waiting(),
             unsettled: self.pipeline.unsettled(),
             unacknowledged: self.outbox.unacknowledged(),
             coupons: self.cache.coupons(),

@@ -7,10 +7,11 @@
 //!
 //! Reading order: `lifecycle` (the states of an ownership), this file (the inputs of an owner), `pipeline` (the batches
 //! in flight), `prefetch`, `execute`, `commit`; then what they work on: `backlog`, `cache`, [`stock`], `codes`,
-//! [`duplicates`], `deadlines`, `outbox`.
+//! [`duplicates`], `deadlines`, `clock`, `outbox`.
 
 mod backlog;
 mod cache;
+mod clock;
 mod codes;
 mod commit;
 mod config;
@@ -24,6 +25,7 @@ mod pipeline;
 mod prefetch;
 pub mod stock;
 
+pub use clock::{Ahead, TOO_FAR_AHEAD};
 pub use config::{Config, DEFAULT_RECENT_IDS_MIB, ids_within};
 pub use lifecycle::{Machine, Status};
 
@@ -33,6 +35,7 @@ use crate::domain::record::Record;
 use crate::interface::{Effect, Input, Release, Token};
 use backlog::Backlog;
 use cache::{Cache, ListNames};
+use clock::Clock;
 use commit::Recovery;
 use deadlines::Deadlines;
 use duplicates::RecentIds;
@@ -81,6 +84,7 @@ struct Owner {
     pipeline: Pipeline,
     cache: Cache,
     deadlines: Deadlines,
+    clock: Clock,
     recent: RecentIds,
     outbox: Outbox,
     recovery: Recovery,
@@ -118,6 +122,7 @@ impl Owner {
                 self.written(write_no, attempt, result, effects)?
             }
             Input::ReadBack(row) => self.read_back(&row, effects)?,
+            Input::ClockRead { now, rejected_through } => self.clock_read(now, rejected_through),
             Input::Published(seq) => self.published(seq, effects),
             Input::Idle { since_last_record } => {
                 self.tick_if_due(since_last_record, effects);

@@ -18,6 +18,9 @@ struct Scenario {
     nonce: Nonce,
     effects: Vec<Effect>,
     stock: StockRow,
+    /// Postgres' clock.
+    now: Millis,
+    clock_reads: usize,
 }
 
 impl Scenario {
@@ -27,7 +30,7 @@ impl Scenario {
         machine.apply(Input::Begin, &mut effects);
         let Some(Effect::TakeOver { nonce }) = effects.pop() else { unreachable!("{effects:?}") };
         let stock = StockRow { top: 3, ..StockRow::default() };
-        let mut scenario = Self { machine, nonce, effects, stock };
+        let mut scenario = Self { machine, nonce, effects, stock, now: Millis(NOW), clock_reads: 0 };
         scenario.apply(Input::TakenOver(row(nonce, 0, None)));
         scenario.apply(Input::LogChecked(Ok(())));
         scenario.effects.clear();
@@ -41,7 +44,9 @@ impl Scenario {
 
     /// Performs lookups and reservations as a Postgres without claims.
     fn perform_reads(&mut self) {
-        let is_read = |effect: &Effect| matches!(effect, Effect::Lookup { .. } | Effect::Reserve { .. });
+        let is_read = |effect: &Effect| {
+            matches!(effect, Effect::Lookup { .. } | Effect::Reserve { .. } | Effect::ReadClock { .. })
+        };
         while let Some(index) = self.effects.iter().position(is_read) {
             let input = match self.effects.remove(index) {
                 Effect::Lookup { token, lookups } => {
@@ -51,6 +56,11 @@ impl Scenario {
                     assert!(pops.is_empty(), "no list was refilled");
                     let read = reads.iter().map(|read| self.codes(read)).collect();
                     Input::Reserved { token, popped: vec![], read }
+                }
+                Effect::ReadClock { again: true, .. } => continue,
+                Effect::ReadClock { .. } => {
+                    self.clock_reads += 1;
+                    Input::ClockRead { now: self.now, rejected_through: None }
                 }
                 other => unreachable!("{other:?}"),
             };
@@ -254,6 +264,59 @@ fn a_copy_in_the_same_batch_gets_no_second_outcome() {
     let batch = scenario.written();
     assert_eq!(batch.decisions.len(), 1);
     assert_eq!(batch.position.next_offset, Offset(2));
+}
+
+#[test]
+fn a_record_far_ahead_of_the_clock_waits_until_the_clock_has_caught_up() {
+    let mut scenario = Scenario::begin(Config::default());
+    let bound = Config::default().max_time_ahead;
+    let far_ahead = Record { appended: Millis(NOW + bound + 60_000), ..claim(1, 1) };
+    scenario.apply(Input::Records(vec![claim(0, 0), far_ahead, claim(2, 2)]));
+    let first = scenario.written();
+    assert_eq!(first.position.next_offset, Offset(1), "what was appended before it is decided");
+    scenario.respond(&first, WriteResult::Written);
+    let ahead = scenario.machine.status().ahead.expect("it waits");
+    assert_eq!((ahead.offset, ahead.by), (Offset(1), bound + 60_000));
+    scenario.effects.clear();
+    scenario.apply(Input::ClockRead { now: Millis(NOW + 59_999), rejected_through: None });
+    assert!(scenario.effects.is_empty(), "the driver reads the clock once more, and nothing is written");
+    scenario.apply(Input::ClockRead { now: Millis(NOW + 60_000), rejected_through: None });
+    let rest = scenario.written();
+    assert_eq!(rest.position.next_offset, Offset(3));
+    assert_eq!(rest.position.time, Millis(NOW + bound + 60_000));
+    assert_eq!(scenario.machine.status().ahead, None);
+}
+
+#[test]
+fn a_record_far_ahead_that_an_operator_has_rejected_is_unprocessable_and_moves_no_time() {
+    let mut scenario = Scenario::begin(Config::default());
+    let far_ahead = Record { appended: Millis(NOW + 86_400_000), ..claim(0, 0) };
+    scenario.apply(Input::Records(vec![far_ahead, claim(1, 1)]));
+    assert!(scenario.machine.status().ahead.is_some());
+    scenario.apply(Input::ClockRead { now: Millis(NOW), rejected_through: Some(Offset(0)) });
+    let batch = scenario.written();
+    assert_eq!(verdicts(&batch), [Some(Reason::Unprocessable), None]);
+    assert_eq!(batch.position.time, Millis(NOW + 1), "the time of the other record");
+    let [(offset, letter)] = &batch.dead_letters[..] else { unreachable!("{batch:?}") };
+    assert_eq!((*offset, letter.reason), (Offset(0), "append_time_ahead"));
+}
+
+#[test]
+fn the_clock_is_read_only_for_append_times_beyond_the_last_reading_and_the_bound() {
+    let mut scenario = Scenario::begin(Config::default());
+    scenario.claims(0..1);
+    let batch = scenario.written();
+    scenario.respond(&batch, WriteResult::Written);
+    let bound = Config::default().max_time_ahead;
+    assert_eq!(scenario.clock_reads, 1, "none was read before");
+    // The last record is not admitted, and the clock is read again.
+    for (offset, appended, reads) in [(1, NOW + bound, 1), (2, NOW - 1, 1), (3, NOW + bound + 1, 2)] {
+        let record = Record { appended: Millis(appended), ..claim(offset, offset) };
+        scenario.apply(Input::Records(vec![record]));
+        assert_eq!(scenario.clock_reads, reads, "{offset}");
+        let batch = scenario.written();
+        scenario.respond(&batch, WriteResult::Written);
+    }
 }
 
 #[test]

@@ -108,6 +108,9 @@ impl Services {
                 let (write_no, attempt) = (batch.fence.write_no, batch.fence.attempt);
                 Some(Input::Written { write_no, attempt, result: WriteResult::Written })
             }
+            Effect::ReadClock { .. } => {
+                Some(Input::ClockRead { now: Millis(i64::MAX / 2), rejected_through: None })
+            }
             Effect::Publish(batch) => batch.emit_seq.map(Input::Published),
             Effect::Released(release) => unreachable!("{release:?}"),
             _ => None,

@@ -189,6 +189,8 @@ const LABELS: &[&str] = &[
     "returned: taken",
     "time: a duplicate of a request of another day",
     "time: a record from a clock that is far behind",
+    "time: a record far ahead waits",
+    "time: a record far ahead is rejected",
     "time: redeemed in time, decided after the end of the lock",
     "tick: appended",
     "tick: appended again",

@@ -81,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) offset_gaps: usize,
     /// Of the records: those from which on another broker leads, with another clock.
     pub(crate) leader_changes: usize,
+    /// Of the records: those from a broker whose clock is far ahead.
+    pub(crate) far_ahead: usize,
     /// Clocks tick in whole seconds, so that deadlines and records coincide.
     pub(crate) whole_seconds: bool,
     /// Of the requests: those that name a code.
@@ -137,7 +139,11 @@ impl Plan {
             whole_seconds: false,
             pauses: rate(100),
             long_pauses: 0,
+            far_ahead: 0,
         };
+        if rng.chance(200) {
+            plan.far_ahead = 10 + rng.below(20);
+        }
         if rng.chance(150) {
             plan.most_written = 1 + rng.below(3);
         }

@@ -49,6 +49,7 @@ planted_bugs! {
     a_watermark_that_advances_early_is_found: WatermarkEarly,
     a_next_batch_that_is_not_undone_is_found: NextBatchNotUndone,
     an_overlay_that_is_dropped_too_soon_is_found: OverlayDroppedEarly,
+    an_append_time_far_ahead_that_is_trusted_is_found: AppendTimeTrusted,
     a_lapse_by_wall_clock_is_found: LapseByWallClock,
     a_lapse_that_is_lost_at_a_takeover_is_found: LapseLostAtTakeover,
     a_claim_that_lapses_twice_is_found: LapsedTwice,

@@ -1,7 +1,7 @@
 //! The effects that take time. Each runs in a task of its own, and its result returns as an input.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coupon_core::batch::{Batch, Position};
 use coupon_core::ids::{EmitSeq, Offset, Partition, WriteNo};
@@ -16,6 +16,9 @@ use crate::metrics::Stage;
 use crate::owner::cache_lists::invalidated_by;
 use crate::owner::status::PartitionState;
 use crate::ports::{ConsumerCommand, Delivery, DriverEvent, Fetched, Ledger};
+
+/// Time between two readings of Postgres' clock while a record waits for it.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Runs a task whose result is an input.
@@ -81,6 +84,18 @@ impl Driver {
             metrics.stage(Stage::Lookup, began.elapsed());
             pass(Point::AfterLookup).await;
             Input::LookedUp { token, results: Box::new(results) }
+        });
+    }
+
+    pub(super) fn read_clock(&mut self, offset: Offset, again: bool) {
+        let (ledger, partition) = (Arc::clone(&self.ledger), self.partition);
+        self.spawn(async move {
+            if again {
+                tokio::time::sleep(CLOCK_INTERVAL).await;
+            }
+            let read = retry_until_ok(partition, "clock", TimeLimit::READ, || ledger.clock(offset)).await;
+            let (now, rejected_through) = read;
+            Input::ClockRead { now, rejected_through }
         });
     }
 

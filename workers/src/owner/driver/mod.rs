@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use coupon_core::batch::{Batch, Position};
 use coupon_core::ids::{Millis, Offset, Partition};
 use coupon_core::interface::{Effect, Input, PartitionRow, Release};
-use coupon_core::machine::{Config, Machine};
+use coupon_core::machine::{Ahead, Config, Machine};
 use coupon_core::record::Record;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -101,6 +101,8 @@ pub struct Driver {
     position: Position,
     /// The group's offset that was committed last.
     committed: Offset,
+    /// The record that waits for Postgres' clock, as reported.
+    ahead: Option<Ahead>,
     ended: Option<Ended>,
 }
 
@@ -148,6 +150,7 @@ impl Driver {
             probation: None,
             position: Position::default(),
             committed: Offset(0),
+            ahead: None,
             ended: None,
         }
     }
@@ -179,7 +182,10 @@ impl Driver {
             self.metrics.status(&status);
             self.status.set_next_offset(status.next_offset);
             let has_work = status.has_work || self.held.is_some() || self.in_flight.count() > 0;
+            // What waits for the clock is reported as such.
+            let has_work = has_work && status.ahead.is_none();
             self.status.set_progress((status.write_no, status.next_offset), has_work);
+            self.report_ahead(status.ahead);
             self.check_probation(status.next_offset);
         }
         self.send_command(ConsumerCommand::Stop(self.ownership));
@@ -187,6 +193,23 @@ impl Driver {
         pass(Point::BeforeRelease).await;
         self.delete_cache_lists().await;
         self.ended.unwrap_or(Ended::Abandoned)
+    }
+
+    /// Reports the record that waits for Postgres' clock, or that none waits any more.
+    fn report_ahead(&mut self, ahead: Option<Ahead>) {
+        if ahead == self.ahead {
+            return;
+        }
+        self.ahead = ahead;
+        self.status.set_waiting(ahead.map(|Ahead { offset, by }| {
+            format!(
+                "partition {} waits: the append time of the record at offset {offset} is {} s ahead of Postgres' clock; \
+                 correct the broker's clock; the partition continues when Postgres' clock has caught up, or after \
+                 workers reject",
+                self.partition,
+                by / 1_000
+            )
+        }));
     }
 
     /// Ends the probation once a batch has committed, or no record has arrived for some time. Without probation a
@@ -322,6 +345,7 @@ impl Driver {
                 self.call(Call::Write { batch, backoff });
             }
             Effect::ReadBack => self.call(Call::ReadBack),
+            Effect::ReadClock { offset, again } => self.read_clock(offset, again),
             Effect::CheckLog { position } => self.check_log(position),
             Effect::Consume { from } => self.consume(from),
             Effect::Pause => self.send_command(ConsumerCommand::Pause(self.ownership)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coupon_core::batch::{Batch, Position};
 use coupon_core::coupon::Definition;
-use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, Epoch, Nonce, Offset, Partition, WriteNo};
+use coupon_core::ids::{CodeNumber, CouponNo, EmitSeq, Epoch, Millis, Nonce, Offset, Partition, WriteNo};
 use coupon_core::interface::{
     CacheListName, CodeEntry, LookupResults, Lookups, PartitionRow, Pop, Popped, ReadCodes, RefillResult,
     StoredCoupon, WriteResult,
@@ -143,6 +143,10 @@ impl Ledger for ScriptedPorts {
         };
         let codes = reads.iter().map(list).collect();
         async { Ok(codes) }.boxed()
+    }
+
+    fn clock(&self, _: Offset) -> BoxFuture<'_, Result<(Millis, Option<Offset>), PortError>> {
+        async { Ok((Millis(i64::MAX / 2), None)) }.boxed()
     }
 
     fn outbox_entries(

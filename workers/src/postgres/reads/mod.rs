@@ -4,6 +4,7 @@
 //! cannot be merged into the rest (`offset 0`, an aggregate) leaves the planner no other order, however small it
 //! estimates a table.
 
+mod clock;
 mod codes_by_name;
 mod codes_by_number;
 mod coupons;

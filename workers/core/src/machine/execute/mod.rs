@@ -10,6 +10,7 @@ mod request;
 pub(super) use draft::Draft;
 pub(super) use request::change_claim;
 
+use super::clock::rejected_as_too_far_ahead;
 use super::codes::Codes;
 use super::duplicates::Duplicate;
 use super::executed::{Executed, ExecutedRecords};
@@ -157,15 +158,23 @@ impl Owner {
         fetched: &Fetched,
         draft: &mut Draft,
     ) -> Outcome {
+        let too_far_ahead = self.clock.is_rejected(record.offset);
+        if too_far_ahead {
+            draft.batch.dead_letters.push((record.offset, rejected_as_too_far_ahead(record)));
+        }
         match &record.payload {
             Payload::Request(request) => {
                 let duplicate =
                     if possible_duplicate { draft.duplicate_of(request.id, fetched) } else { None };
                 return self.execute_request(request, duplicate, draft);
             }
+            // Announced again, until it is stock.
+            Payload::StockAdded { .. } if too_far_ahead => {}
             Payload::StockAdded { coupon_id, load } => self.add_stock(coupon_id, *load, fetched, draft),
             Payload::Unreadable { dead_letter, request } => {
-                draft.batch.dead_letters.push((record.offset, dead_letter.clone()));
+                if !too_far_ahead {
+                    draft.batch.dead_letters.push((record.offset, dead_letter.clone()));
+                }
                 if let Some(request) = request {
                     self.reject_unreadable(request, fetched, draft);
                 }
@@ -175,7 +184,7 @@ impl Owner {
         Outcome::Consumed
     }
 
-    /// The checks, in order: duplicate; rejected by Postgres as data (`unprocessable`); `idempotency_key_reused`; the
+    /// The checks, in order: duplicate; rejected by an operator, or by Postgres as data (`unprocessable`); `idempotency_key_reused`; the
     /// checks of the request's kind.
     fn execute_request(
         &mut self,
@@ -192,6 +201,9 @@ impl Owner {
             Some(Duplicate::KeyReused) => true,
             None => false,
         };
+        if self.clock.is_rejected(draft.at) {
+            return Outcome::Decided(None, Verdict::Rejected(Reason::Unprocessable));
+        }
         if self.recovery.rejected_by_postgres.contains(&draft.at) {
             draft.batch.dead_letters.push((draft.at, rejected_as_data(request)));
             return Outcome::Decided(None, Verdict::Rejected(Reason::Unprocessable));

@@ -97,7 +97,7 @@ impl Owner {
     pub(super) fn prefetch(&mut self, effects: &mut Vec<Effect>) -> Option<Prefetch> {
         let mut prefetch = match self.pipeline.take_prefetch() {
             Some(prefetch) => prefetch,
-            None => Box::new(self.begin_prefetch()?),
+            None => Box::new(self.begin_prefetch(effects)?),
         };
         if self.advance_prefetch(&mut prefetch, effects) {
             return Some(*prefetch);
@@ -106,16 +106,20 @@ impl Owner {
         None
     }
 
-    fn begin_prefetch(&mut self) -> Option<Prefetch> {
+    fn begin_prefetch(&mut self, effects: &mut Vec<Effect>) -> Option<Prefetch> {
         let unacknowledged = self.head.next_emit_seq.0 - 1 - self.outbox.watermark().0;
         let limit = i64::try_from(self.config.unacknowledged).unwrap_or(i64::MAX);
         if self.backlog.is_empty() || unacknowledged >= limit {
             return None;
         }
+        let max_records = self.deadlines.limit_records(self.recovery.max_records);
+        let max_records = self.admit(max_records, effects);
+        if max_records == 0 {
+            return None;
+        }
         let early = self.config.planted.has(Bug::OverlayDroppedEarly);
         let shown = if early { u64::MAX } else { self.settled.ordinal };
         self.cache.evict(shown, &self.config);
-        let max_records = self.deadlines.limit_records(self.recovery.max_records);
         let mut now = self.head.position.time;
         let records = self.backlog.take(max_records, self.config.batch_bytes, now);
         let mut duplicate_days = DuplicateDays::default();

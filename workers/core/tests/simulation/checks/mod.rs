@@ -128,6 +128,20 @@ pub(crate) fn nothing_lapses_early(batch: &Batch, log: &Log, ledger: &Ledger) ->
     Ok(())
 }
 
+/// I11: only a record whose append time is near Postgres' clock moves the partition's time.
+pub(crate) fn time_is_not_far_ahead(
+    batch: &Batch,
+    log: &Log,
+    ledger: &Ledger,
+    config: &Config,
+) -> Result<(), String> {
+    let (before, after) = (ledger.row.position.time, batch.position.time);
+    if after > before && after.0 > log.now().0 + config.max_time_ahead {
+        return Err(format!("I11: the time moves from {before} to {after}, but it is {}", log.now()));
+    }
+    Ok(())
+}
+
 /// I2, I6: no code, no user and no coupon has more redemptions than allowed.
 pub(crate) fn redemption_limits_hold(batch: &Batch, ledger: &Ledger) -> Result<(), String> {
     for decision in &batch.decisions {

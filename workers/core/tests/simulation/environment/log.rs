@@ -6,6 +6,9 @@ use coupon_core::batch::Position;
 use coupon_core::ids::{DAY_MS, Millis, Offset};
 use coupon_core::record::{Payload, Record};
 
+/// How far a broker's clock jumps ahead: from less than the bound to a day.
+const FAR_AHEAD_MS: [i64; 4] = [20_000, 40_000, 120_000, 86_400_000];
+
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) records: Vec<Record>,
@@ -54,7 +57,9 @@ impl Log {
             };
         }
         let jitter = if rng.chance(20) { rng.between(0, 3_000) } else { 0 };
-        let appended = Millis(plan.round_to_clock_tick(self.now.0 - self.behind - jitter));
+        // One record from a broker whose clock jumps ahead.
+        let ahead = if rng.chance(plan.far_ahead) { *rng.pick(&FAR_AHEAD_MS) } else { 0 };
+        let appended = Millis(plan.round_to_clock_tick(self.now.0 - self.behind - jitter + ahead));
         let digest = rng.next().cast_signed();
         let bytes = 60 + rng.below(120);
         self.appended_at.push(step);

@@ -23,6 +23,7 @@ use changes::BatchChanges;
 use coupon::Coupon;
 use coupon_core::batch::{Batch, Decision, EventKind, LoadApplied, Position, Verdict};
 use coupon_core::ids::{CouponNo, LoadId, Millis, Offset, RequestId};
+use coupon_core::machine::TOO_FAR_AHEAD;
 use coupon_core::record::{Payload, Record, Request, UnreadableRequest};
 use coupon_core::words::{Kind, Reason};
 use expected::ExpectedOutput;
@@ -104,12 +105,14 @@ impl Reference {
         self.broker_time = log.broker_time();
         let mut checked = CheckedBatch { batch, ledger, expected: ExpectedOutput::default() };
         for record in &log.records[first..last] {
-            let now = self.position.time.max(record.appended);
+            let rejected = is_rejected_as_too_far_ahead(record.offset, batch, ledger)?;
+            self.coverage.count_if(rejected, "time: a record far ahead is rejected");
+            let now = if rejected { self.position.time } else { self.position.time.max(record.appended) };
             let far_behind = now.0 - record.appended.0 > FAR_BEHIND_MS;
             self.coverage.count_if(far_behind, "time: a record from a clock that is far behind");
             self.fire_all_due(now, &mut checked.expected);
             self.position.time = now;
-            self.decide_record(record, &mut checked);
+            self.decide_record(record, rejected, &mut checked);
             self.position.last_offset = record.offset;
             self.position.last_digest = record.digest;
             self.position.next_offset = record.offset.next();
@@ -133,9 +136,14 @@ impl Reference {
         self.compare_changes(batch)
     }
 
-    fn decide_record(&mut self, record: &Record, checked: &mut CheckedBatch<'_>) {
+    /// Decides a record; `rejected` if an operator has had it rejected.
+    fn decide_record(&mut self, record: &Record, rejected: bool, checked: &mut CheckedBatch<'_>) {
+        if rejected && !matches!(record.payload, Payload::Unreadable { .. }) {
+            checked.expected.dead_letters.push(record.offset);
+        }
         match &record.payload {
             Payload::Tick => {}
+            Payload::StockAdded { .. } if rejected => {}
             Payload::StockAdded { coupon_id, load } => self.apply_load(coupon_id, *load, record, checked),
             Payload::Unreadable { request, .. } => {
                 checked.expected.dead_letters.push(record.offset);
@@ -143,14 +151,20 @@ impl Reference {
                     let (user, coupon_id) = (user.clone(), coupon_id.clone());
                     let (kind, code, details) = (Kind::Unknown, None, None);
                     let request = Request { id: *id, kind, coupon_id, user, code, details };
-                    self.decide_request(&request, record.offset, checked);
+                    self.decide_request(&request, record.offset, rejected, checked);
                 }
             }
-            Payload::Request(request) => self.decide_request(request, record.offset, checked),
+            Payload::Request(request) => self.decide_request(request, record.offset, rejected, checked),
         }
     }
 
-    fn decide_request(&mut self, request: &Request, at: Offset, checked: &mut CheckedBatch<'_>) {
+    fn decide_request(
+        &mut self,
+        request: &Request,
+        at: Offset,
+        rejected: bool,
+        checked: &mut CheckedBatch<'_>,
+    ) {
         let earlier = self.outcomes.get(&request.id.identity).map_or(&[][..], Vec::as_slice);
         if let Some(stored) = earlier.iter().find(|decision| decision.request.id == request.id) {
             let other_day = stored.decided.day() != self.position.time.day();
@@ -164,6 +178,7 @@ impl Reference {
         let evaluation =
             if reused { Err(Reason::IdempotencyKeyReused) } else { self.evaluate(request, no, found) };
         let (coupon, verdict) = match evaluation {
+            _ if rejected => (None, Verdict::Rejected(Reason::Unprocessable)),
             _ if request.user.starts_with(UNSTORABLE_USER_PREFIX)
                 && evaluation != Err(Reason::Unprocessable) =>
             {
@@ -237,6 +252,17 @@ impl Reference {
     pub(crate) fn outcome(&self, id: RequestId) -> Option<&Decision> {
         self.outcomes.get(&id.identity)?.iter().find(|decision| decision.request.id == id)
     }
+}
+
+/// Whether a record was rejected as too far ahead of Postgres' clock; an error if no operator has had it rejected.
+fn is_rejected_as_too_far_ahead(offset: Offset, batch: &Batch, ledger: &Ledger) -> Result<bool, String> {
+    let mut letters = batch.dead_letters.iter();
+    let rejected = letters.any(|(at, letter)| *at == offset && letter.error.starts_with(TOO_FAR_AHEAD));
+    let mut requested = ledger.rejected_records.iter();
+    if rejected && !requested.any(|(from, to)| (*from..=*to).contains(&offset)) {
+        return Err(format!("I7: record {offset} is rejected, and no operator has requested it"));
+    }
+    Ok(rejected)
 }
 
 /// Whether a load is sealed for a record. If it was sealed after the record was appended, the machine may see either.

@@ -2,10 +2,11 @@
 
 use super::Run;
 use super::pending::{Call, PendingCall, ReserveCall};
+use crate::environment::Environment;
 use crate::environment::broker::Message;
 use crate::owner::OwnerId;
 use coupon_core::batch::Batch;
-use coupon_core::ids::EmitSeq;
+use coupon_core::ids::{EmitSeq, Offset};
 use coupon_core::interface::{CodeEntry, Input, Popped, Refill, RefillResult, WriteResult};
 use coupon_core::record::Payload;
 use std::sync::Arc;
@@ -72,6 +73,7 @@ impl Run {
             Call::Refill(refill, Some(codes)) => Ok(self.refill(refill, codes)),
             Call::Write(batch) => self.write(owner, awaited, &batch),
             Call::ReadBack => Ok(Progress::Response(Input::ReadBack(self.environment.ledger.row))),
+            Call::ReadClock(offset, again) => Ok(Progress::Response(self.read_clock(offset, again))),
             Call::Publish(seq, messages) => self.publish(seq, messages),
             Call::Tick => Ok(self.tick(awaited, retried)),
             Call::Republish(from, to) => {
@@ -178,6 +180,22 @@ impl Run {
     /// Whether a false mismatch can be reported to this owner: once, because the second one stops it.
     fn may_report_mismatch(&mut self, id: OwnerId) -> bool {
         self.owner(id).is_some_and(|owner| !std::mem::replace(&mut owner.false_mismatch_reported, true))
+    }
+
+    /// Reads Postgres' clock. While a record waits for it, time passes, and an operator may have the record rejected.
+    fn read_clock(&mut self, offset: Offset, again: bool) -> Input {
+        let Environment { log, ledger, .. } = &mut self.environment;
+        if again {
+            self.reference.coverage.count("time: a record far ahead waits");
+            log.pass(self.rng.between(0, 20_000));
+            if self.rng.chance(200) {
+                ledger.rejected_records.push((offset, Offset(offset.0 + self.rng.between(0, 3))));
+            }
+        }
+        let mut covering =
+            ledger.rejected_records.iter().filter(|(from, to)| (*from..=*to).contains(&&offset));
+        let rejected_through = covering.next().map(|(_, to)| *to);
+        Input::ClockRead { now: log.now(), rejected_through }
     }
 
     /// Appends a tick, and another one if the acknowledgement of the first is lost.

@@ -14,6 +14,7 @@ impl Run {
         self.trace(|| "faults end".into());
         self.faults_enabled = false;
         self.plan.records = 0;
+        self.plan.far_ahead = 0;
         self.announce_all_loads();
         self.pending.iter_mut().for_each(|pending| pending.ready_at = self.now);
         for owner in &mut self.owners {

@@ -208,6 +208,7 @@ impl Run {
                 Call::Write(batch)
             }
             Effect::ReadBack => Call::ReadBack,
+            Effect::ReadClock { offset, again } => Call::ReadClock(offset, again),
             Effect::Publish(batch) => {
                 let seq = batch.emit_seq.ok_or("a batch without an outbox entry is published")?;
                 if self.entry_attempts.get(&seq) != Some(&batch.fence.attempt) {
@@ -279,6 +280,7 @@ impl Run {
         let from = ledger.row.position.next_offset;
         checks::batch_extends_row(batch, &ledger.row, broker)?;
         checks::nothing_lapses_early(batch, log, ledger)?;
+        checks::time_is_not_far_ahead(batch, log, ledger, &self.config)?;
         checks::required_locks_are_held(batch, ledger)?;
         self.reference.check_batch(batch, log, ledger)?;
         ledger.commit(batch);

@@ -3,7 +3,7 @@
 use crate::environment::broker::Message;
 use crate::owner::OwnerId;
 use coupon_core::batch::{Batch, Position};
-use coupon_core::ids::{EmitSeq, Nonce};
+use coupon_core::ids::{EmitSeq, Nonce, Offset};
 use coupon_core::interface::{CodeEntry, LookupResults, Lookups, Pop, Popped, ReadCodes, Refill, Token};
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(crate) enum Call {
     Refill(Refill, Option<Vec<CodeEntry>>),
     Write(Arc<Batch>),
     ReadBack,
+    /// The record, and whether it was compared before.
+    ReadClock(Offset, bool),
     Publish(EmitSeq, Vec<Message>),
     Republish(EmitSeq, EmitSeq),
     Tick,
@@ -59,6 +61,7 @@ impl Call {
             Self::Refill(..) => "refill",
             Self::Write(_) => "write",
             Self::ReadBack => "read back",
+            Self::ReadClock(..) => "read clock",
             Self::Publish(..) => "publish",
             Self::Republish(..) => "republish",
             Self::Tick => "tick",

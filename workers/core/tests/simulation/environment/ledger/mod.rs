@@ -31,6 +31,8 @@ pub(crate) struct Ledger {
     /// The coupon with number n is at index n − 1.
     pub(crate) coupons: Vec<Coupon>,
     pub(crate) loads: Vec<Load>,
+    /// Records that an operator has had rejected, from the first to the last offset.
+    pub(crate) rejected_records: Vec<(Offset, Offset)>,
     pub(crate) outbox: BTreeMap<EmitSeq, OutboxEntry>,
     pub(crate) claims: Map<u128, ClaimRow>,
     pub(crate) redemptions: Map<u128, RedemptionRow>,
@@ -68,6 +70,7 @@ impl Ledger {
             row,
             coupons: Vec::new(),
             loads: Vec::new(),
+            rejected_records: Vec::new(),
             outbox: BTreeMap::new(),
             claims: Map::default(),
             redemptions: Map::default(),

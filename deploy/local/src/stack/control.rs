@@ -168,7 +168,7 @@ impl Stack {
         self.inner.require_postgres_disk().and_then(|()| disk::free(self.data_dir()))
     }
 
-    /// Replaces the extra environment of an `ingest-api` or a worker, from its next start on.
+    /// Replaces the extra environment of a child, from its next start on.
     ///
     /// # Errors
     /// When the stack has no such child.
@@ -248,7 +248,7 @@ impl Inner {
         }
         self.prepare(child).await?;
         let extra = lock(&self.children).get(&child).map(|entry| entry.extra_env.clone()).unwrap_or_default();
-        let launch = match child {
+        let mut launch = match child {
             Child::Kafka | Child::Broker(_) => kafka::launch(&self.context, child),
             Child::Redis => redis::launch(&self.context),
             Child::Postgres => postgres::launch(&self.context),
@@ -256,6 +256,9 @@ impl Inner {
                 stampede::launch(&self.context, child, &extra).ok_or(StackError::NotRunning(child))?
             }
         };
+        if !matches!(child, Child::Api(_) | Child::Worker(_)) {
+            launch.env.extend(extra);
+        }
         let mut children = lock(&self.children);
         // Under the lock, so that a concurrent stop sees either this process or none.
         if self.closing.load(Ordering::SeqCst) {

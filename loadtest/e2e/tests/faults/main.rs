@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod black_holes;
+mod broker_clock;
 mod brokers;
 mod connections;
 mod consumer_group;

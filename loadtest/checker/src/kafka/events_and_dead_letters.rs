@@ -12,6 +12,9 @@ use crate::postgres::Ledger;
 /// A coupon at a record of the log: partition, offset, digest of the coupon id.
 pub(crate) type CouponAt = (i32, i64, u64);
 
+/// The beginning of the error of a record that was rejected because of its append time.
+const TOO_FAR_AHEAD: &str = "its append time is too far ahead";
+
 /// The digest of a coupon id in a [`CouponAt`].
 pub(crate) fn coupon_digest(coupon: &str) -> u64 {
     xxh3_64(coupon.as_bytes())
@@ -61,6 +64,8 @@ pub(crate) struct EventsAndDeadLetters {
     /// By origin (partition and offset): whether the dead letter was published before the snapshot, or is in its outbox.
     /// The record of any other dead letter may have been consumed after the snapshot.
     pub(crate) dead_letters: Map<(i32, i64), bool>,
+    /// Origins of the records that an operator has had rejected: they do not move the time.
+    pub(crate) too_far_ahead: Set<(i32, i64)>,
     pub(crate) dead_letter_count: u64,
     /// Dead letters without an origin in their headers.
     pub(crate) without_origin: u64,
@@ -122,6 +127,9 @@ impl EventsAndDeadLetters {
                 Some(origin) => {
                     let is_durable = is_before_end(before, record.partition(), record.offset());
                     *self.dead_letters.entry(origin).or_default() |= is_durable;
+                    if header(record, "error").is_some_and(|error| error.starts_with(TOO_FAR_AHEAD)) {
+                        self.too_far_ahead.insert(origin);
+                    }
                 }
                 None => self.without_origin += 1,
             }

@@ -7,12 +7,13 @@ use schemas::{CouponRequest, Decoder, kinds};
 use std::collections::BTreeMap;
 
 use super::topics::{Kafka, OffsetRanges, TopicReadError, header};
-use crate::collections::Map;
+use crate::collections::{Map, Set};
 
 /// One record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogRecord {
     pub(crate) offset: i64,
+    appended: i64,
     /// The partition's time after this record: the largest append time so far.
     pub(crate) time: i64,
     pub(crate) kind: RecordKind,
@@ -78,11 +79,27 @@ impl Log {
             }
             let records = records.entry(partition).or_default();
             let before = records.last().map_or(0, |before: &LogRecord| before.time);
-            let time = before.max(record.timestamp().to_millis().unwrap_or(0));
-            records.push(LogRecord { offset, time, kind });
+            let appended = record.timestamp().to_millis().unwrap_or(0);
+            records.push(LogRecord { offset, appended, time: before.max(appended), kind });
             *count += 1;
         })?;
         Ok(log)
+    }
+
+    /// These records do not move the time: an operator has had them rejected.
+    pub(crate) fn ignore_times_of(&mut self, rejected: &Set<(i32, i64)>) {
+        if rejected.is_empty() {
+            return;
+        }
+        for (partition, records) in &mut self.records {
+            let mut time = 0;
+            for record in records {
+                if !rejected.contains(&(*partition, record.offset)) {
+                    time = time.max(record.appended);
+                }
+                record.time = time;
+            }
+        }
     }
 
     /// All records, with their partitions.

@@ -193,7 +193,7 @@ impl Run {
             }
         }
         let mut covering =
-            ledger.rejected_records.iter().filter(|(from, to)| (*from..=*to).contains(&&offset));
+            ledger.rejected_records.iter().filter(|(from, to)| (*from..=*to).contains(&offset));
         let rejected_through = covering.next().map(|(_, to)| *to);
         Input::ClockRead { now: log.now(), rejected_through }
     }

@@ -221,11 +221,12 @@ impl Owner {
     }
 
     fn reject_unreadable(&self, request: &UnreadableRequest, fetched: &Fetched, draft: &mut Draft) {
-        let rejected_by_postgres = self.recovery.rejected_by_postgres.contains(&draft.at);
+        let is_rejected =
+            self.recovery.rejected_by_postgres.contains(&draft.at) || self.clock.is_rejected(draft.at);
         match draft.duplicate_of(request.id, fetched) {
             Some(Duplicate::InFlight) => {}
             Some(Duplicate::Stored(decision)) => draft.batch.duplicates.push(decision),
-            Some(Duplicate::KeyReused) if !rejected_by_postgres => {
+            Some(Duplicate::KeyReused) if !is_rejected => {
                 draft.reject_unreadable(request, Reason::IdempotencyKeyReused);
             }
             Some(Duplicate::KeyReused) | None => draft.reject_unreadable(request, Reason::Unprocessable),

@@ -77,7 +77,7 @@ async fn reads_beside_a_long_snapshot_do_not_walk_deadlines_and_returned_numbers
     assert_eq!(results, unbounded, "nothing that is live lies below the bounds");
     assert_eq!(results.due.unwrap().claims.len(), usize::try_from(LEFT).unwrap());
     assert_eq!(results.returned[0].1.len(), usize::try_from(LEFT).unwrap());
-    assert!(many > ENDED / 10, "the snapshot keeps what has ended: {many} blocks");
+    assert!(many > 300, "the snapshot keeps what has ended: {many} blocks");
     assert!(few < 100, "{few} blocks were read for {LEFT} rows of each table; without bounds {many}");
     snapshot.rollback().await.unwrap();
 }

@@ -146,11 +146,10 @@ impl Owner {
             let Some(prefetch) = self.prefetch(effects) else { break };
             self.execute(prefetch, effects)?;
         }
-        match self.pipeline {
-            Pipeline::HandingOver(_) => return self.hand_over(effects),
-            Pipeline::Revalidating { .. } => {}
-            _ => effects.extend(self.backlog.control_flow(&self.config)),
+        if self.pipeline.is_handing_over() {
+            return self.hand_over(effects);
         }
+        effects.extend(self.backlog.control_flow(&self.config));
         ControlFlow::Continue(())
     }
 
